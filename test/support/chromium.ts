@@ -1,0 +1,77 @@
+// Owns the browser of a test file: one headless Chromium for its tests, a fresh context for every page. Finding or
+// installing it is chromium-setup.ts; where that found none, every test of the file reports as skipped.
+// An uncaught error in a page fails the test, since nobody would see it otherwise.
+import {
+  chromium,
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Page,
+} from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
+
+export interface TestBrowser {
+  readonly browser: Browser;
+  /** A page in a context of its own, closed after the test. */
+  newPage(options?: BrowserContextOptions): Promise<Page>;
+}
+
+// No sandbox for root, which Chromium refuses otherwise; the rest keeps it from talking to anyone but the test.
+const args = [
+  ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/**
+ * Gives the test file a browser, from its first test on. Call it once, at the top of the file or of a `describe`.
+ *
+ * @example
+ * const browser = useBrowser();
+ * test('…', async () => {
+ *   const page = await browser.newPage();
+ *   await page.goto(url);
+ * });
+ */
+export const useBrowser = (): TestBrowser => {
+  const executablePath = process.env['CHROMIUM_PATH'];
+  let launched: Browser | undefined;
+  let contexts: BrowserContext[] = [];
+  let pageErrors: Error[] = [];
+  const get = (): Browser => {
+    if (launched === undefined) throw new Error('the browser exists only inside hooks and tests');
+    return launched;
+  };
+
+  beforeAll(async () => {
+    if (executablePath === undefined) return;
+    launched = await chromium.launch({ executablePath, headless: true, args });
+  });
+  afterAll(() => launched?.close());
+  beforeEach((context) => {
+    if (executablePath === undefined) context.skip('no Chromium');
+  });
+  afterEach(async () => {
+    const errors = pageErrors;
+    await Promise.all(contexts.map((context) => context.close()));
+    contexts = [];
+    pageErrors = [];
+    if (errors.length > 0) throw new AggregateError(errors, `a page threw: ${errors.join('; ')}`);
+  });
+
+  return {
+    get browser() {
+      return get();
+    },
+    newPage: async (options) => {
+      const context = await get().newContext(options);
+      contexts.push(context);
+      context.on('weberror', (webError) => pageErrors.push(webError.error()));
+      return context.newPage();
+    },
+  };
+};
