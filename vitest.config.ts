@@ -16,13 +16,19 @@ interface Project {
 
 const database = 'test/support/global-setup.ts';
 const chromium = 'test/support/chromium-setup.ts';
+// For tests whose child processes import the built package.
 const build = 'test/support/build-setup.ts';
 
 const projects: readonly Project[] = [
   { name: 'unit', include: ['unit/**/*.test.ts'], timeoutMs: 20_000 },
   { name: 'db', include: ['db/**/*.test.ts', 'chaos/**/*.test.ts'], setup: [database], timeoutMs: 30_000 },
   { name: 'http', include: ['http/**/*.test.ts'], setup: [database], timeoutMs: 30_000 },
-  { name: 'browser', include: ['browser/**/*.test.ts'], setup: [database, chromium], timeoutMs: 60_000 },
+  {
+    name: 'browser',
+    include: ['browser/**/*.test.ts'],
+    setup: [build, database, chromium],
+    timeoutMs: 60_000,
+  },
   // What a user receives: the tarball, and the code in the documents, run against the built package.
   {
     name: 'package',
@@ -34,7 +40,7 @@ const projects: readonly Project[] = [
 const long: Project = {
   name: 'long',
   include: ['**/*.long.test.ts'],
-  setup: [database],
+  setup: [build, database],
   timeoutMs: 1_200_000,
 };
 
