@@ -1,0 +1,67 @@
+-- One pass: moves what is committed and pending into the logs, stream by stream, skipping streams that somebody else
+-- holds. Safe from any number of processes at once: every truth is read under a stream's lock.
+--
+-- Returns one row: the streams that moved and their heads (hints for readers), how many events moved, and whether
+-- something is or may be left: a stream cut or skipped, or more streams than p_max_streams. `next_after` is where the
+-- next pass should start, so that streams that are always held cannot starve those behind them.
+create or replace function :"schema".pass(
+  p_limit integer default 10000,
+  p_max_streams integer default 1000,
+  p_after text default ''
+) returns table (stream_ids bigint[], heads bigint[], moved bigint, more boolean, next_after text)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_names text[];
+  v_ids bigint[];
+  v_name text;
+  v_unlocked boolean;
+  v_all boolean;
+begin
+  perform :"schema".require_read_committed();
+  perform :"schema".flush_on_commit();
+  -- Which streams have something pending: a hint; the truth is read below, under each stream's lock. Mostly little is
+  -- pending and one short look finds it all; past that, one probe per stream.
+  select coalesce(array_agg(distinct o.stream), '{}'), count(*) <= 500 into v_names, v_all
+  from (select o.stream from :"schema".outbox o limit 501) o;
+  if cardinality(v_names) = 0 then
+    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, false, '';
+    return;
+  end if;
+  if not v_all then
+    with recursive dirty (name, n) as (
+      (select o.stream, 1 from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)
+      union all
+      (select d.following, d.n + 1 from (
+        select (select o.stream from :"schema".outbox o where o.stream > dirty.name order by o.stream limit 1) as following,
+          dirty.n from dirty where dirty.n <= p_max_streams
+      ) d where d.following is not null)
+    )
+    select coalesce(array_agg(d.name order by d.n), '{}') into v_names from dirty d;
+  end if;
+  more := not v_all and p_after <> ''; -- the streams up to p_after were not looked at
+  next_after := '';
+  if cardinality(v_names) > p_max_streams then
+    more := true;
+    next_after := v_names[p_max_streams];
+    v_names := v_names[:p_max_streams];
+  end if;
+  for v_name in select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) loop
+    if :"schema".refuse_deleted(v_name) then
+      perform :"schema".create_missing_stream(v_name);
+    end if;
+  end loop;
+  -- One stream's lock is taken and never waited for, so no order of locks can deadlock.
+  v_ids := array(select s.id from :"schema".streams s where s.name = any (v_names) for no key update skip locked);
+  v_unlocked := cardinality(v_ids) < cardinality(v_names);
+  select coalesce(array_agg(m.stream_id) filter (where m.moved > 0), '{}'),
+    coalesce(array_agg(m.head) filter (where m.moved > 0), '{}'),
+    coalesce(sum(m.moved), 0)::bigint, pass.more or v_unlocked or coalesce(bool_or(m.more), false)
+  into stream_ids, heads, moved, more
+  from :"schema".move_pending(v_ids, case when not v_all then p_limit end) m;
+  return next;
+end
+$$;

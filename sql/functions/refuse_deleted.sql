@@ -1,0 +1,19 @@
+-- Lists as undeliverable what was published to an incarnation of the stream that is gone, where there is no stream of
+-- that name now. Returns whether something is left that was published by name alone, so that the stream is created.
+create or replace function :"schema".refuse_deleted(p_stream text) returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with refused as (
+    delete from :"schema".outbox o
+    where o.stream = p_stream and o.stream_id is not null
+      and not exists (select from :"schema".streams s where s.id = o.stream_id)
+    returning o.*
+  )
+  insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, headers, data)
+  select 'stream_deleted', r.published_at, r.stream_id, r.stream, r.type, r.key, r.headers, r.data
+  from refused r order by r.id;
+  return exists (select from :"schema".outbox o where o.stream = p_stream);
+end
+$$;

@@ -1,0 +1,36 @@
+-- Empties another slot of the outbox by truncate and makes it the current one, so that the space of moved rows comes
+-- back even while an old snapshot holds vacuum off. Null: no other slot is free now (an open publisher, a reader, or
+-- rows still pending); try again later.
+--
+-- `nowait`: a truncate queued behind an open publisher would block every later one. Whether the slot is empty is asked
+-- in a later statement, under the lock: nobody has an uncommitted row in it then. A publisher that still believes in
+-- this slot inserts after the truncate; readers look in every slot, so nothing is lost.
+create or replace function :"schema".rotate_outbox() returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_current bigint;
+  v_slot bigint;
+  v_table text;
+  v_empty boolean;
+begin
+  perform :"schema".require_read_committed();
+  select c.last_value into v_current from :"schema".outbox_slot c;
+  for v_slot in select (v_current + n) % 3 from generate_series(1, 2) n loop
+    v_table := format('%I.%I', :'schema', 'outbox_' || v_slot);
+    begin
+      execute 'lock table ' || v_table || ' in access exclusive mode nowait';
+      execute 'select not exists (select from ' || v_table || ')' into v_empty;
+      if v_empty then
+        execute 'truncate ' || v_table;
+        perform setval(:'schema.outbox_slot', v_slot);
+        return v_slot;
+      end if;
+    exception when lock_not_available then
+      null;
+    end;
+  end loop;
+  return null;
+end
+$$;

@@ -1,0 +1,69 @@
+// The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
+// from the schema, and the one place where driver errors become SluiceErrors.
+import pg from 'pg';
+import { SluiceError } from '../util/errors.ts';
+import { report } from '../util/diagnostics.ts';
+import type { LoggerLike } from '../util/logger.ts';
+import { namesFor, type Names } from './names.ts';
+import type { PoolLike, QueryConfig } from './queryable.ts';
+import { translated } from './sqlstate.ts';
+
+export interface DatabaseOptions {
+  readonly connectionString: string | undefined;
+  readonly pool: PoolLike | undefined;
+  readonly schema: string;
+  /** Whether statements may stay prepared on a connection: not through a transaction pooler. */
+  readonly prepare: boolean;
+  readonly logger: LoggerLike;
+}
+
+const MAX_CONNECTIONS = 10;
+
+export class Database {
+  readonly names: Names;
+  readonly pool: PoolLike;
+  readonly #prepare: boolean;
+  readonly #own: pg.Pool | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor({ connectionString, pool, schema, prepare, logger }: DatabaseOptions) {
+    this.names = namesFor(schema);
+    this.#prepare = prepare;
+    if (!pool) {
+      this.#own = new pg.Pool({
+        connectionString,
+        max: MAX_CONNECTIONS,
+        application_name: 'sluice',
+        connectionTimeoutMillis: 10_000,
+        keepAlive: true,
+        allowExitOnIdle: true,
+      });
+      // A connection that dies while idle: the next query opens another one.
+      this.#own.on('error', (error) => {
+        logger.warn({ error }, 'an idle connection was lost');
+        report('sluice:background.failed', () => ({ where: 'pool', error }));
+      });
+    }
+    this.pool = pool ?? (this.#own as pg.Pool);
+  }
+
+  /** Runs one statement. `name` keeps it prepared where that is possible. */
+  async query<Row>(text: string, values: unknown[] = [], name?: string): Promise<Row[]> {
+    if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
+    const config: QueryConfig = this.#prepare && name !== undefined ? { text, values, name } : { text, values };
+    return translated(async () => (await this.pool.query(config)).rows as Row[]);
+  }
+
+  /** Like query, with rows as arrays: for the statements that return many. */
+  async rows<Row extends unknown[]>(text: string, values: unknown[], name: string): Promise<Row[]> {
+    if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
+    const config: QueryConfig = { text, values, rowMode: 'array', ...(this.#prepare ? { name } : {}) };
+    return translated(async () => (await this.pool.query(config)).rows as Row[]);
+  }
+
+  /** Ends the pool if it is ours. */
+  close(): Promise<void> {
+    this.#closing ??= this.#own ? this.#own.end() : Promise.resolve();
+    return this.#closing;
+  }
+}

@@ -1,0 +1,68 @@
+// Everything in the database whose name depends on the schema Sluice is installed in: quoted identifiers, advisory
+// lock keys, notification channels. Two installations in one database must never share a key or a channel; two
+// processes of one installation must always agree, so all of it is derived from the schema's name alone
+// (advisory locks and channels are already private to a database).
+import { createHash } from 'node:crypto';
+
+export interface Names {
+  readonly schema: string;
+  /** The schema as a quoted SQL identifier. */
+  readonly quoted: string;
+  /** Advisory key held by the relay while it sleeps; publishers try it shared. */
+  readonly asleepKey: bigint;
+  /** Advisory key held by the session of the process that has the relay role. */
+  readonly roleKey: bigint;
+  /** First half of the two-part advisory keys under which missing streams are created. */
+  readonly createKey: number;
+  /** Advisory key under which migrations run, one process at a time. */
+  readonly migrateKey: bigint;
+  /** Wakes the relay. */
+  readonly relayChannel: string;
+  /** Wakes readers: some streams have something new. */
+  readonly readersChannel: string;
+}
+
+export const quoteIdent = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+export const quoteLiteral = (text: string): string =>
+  text.includes('\\') ? ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'` : `'${text.replaceAll("'", "''")}'`;
+
+/** @throws RangeError for a schema name PostgreSQL would cut or refuse. */
+export function namesFor(schema: string): Names {
+  if (schema === '' || Buffer.byteLength(schema) > 63 || /\p{Cc}/u.test(schema) || schema.startsWith('pg_')) {
+    throw new RangeError(
+      `schema name ${JSON.stringify(schema)} cannot be used: give 1 to 63 bytes without control characters that do not start with pg_`,
+    );
+  }
+  const digest = (purpose: string): Buffer => createHash('sha256').update(`sluice ${purpose} ${schema}`).digest();
+  const suffix = digest('channel').toString('hex', 0, 8);
+  return Object.freeze({
+    schema,
+    quoted: quoteIdent(schema),
+    asleepKey: digest('asleep').readBigInt64BE(),
+    roleKey: digest('role').readBigInt64BE(),
+    createKey: digest('create').readInt32BE(),
+    migrateKey: digest('migrate').readBigInt64BE(),
+    relayChannel: `sluice_relay_${suffix}`,
+    readersChannel: `sluice_readers_${suffix}`,
+  });
+}
+
+/**
+ * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
+ * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`.
+ */
+export function renderSql(sql: string, names: Names): string {
+  // The body delimiter must not occur in the schema's name, which is rendered inside bodies.
+  let tag = 'sluice';
+  while (names.schema.includes(`$${tag}$`)) tag += '_';
+  return sql
+    .replaceAll('$$', () => `$${tag}$`)
+    .replace(/:'schema(\.\w+)?'/g, (_, suffix: string | undefined) =>
+      quoteLiteral(suffix === undefined ? names.schema : names.quoted + suffix),
+    )
+    .replaceAll(':"schema"', () => names.quoted)
+    .replaceAll(":'relay_channel'", quoteLiteral(names.relayChannel))
+    .replaceAll(":'readers_channel'", quoteLiteral(names.readersChannel))
+    .replaceAll(':asleep_key', `(${names.asleepKey}::bigint)`)
+    .replaceAll(':create_key', `(${names.createKey})`);
+}

@@ -1,0 +1,23 @@
+// The slice of node-postgres that Sluice needs, typed structurally so that any pg.Pool or compatible one fits.
+
+export interface QueryConfig {
+  readonly text: string;
+  readonly values?: unknown[];
+  /** Prepared once per connection under this name. */
+  readonly name?: string;
+  readonly rowMode?: 'array';
+}
+
+export interface Queryable {
+  query(config: QueryConfig): Promise<{ rows: unknown[] }>;
+}
+
+/** A pool to run Sluice's queries on, for example your own pg.Pool. */
+export interface PoolLike extends Queryable {
+  connect(): Promise<Queryable & { release(error?: Error | boolean): void }>;
+}
+
+/** Whatever can run a statement inside your open transaction: a pg client fits as it is. */
+export interface SqlExecutor {
+  query(text: string, values: unknown[]): Promise<{ rows: unknown[] }>;
+}

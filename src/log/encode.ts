@@ -1,0 +1,114 @@
+// What a caller gives, checked and turned into what is stored, before anything is sent: a bad event is refused alone
+// and at once.
+import { streamNameProblem, typeProblem } from '../protocol/wire.ts';
+import { SluiceError } from '../util/errors.ts';
+import { payloadText } from './event.ts';
+
+/** Limits on what is accepted; bytes are of JSON text. */
+export interface Limits {
+  readonly maxEventBytes: number;
+  readonly maxBatchEvents: number;
+  readonly maxBatchBytes: number;
+}
+
+export const DEFAULT_LIMITS: Limits = Object.freeze({
+  maxEventBytes: 2 ** 20,
+  maxBatchEvents: 10_000,
+  maxBatchBytes: 64 * 2 ** 20,
+});
+
+/** One event to write. */
+export interface NewEvent<T = unknown> {
+  readonly data: T;
+  readonly type?: string | undefined;
+  readonly key?: string | undefined;
+  readonly headers?: Record<string, string> | undefined;
+}
+
+export interface EncodedEvent {
+  readonly data: string;
+  readonly type: string | null;
+  readonly key: string | null;
+  readonly headers: string | null;
+}
+
+/** @throws SluiceError name_invalid */
+export function checkStreamName(name: unknown): asserts name is string {
+  const problem = streamNameProblem(name);
+  if (problem !== undefined) throw new SluiceError('name_invalid', problem);
+}
+
+/** @throws SluiceError payload_invalid, payload_too_large, name_invalid */
+export function encodeEvent(event: NewEvent, { maxEventBytes }: Limits): EncodedEvent {
+  const { data, type, key, headers } = event;
+  if (type !== undefined) {
+    const problem = typeProblem(type);
+    if (problem !== undefined) throw new SluiceError('name_invalid', problem);
+  }
+  if (key !== undefined) checkText('key', key);
+  return {
+    data: payloadText(data, maxEventBytes),
+    type: type ?? null,
+    key: key ?? null,
+    headers: headers === undefined ? null : headersText(headers, maxEventBytes),
+  };
+}
+
+/** @throws RangeError for an empty batch; SluiceError payload_too_large for one over the limits */
+export function encodeBatch(events: readonly NewEvent[], limits: Limits): EncodedEvent[] {
+  if (events.length === 0) throw new RangeError('the batch is empty; give at least one event');
+  if (events.length > limits.maxBatchEvents) {
+    throw new SluiceError(
+      'payload_too_large',
+      `the batch has ${events.length} events; the limit is ${limits.maxBatchEvents}: send it in parts`,
+    );
+  }
+  const encoded = events.map((event) => encodeEvent(event, limits));
+  const size = encoded.reduce((sum, event) => sum + event.data.length, 0);
+  if (size > limits.maxBatchBytes) {
+    throw new SluiceError(
+      'payload_too_large',
+      `the batch has ${size} bytes of JSON; the limit is ${limits.maxBatchBytes}: send it in parts`,
+    );
+  }
+  return encoded;
+}
+
+function headersText(headers: Record<string, string>, maxBytes: number): string {
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string') {
+      throw new SluiceError('payload_invalid', `header ${JSON.stringify(name)} must be a string, not ${typeof value}`);
+    }
+  }
+  return payloadText(headers, maxBytes);
+}
+
+// PostgreSQL's text can hold neither U+0000 nor a lone surrogate.
+function checkText(what: string, value: unknown): void {
+  if (typeof value !== 'string' || value.includes('\0') || /\p{Cs}/u.test(value)) {
+    throw new SluiceError(
+      'payload_invalid',
+      `${what} ${JSON.stringify(value)} must be a string without U+0000 and lone surrogates`,
+    );
+  }
+}
+
+/** Separates JSON texts in one parameter: no JSON text can contain it raw. */
+export const RECORD_SEPARATOR = '\u001e';
+
+/** The columns of many events as parameters of publish_many and append_batch; a column nobody uses is null. */
+export function toColumns(events: readonly EncodedEvent[]): {
+  readonly data: string;
+  readonly types: (string | null)[] | null;
+  readonly keys: (string | null)[] | null;
+  readonly headers: (string | null)[] | null;
+} {
+  const column = (member: 'type' | 'key' | 'headers'): (string | null)[] | null =>
+    events.some((event) => event[member] !== null) ? events.map((event) => event[member]) : null;
+  return {
+    data: events.length === 1 ? (events[0] as EncodedEvent).data : events.map((event) => event.data).join(RECORD_SEPARATOR),
+    types: column('type'),
+    keys: column('key'),
+    headers: column('headers'),
+  };
+}

@@ -1,0 +1,85 @@
+// An event as it travels inside the process (a record, its payload still text) and as users see it (parsed). The one
+// place where a row becomes either.
+import { encodePosition } from '../protocol/cursor.ts';
+import { SluiceError } from '../util/errors.ts';
+
+/** One event of a known stream, as stored. */
+export interface EventRecord {
+  readonly offset: bigint;
+  readonly tag: number;
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+  readonly type: string | null;
+  readonly key: string | null;
+  /** JSON text of an object of strings. */
+  readonly headers: string | null;
+  /** JSON text, as it was given. */
+  readonly data: string;
+}
+
+/** One event of a stream. `toJSON()` is the envelope of the wire, with the offset as a string. */
+export interface StreamEvent<T = unknown> {
+  readonly stream: string;
+  readonly offset: bigint;
+  /** Resumes just after this event. */
+  readonly cursor: string;
+  readonly type: string | null;
+  readonly key: string | null;
+  readonly data: T;
+  readonly headers: Record<string, string>;
+  /** Assigned with the offset; never decreasing within a stream. */
+  readonly at: Date;
+  toJSON(): object;
+}
+
+export interface StreamIdentity {
+  readonly name: string;
+  readonly incarnation: bigint;
+}
+
+export function toStreamEvent<T>({ name, incarnation }: StreamIdentity, record: EventRecord): StreamEvent<T> {
+  const { offset, tag, type, key } = record;
+  const at = new Date(record.atMs);
+  const data = JSON.parse(record.data) as T;
+  return {
+    stream: name,
+    offset,
+    cursor: encodePosition({ incarnation, offset, tag }),
+    type,
+    key,
+    data,
+    headers: record.headers === null ? {} : (JSON.parse(record.headers) as Record<string, string>),
+    at,
+    toJSON: () => ({ stream: name, offset: String(offset), type, key, data, at: at.toISOString() }),
+  };
+}
+
+/** The wire envelope as JSON text, around the payload's own text: nothing stored is parsed to be sent on. */
+export const envelopeText = (stream: string, record: EventRecord): string =>
+  `{"stream":${JSON.stringify(stream)},"offset":"${record.offset}","type":${JSON.stringify(record.type)},` +
+  `"key":${JSON.stringify(record.key)},"data":${record.data},"at":"${new Date(record.atMs).toISOString()}"}`;
+
+/**
+ * The JSON text to store for a payload.
+ *
+ * @throws SluiceError payload_invalid if it has none (undefined, a function, a cycle, a bigint), payload_too_large
+ */
+export function payloadText(data: unknown, maxBytes: number): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(data) as string | undefined;
+  } catch (error) {
+    throw new SluiceError('payload_invalid', `the data cannot be written as JSON: ${String(error)}`, { cause: error });
+  }
+  if (text === undefined) {
+    throw new SluiceError('payload_invalid', `the data (${typeof data}) has no JSON form; give a JSON value, or null`);
+  }
+  // A UTF-16 unit takes at most three bytes of UTF-8: only a text near the limit is measured.
+  if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) {
+    throw new SluiceError(
+      'payload_too_large',
+      `the event has ${Buffer.byteLength(text)} bytes of JSON; the limit is ${maxBytes}: store the large part elsewhere and publish a reference`,
+    );
+  }
+  return text;
+}

@@ -1,0 +1,74 @@
+// Pages of a stream, read by cursor: one statement, one snapshot, the state of the stream beside its events. Nothing
+// else reads events. Bounded in events and in bytes; a page with no event after the standing one means "up to date".
+import type { Database } from '../db/database.ts';
+import type { EventRecord } from './event.ts';
+import type { StreamState } from './locate.ts';
+
+/** Events in one page at most. */
+export const MAX_PAGE_EVENTS = 1000;
+/** Bytes of data after which a page ends (it holds at least one event). */
+export const MAX_PAGE_BYTES: number = 4 * 2 ** 20;
+
+export interface Page {
+  readonly state: StreamState;
+  /** From the standing offset on: the event at it first, if it is in the log. */
+  readonly rows: readonly EventRecord[];
+}
+
+type StateColumns = [string, string, number, boolean, string, number];
+type EventColumns = [string, number, number, string | null, string | null, string | null, string];
+type Row = [...StateColumns, ...(EventColumns | [null])];
+
+const statement = (schema: string, by: 'name' | 'id'): string => `
+  select s.id::text, s.trimmed_to::text, s.trimmed_tag, s.closed_at is not null, coalesce(h."offset", s.trimmed_to)::text,
+    coalesce(h.tag, s.trimmed_tag), e."offset"::text, e.tag, date_part('epoch', e.at) * 1000, e.type, e.key,
+    e.headers::text, e.data::text
+  from ${schema}.streams s
+  left join lateral (
+    select "offset", tag from ${schema}.events
+    where stream_id = s.id and "offset" > s.trimmed_to order by "offset" desc limit 1
+  ) h on true
+  left join lateral (
+    select p.* from (
+      select e.*, coalesce(sum(e.size) filter (where e."offset" > $2)
+        over (order by e."offset" rows between unbounded preceding and 1 preceding), 0) as bytes_before
+      -- offsets are dense, so the range alone bounds the page, whatever plan is chosen
+      from ${schema}.events e where e.stream_id = s.id and e."offset" between $2::bigint and $2::bigint + $3::bigint
+    ) p where p.bytes_before < $4
+  ) e on true
+  where s.${by} = $1 order by e."offset"`;
+
+/** Reads by name (whatever incarnation there is now) or by incarnation. */
+export interface PageRequest {
+  readonly stream: string | bigint;
+  readonly offset: bigint;
+  readonly limit?: number | undefined;
+}
+
+/** Undefined: there is no such stream. */
+export async function readPage(database: Database, request: PageRequest): Promise<Page | undefined> {
+  const { stream, offset, limit = MAX_PAGE_EVENTS } = request;
+  const by = typeof stream === 'string' ? 'name' : 'id';
+  const rows = await database.rows<Row>(
+    statement(database.names.quoted, by),
+    [String(stream), String(offset), limit, MAX_PAGE_BYTES],
+    `sluice_read_by_${by}`,
+  );
+  const first = rows[0];
+  if (!first) return undefined;
+  return { state: toState(first), rows: rows.filter((row) => row[6] !== null).map(toRecord) };
+}
+
+const toState = ([id, trimmedTo, trimmedTag, closed, head, headTag]: Row): StreamState => ({
+  incarnation: BigInt(id),
+  trimmedTo: BigInt(trimmedTo),
+  trimmedTag,
+  closed,
+  head: BigInt(head),
+  headTag,
+});
+
+function toRecord(row: Row): EventRecord {
+  const [offset, tag, atMs, type, key, headers, data] = row.slice(6) as EventColumns;
+  return { offset: BigInt(offset), tag, atMs: Math.floor(atMs), type, key, headers, data };
+}

@@ -1,0 +1,87 @@
+// Wakes readers in every process after a commit: NOTIFY in a statement of its own, whose failure is harmless (readers
+// poll), coalesced over all streams while one is under way. Payloads name streams and heads; readers never believe
+// them, they only read sooner.
+import type { Database } from '../db/database.ts';
+import { report } from '../util/diagnostics.ts';
+import { jittered } from '../util/backoff.ts';
+import { nap } from '../util/abort.ts';
+import type { LoggerLike } from '../util/logger.ts';
+
+/** Streams named in one round; past that, the payload says only that something is new. */
+const MAX_STREAMS = 2000;
+const MAX_PAYLOAD_BYTES = 7000; // NOTIFY takes 7 999
+/** Between two rounds, so that a busy process does not notify for every commit. */
+const PAUSE_MS = 2;
+
+export class ReaderBell {
+  readonly #database: Database;
+  readonly #logger: LoggerLike;
+  readonly #closing = new AbortController();
+  #pending = new Map<bigint, bigint>();
+  #ringing: Promise<void> | undefined;
+
+  constructor(database: Database, logger: LoggerLike) {
+    this.#database = database;
+    this.#logger = logger;
+  }
+
+  /** Something was committed: `head` is the stream's last offset as far as we know. */
+  ring(incarnation: bigint, head: bigint): void {
+    if ((this.#pending.get(incarnation) ?? -1n) < head) this.#pending.set(incarnation, head);
+    this.#ringing ??= this.#rounds();
+  }
+
+  /** Resolves when what was rung is sent. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#ringing;
+  }
+
+  async #rounds(): Promise<void> {
+    while (this.#pending.size > 0) {
+      const heads = this.#pending;
+      this.#pending = new Map();
+      try {
+        await this.#database.query(
+          'select pg_notify($1, p) from unnest($2::text[]) p where pg_notification_queue_usage() < 0.5',
+          [this.#database.names.readersChannel, encodeHeads(heads)],
+          'sluice_notify_readers',
+        );
+        report('sluice:readers.notified', () => ({ streams: heads.size }));
+      } catch (error) {
+        this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
+        report('sluice:background.failed', () => ({ where: 'reader bell', error }));
+      }
+      await nap(jittered(PAUSE_MS, Math.random()), this.#closing.signal).done;
+    }
+    this.#ringing = undefined;
+  }
+}
+
+/** Payloads: `incarnation:head` in base 36, separated by commas. An empty payload means "any stream". */
+export function encodeHeads(heads: ReadonlyMap<bigint, bigint>): string[] {
+  if (heads.size > MAX_STREAMS) return [''];
+  const payloads: string[] = [];
+  let payload = '';
+  for (const [incarnation, head] of heads) {
+    const entry = `${incarnation.toString(36)}:${head.toString(36)}`;
+    if (payload.length + entry.length >= MAX_PAYLOAD_BYTES) {
+      payloads.push(payload);
+      payload = '';
+    }
+    payload += payload === '' ? entry : `,${entry}`;
+  }
+  payloads.push(payload);
+  return payloads;
+}
+
+/** The incarnations a payload names; undefined for "any", and for anything we did not write. */
+export function decodeHeads(payload: string): bigint[] | undefined {
+  const incarnations: bigint[] = [];
+  for (const entry of payload.split(',')) {
+    const digits = /^([0-9a-z]{1,13}):[0-9a-z]{1,13}$/.exec(entry)?.[1];
+    if (digits === undefined) return undefined;
+    incarnations.push(BigInt(Number.parseInt(digits, 36)));
+  }
+  return incarnations;
+}

@@ -1,0 +1,46 @@
+// Names on the wire, and the rules for the names users choose. Shared by server and client: they must never skew. Pure.
+
+/** Control events. They never carry an id, so they never move a client's cursor. */
+export const CONTROL_EVENTS = {
+  open: 'sluice:open',
+  gap: 'sluice:gap',
+  reset: 'sluice:reset',
+  shutdown: 'sluice:shutdown',
+} as const;
+
+export const MAX_STREAM_NAME_BYTES = 512;
+export const MAX_TYPE_BYTES = 128;
+
+const CONTROL_CHARACTER = /\p{Cc}/u;
+const LONE_SURROGATE = /\p{Cs}/u; // with the u flag a pair is one code point and does not match
+const encoder = new TextEncoder();
+const byteLength = (text: string): number => encoder.encode(text).length;
+
+/** What is wrong with a stream name; undefined if it is valid: 1 to 512 bytes of UTF-8 without control characters. */
+export function streamNameProblem(name: unknown): string | undefined {
+  if (typeof name !== 'string') return `a stream name must be a string, not ${typeof name}`;
+  if (name === '') return 'a stream name must not be empty';
+  if (name.length > MAX_STREAM_NAME_BYTES || byteLength(name) > MAX_STREAM_NAME_BYTES) {
+    return `stream name ${preview(name)} is longer than ${MAX_STREAM_NAME_BYTES} bytes of UTF-8`;
+  }
+  if (CONTROL_CHARACTER.test(name)) return `stream name ${preview(name)} contains a control character`;
+  if (LONE_SURROGATE.test(name)) return `stream name ${preview(name)} contains a lone surrogate, which UTF-8 cannot encode`;
+  return undefined;
+}
+
+/** What is wrong with an event type; undefined if it is valid. */
+export function typeProblem(type: unknown): string | undefined {
+  if (typeof type !== 'string') return `an event type must be a string, not ${typeof type}`;
+  if (type === '') return 'an event type must not be empty; leave it out instead';
+  if (type.length > MAX_TYPE_BYTES || byteLength(type) > MAX_TYPE_BYTES) {
+    return `event type ${preview(type)} is longer than ${MAX_TYPE_BYTES} bytes of UTF-8`;
+  }
+  if (CONTROL_CHARACTER.test(type)) return `event type ${preview(type)} contains a control character`;
+  if (LONE_SURROGATE.test(type)) return `event type ${preview(type)} contains a lone surrogate, which UTF-8 cannot encode`;
+  if (type === 'open' || type === 'error' || type.startsWith('sluice:')) {
+    return `event type ${preview(type)} is reserved; choose one that is not open, error or sluice:…`;
+  }
+  return undefined;
+}
+
+const preview = (text: string): string => JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);

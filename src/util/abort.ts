@@ -1,0 +1,37 @@
+// Waiting that can be ended: timers and events raced against an AbortSignal, leaving no listener behind.
+import { deferred } from './deferred.ts';
+
+/** Throws `signal.reason` if the signal is aborted. */
+export const throwIfAborted = (signal: AbortSignal | undefined): void => signal?.throwIfAborted();
+
+/** The promise's outcome, or a rejection with `signal.reason` as soon as the signal aborts. The work itself goes on. */
+export async function waitOrAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  signal.throwIfAborted();
+  const aborted = deferred<never>();
+  const onAbort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/**
+ * Resolves after `ms`, or at once when `wake` is called or the signal aborts (without throwing: loops look at the
+ * signal themselves). The timer does not keep the process alive.
+ */
+export function nap(ms: number, signal: AbortSignal): { readonly done: Promise<void>; readonly wake: () => void } {
+  const { promise, resolve } = deferred();
+  if (signal.aborted) resolve();
+  const wake = (): void => {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', wake);
+    resolve();
+  };
+  const timer = setTimeout(wake, ms);
+  timer.unref();
+  signal.addEventListener('abort', wake, { once: true });
+  return { done: promise, wake };
+}

@@ -1,0 +1,60 @@
+// The one error class of the public API and its closed set of codes. Programmer errors (a wrong type, a number out of
+// range) are TypeError and RangeError instead. Messages say what happened, with values, and what to do about it.
+
+export type SluiceErrorCode =
+  | 'stream_not_found'
+  | 'stream_exists'
+  | 'stream_closed'
+  | 'offset_conflict'
+  | 'cursor_expired'
+  | 'cursor_reset'
+  | 'cursor_invalid'
+  | 'lease_lost'
+  | 'payload_invalid'
+  | 'payload_too_large'
+  | 'name_invalid'
+  | 'tx_required'
+  | 'overloaded'
+  | 'schema_mismatch'
+  | 'permission_denied'
+  | 'unsupported_server'
+  | 'listener_unavailable'
+  | 'connection_lost'
+  | 'closed';
+
+/** Codes after which the same call may succeed later without a change. */
+const RETRYABLE: ReadonlySet<SluiceErrorCode> = new Set(['overloaded', 'connection_lost', 'listener_unavailable']);
+
+export interface SluiceErrorOptions {
+  readonly cause?: unknown;
+  /** With `cursor_expired` and `cursor_reset`: the oldest offset there is, and the cursor that resumes from it. */
+  readonly oldest?: bigint | undefined;
+  readonly oldestCursor?: string | undefined;
+}
+
+/**
+ * What Sluice throws. Branch on `code`; `retryable` says whether the same call may succeed later.
+ *
+ * @example
+ * if (error instanceof SluiceError && error.code === 'stream_not_found') …
+ */
+export class SluiceError extends Error {
+  override readonly name = 'SluiceError';
+  readonly code: SluiceErrorCode;
+  readonly retryable: boolean;
+  /** With `cursor_expired` and `cursor_reset`: the oldest offset that can be read. */
+  readonly oldest: bigint | undefined;
+  /** With `cursor_expired` and `cursor_reset`: resumes just before `oldest`. */
+  readonly oldestCursor: string | undefined;
+
+  constructor(code: SluiceErrorCode, message: string, options: SluiceErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retryable = RETRYABLE.has(code);
+    this.oldest = options.oldest;
+    this.oldestCursor = options.oldestCursor;
+  }
+}
+
+/** The message of anything that was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
