@@ -1,0 +1,258 @@
+// Guards the demo as a visitor meets it: `sluice dev --demo` in a process of its own, its page in a real browser, a
+// stock EventSource between them. The page's own numbers are the evidence; what they mean is judged by tally.test.ts.
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Locator, Page } from 'playwright-core';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { useBrowser } from '../support/chromium.ts';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/diagnostics.ts';
+import { root } from '../support/tidy/files.ts';
+
+const db = useDatabase({ allowOpenSessions: true });
+const browser = useBrowser();
+const command = [`${root}dist/cli.js`, 'dev', '--demo'];
+
+let folder: string;
+let server: ChildProcess;
+let url = '';
+
+/** Starts the demo; on the port it had before, if there was one. Resolves when it has said where it listens. */
+const start = async (): Promise<void> => {
+  const port = url === '' ? '0' : new URL(url).port;
+  const env = { ...process.env, DATABASE_URL: db.connectionString, HOST: '127.0.0.1', PORT: port };
+  server = spawn(process.execPath, command, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  for (const output of [server.stdout!, server.stderr!])
+    output.on('data', (chunk) => (said += String(chunk)));
+  const listening = /http:\/\/127\.0\.0\.1:[1-9]\d*/;
+  await until(() => {
+    if (server.exitCode !== null) throw new Error(`the demo ended with ${server.exitCode}: ${said}`);
+    return listening.test(said);
+  });
+  url = listening.exec(said)![0];
+};
+
+const stop = async (signal: NodeJS.Signals): Promise<void> => {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  server.kill(signal);
+  await once(server, 'exit');
+};
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'sluice-demo-'));
+  await start();
+});
+afterAll(async () => {
+  await stop('SIGTERM');
+  await rm(folder, { recursive: true, force: true });
+});
+
+const complaints: string[] = [];
+beforeEach(() => {
+  complaints.length = 0;
+});
+
+/** The page once it is live and knows where it stands. */
+const open = async (options: Parameters<typeof browser.newPage>[0] = {}): Promise<Page> => {
+  const page = await browser.newPage(options);
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  await page.goto(url);
+  await shows(page, 'status', 'live');
+  await settle(page);
+  return page;
+};
+const part = (page: Page, id: string): Locator => page.getByTestId(id);
+const press = (page: Page, id: string): Promise<void> => part(page, id).click();
+const shows = (page: Page, id: string, text: string | RegExp): Promise<void> => {
+  const whole = typeof text === 'string' ? new RegExp(`^\\s*${text}\\s*$`) : text;
+  return part(page, id).filter({ hasText: whole }).waitFor();
+};
+const number = async (page: Page, id: string): Promise<number> => Number(await part(page, id).textContent());
+/** Waits until the database and the page agree on `n` more orders than `before`, or on any number. */
+const settle = async (page: Page, expected?: number): Promise<void> => {
+  await until(async () => {
+    const [delivered, committed] = [await number(page, 'delivered'), await number(page, 'committed')];
+    return delivered === committed && delivered === (expected ?? delivered);
+  });
+};
+const unblemished = async (page: Page): Promise<void> => {
+  await shows(page, 'verdict', 'no gap, no duplicate');
+  expect([await number(page, 'gaps'), await number(page, 'duplicates')]).toEqual([0, 0]);
+};
+/** Places an order and waits until the shop has said that it is committed. */
+const place = async (page: Page): Promise<void> => {
+  const answer = page.waitForResponse((response) => response.url().endsWith('/demo/orders'));
+  await press(page, 'place-order');
+  expect((await answer).status()).toBe(201);
+};
+
+test('I3: an order appears live, under the next offset', async () => {
+  const page = await open();
+  const [delivered, last] = [await number(page, 'delivered'), await number(page, 'last-offset')];
+  await page.getByLabel('Quantity').fill('7');
+  await page.getByLabel('Item').selectOption('Beeswax candle');
+  await place(page);
+  const row = part(page, 'feed').locator(`[data-offset="${last + 1}"]`);
+  await row.waitFor();
+  expect(await row.textContent()).toMatch(/Beeswax candle\s*× 7/);
+  await settle(page, delivered + 1);
+  await unblemished(page);
+  expect(complaints).toEqual([]);
+});
+
+test('I3: nothing of a rolled-back order appears', async () => {
+  const page = await open();
+  const [delivered, last] = [await number(page, 'delivered'), await number(page, 'last-offset')];
+  await press(page, 'roll-back');
+  await page.getByText('Rolled back (1)').waitFor();
+  await place(page);
+  await settle(page, delivered + 1);
+  expect(await number(page, 'last-offset')).toBe(last + 1);
+  await unblemished(page);
+});
+
+test('I1, I2, I7: a burst arrives whole and in order, in a list that stays short', async () => {
+  const page = await open();
+  const delivered = await number(page, 'delivered');
+  await press(page, 'burst');
+  const said = page.getByText(/^\d+ committed, \d+ rolled back/);
+  await said.waitFor();
+  const committed = Number(/\d+/.exec((await said.textContent())!)![0]);
+  await settle(page, delivered + committed);
+  await unblemished(page);
+  const rows = part(page, 'feed').locator('li');
+  expect(await rows.count()).toBe(50);
+  const last = await number(page, 'last-offset');
+  expect(await rows.first().getAttribute('data-offset')).toBe(String(last));
+  expect(await rows.last().getAttribute('data-offset')).toBe(String(last - 49));
+});
+
+test('I2: what was ordered while the connection was dropped arrives on reconnecting', async () => {
+  const page = await open();
+  const delivered = await number(page, 'delivered');
+  await press(page, 'drop');
+  await shows(page, 'status', 'dropped');
+  await shows(page, 'drop', 'Reconnect');
+  for (let ordered = 0; ordered < 3; ordered++) await place(page);
+  await shows(page, 'committed', String(delivered + 3));
+  await shows(page, 'verdict', '3 still to come');
+  expect(await number(page, 'delivered')).toBe(delivered);
+  await press(page, 'drop');
+  await shows(page, 'status', 'live');
+  await settle(page, delivered + 3);
+  await unblemished(page);
+});
+
+describe('I2: the page survives a server that', () => {
+  test.each<[string, NodeJS.Signals]>([
+    ['is stopped', 'SIGTERM'],
+    ['dies', 'SIGKILL'],
+  ])('%s and comes back, in the middle of a burst', async (_, signal) => {
+    const page = await open();
+    const delivered = await number(page, 'delivered');
+    await press(page, 'burst');
+    await until(async () => (await number(page, 'delivered')) > delivered);
+    await stop(signal);
+    await shows(page, 'status', 'connecting');
+    await start();
+    await shows(page, 'status', 'live');
+    await place(page);
+    await settle(page);
+    expect(await number(page, 'delivered')).toBeGreaterThan(delivered + 1);
+    await unblemished(page);
+  });
+
+  test('answers with an error a stock EventSource takes as final', async () => {
+    const page = await open();
+    const before = await number(page, 'delivered');
+    await place(page);
+    await settle(page, before + 1);
+    const asked: string[] = [];
+    await page.route('**/v1/events?*', async (route) => {
+      asked.push(new URL(route.request().url()).searchParams.get('after')!);
+      await (asked.length < 3 ? route.fulfill({ status: 503 }) : route.continue());
+    });
+    await press(page, 'drop');
+    await shows(page, 'status', 'dropped');
+    await place(page);
+    await press(page, 'drop');
+    await shows(page, 'status', 'connecting');
+    await shows(page, 'status', 'live');
+    await settle(page, before + 2);
+    await unblemished(page);
+    expect(asked).toHaveLength(3);
+    expect(new Set(asked).size).toBe(1);
+  });
+});
+
+describe('anyone can use it', () => {
+  const focused = (page: Page): Promise<string> =>
+    page.evaluate<string>(`document.activeElement?.dataset.testid ?? document.activeElement?.id ?? ''`);
+
+  test('with the keyboard alone', async () => {
+    const page = await open();
+    const delivered = await number(page, 'delivered');
+    const reached: string[] = [];
+    const walk: [string, string | null][] = [
+      ['item', null],
+      ['quantity', null],
+      ['place-order', 'Enter'],
+      ['roll-back', 'Space'],
+      ['drop', 'Enter'],
+      ['drop', 'Space'],
+    ];
+    for (const [id, key] of walk) {
+      for (let tabs = 0; (await focused(page)) !== id && tabs < 10; tabs++) await page.keyboard.press('Tab');
+      reached.push(await focused(page));
+      expect(
+        await page.evaluate<string>(`getComputedStyle(document.activeElement).outlineStyle`),
+        `${id} shows that it has the focus`,
+      ).toBe('solid');
+      if (key !== null) await page.keyboard.press(key);
+      if (id === 'place-order') await settle(page, delivered + 1);
+      if (id === 'drop') await shows(page, 'status', key === 'Enter' ? 'dropped' : 'live');
+    }
+    expect(reached).toEqual(walk.map(([id]) => id));
+    await settle(page, delivered + 1);
+    await unblemished(page);
+  });
+
+  test('a quantity the shop would refuse is caught in the form', async () => {
+    const page = await open();
+    const delivered = await number(page, 'delivered');
+    await page.getByLabel('Quantity').fill('0');
+    await press(page, 'place-order');
+    await press(page, 'roll-back');
+    expect(
+      await page.evaluate<boolean>(`document.querySelector('#quantity').matches(':invalid:focus')`),
+    ).toBe(true);
+    await page.getByLabel('Quantity').fill('1');
+    await place(page);
+    await settle(page, delivered + 1);
+  });
+
+  test.each(['light', 'dark'] as const)('in the %s scheme', async (colorScheme) => {
+    const page = await open({ colorScheme });
+    const channels = async (property: string): Promise<number[]> => {
+      const value = await page.evaluate<string>(`getComputedStyle(document.body).${property}`);
+      return [...value.matchAll(/\d+/g)].slice(0, 3).map(Number);
+    };
+    const bright = (channel: number): boolean => channel > 127;
+    expect((await channels('backgroundColor')).every(bright)).toBe(colorScheme === 'light');
+    expect((await channels('color')).every(bright)).toBe(colorScheme === 'dark');
+  });
+
+  test.each([360, 768, 1_280])('on a screen %d px wide', async (width) => {
+    const page = await open({ viewport: { width, height: 740 } });
+    const overflow = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
+    expect(await page.evaluate<number>(overflow)).toBe(0);
+    await press(page, 'burst');
+    await page.getByText(/^\d+ committed, \d+ rolled back/).waitFor();
+    await settle(page);
+    expect(await page.evaluate<number>(overflow)).toBe(0);
+  });
+});
