@@ -1,6 +1,6 @@
 // The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
 // from the schema, and the one place where driver errors become SluiceErrors.
-import pg from 'pg';
+import { Pool } from 'pg';
 import { SluiceError } from '../util/errors.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -23,14 +23,14 @@ export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
   readonly #prepare: boolean;
-  readonly #own: pg.Pool | undefined;
+  readonly #own: Pool | undefined;
   #closing: Promise<void> | undefined;
 
   constructor({ connectionString, pool, schema, prepare, logger }: DatabaseOptions) {
     this.names = namesFor(schema);
     this.#prepare = prepare;
     if (!pool) {
-      this.#own = new pg.Pool({
+      this.#own = new Pool({
         connectionString,
         max: MAX_CONNECTIONS,
         application_name: 'sluice',
@@ -44,13 +44,14 @@ export class Database {
         report('sluice:background.failed', () => ({ where: 'pool', error }));
       });
     }
-    this.pool = pool ?? (this.#own as pg.Pool);
+    this.pool = pool ?? (this.#own as Pool);
   }
 
   /** Runs one statement. `name` keeps it prepared where that is possible. */
   async query<Row>(text: string, values: unknown[] = [], name?: string): Promise<Row[]> {
     if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
-    const config: QueryConfig = this.#prepare && name !== undefined ? { text, values, name } : { text, values };
+    const config: QueryConfig =
+      this.#prepare && name !== undefined ? { text, values, name } : { text, values };
     return translated(async () => (await this.pool.query(config)).rows as Row[]);
   }
 

@@ -2,11 +2,11 @@
 // the functions. One process at a time, under an advisory lock, with a lock_timeout so that it never queues behind a
 // long transaction with everybody else behind it. Grants nothing to PUBLIC.
 import { createHash } from 'node:crypto';
-import pg from 'pg';
+import { Client } from 'pg';
 import { SluiceError } from '../util/errors.ts';
 import { namesFor, renderSql, type Names } from './names.ts';
 import { checkServer, installedVersion } from './schema-version.ts';
-import type { Queryable } from './queryable.ts';
+import type { PoolLike, Queryable } from './queryable.ts';
 import { functionSql, migrationSql } from './sql.generated.ts';
 import { translated } from './sqlstate.ts';
 
@@ -22,7 +22,12 @@ interface Migration {
 
 export const migrations: readonly Migration[] = Object.entries(migrationSql).map(([name, sql]) => {
   const version = Number(name.slice(0, 4));
-  return { version, name, sql, compatibleFrom: Number(/^-- compatible-from: (\d+)$/m.exec(sql)?.[1] ?? version) };
+  return {
+    version,
+    name,
+    sql,
+    compatibleFrom: Number(/^-- compatible-from: (\d+)$/m.exec(sql)?.[1] ?? version),
+  };
 });
 
 /** The schema version of this package. */
@@ -51,7 +56,14 @@ const recorded = (names: Names, { version, name, compatibleFrom }: Migration): s
 export function printMigrations(schema: string): string {
   const names = namesFor(schema);
   const steps = migrations.map((migration) => renderSql(migration.sql, names) + recorded(names, migration));
-  return ['begin;\n', bookkeeping(names), ...steps, functionsText(names), privileges(names), 'commit;\n'].join('\n');
+  return [
+    'begin;\n',
+    bookkeeping(names),
+    ...steps,
+    functionsText(names),
+    privileges(names),
+    'commit;\n',
+  ].join('\n');
 }
 
 /**
@@ -60,7 +72,10 @@ export function printMigrations(schema: string): string {
  *
  * @throws SluiceError schema_mismatch if the database has a newer schema that this package cannot work with
  */
-export async function applyMigrations(client: Queryable, schema: string): Promise<{ from: number; to: number }> {
+export async function applyMigrations(
+  client: Queryable,
+  schema: string,
+): Promise<{ from: number; to: number }> {
   const names = namesFor(schema);
   await checkServer(client);
   await run(client, 'begin');
@@ -105,7 +120,7 @@ const run = (client: Queryable, text: string): Promise<unknown> => client.query(
 /** Migrates over a connection of its own, from a connection string or a pool. */
 export async function migrateDatabase(options: {
   readonly connectionString: string | undefined;
-  readonly pool: import('./queryable.ts').PoolLike | undefined;
+  readonly pool: PoolLike | undefined;
   readonly schema: string;
 }): Promise<{ from: number; to: number }> {
   return translated(async () => {
@@ -117,7 +132,10 @@ export async function migrateDatabase(options: {
         client.release();
       }
     }
-    const client = new pg.Client({ connectionString: options.connectionString, application_name: 'sluice migrate' });
+    const client = new Client({
+      connectionString: options.connectionString,
+      application_name: 'sluice migrate',
+    });
     client.on('error', () => {}); // a loss while idle also fails the next statement, which reports it
     await client.connect();
     try {

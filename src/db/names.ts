@@ -24,7 +24,9 @@ export interface Names {
 
 export const quoteIdent = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 export const quoteLiteral = (text: string): string =>
-  text.includes('\\') ? ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'` : `'${text.replaceAll("'", "''")}'`;
+  text.includes('\\')
+    ? ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+    : `'${text.replaceAll("'", "''")}'`;
 
 /** @throws RangeError for a schema name PostgreSQL would cut or refuse. */
 export function namesFor(schema: string): Names {
@@ -33,7 +35,8 @@ export function namesFor(schema: string): Names {
       `schema name ${JSON.stringify(schema)} cannot be used: give 1 to 63 bytes without control characters that do not start with pg_`,
     );
   }
-  const digest = (purpose: string): Buffer => createHash('sha256').update(`sluice ${purpose} ${schema}`).digest();
+  const digest = (purpose: string): Buffer =>
+    createHash('sha256').update(`sluice ${purpose} ${schema}`).digest();
   const suffix = digest('channel').toString('hex', 0, 8);
   return Object.freeze({
     schema,

@@ -36,14 +36,22 @@ export async function checkServer(client: Queryable): Promise<void> {
 }
 
 /** What is installed in the schema; undefined if nothing is. */
-export async function installedVersion(client: Queryable, names: Names): Promise<InstalledVersion | undefined> {
-  const found = await client.query({ text: 'select to_regclass($1) is not null as found', values: [`${names.quoted}.migrations`] });
+export async function installedVersion(
+  client: Queryable,
+  names: Names,
+): Promise<InstalledVersion | undefined> {
+  const found = await client.query({
+    text: 'select to_regclass($1) is not null as found',
+    values: [`${names.quoted}.migrations`],
+  });
   if (!(found.rows[0] as { found: boolean }).found) return undefined;
   const { rows } = await client.query({
     text: `select max(version) as version, max(compatible_from) as "compatibleFrom" from ${names.quoted}.migrations`,
   });
   const row = rows[0] as { version: number | null; compatibleFrom: number | null };
-  return row.version === null ? undefined : { version: row.version, compatibleFrom: row.compatibleFrom ?? row.version };
+  return row.version === null
+    ? undefined
+    : { version: row.version, compatibleFrom: row.compatibleFrom ?? row.version };
 }
 
 /** @throws SluiceError schema_mismatch, naming the command that mends it */
@@ -52,7 +60,10 @@ export async function checkSchema(client: Queryable, names: Names, own: number):
   const where = `schema ${names.quoted}`;
   const flag = names.schema === 'sluice' ? '' : ` --schema ${JSON.stringify(names.schema)}`;
   if (!installed) {
-    throw new SluiceError('schema_mismatch', `${where} is not installed in this database; run \`npx sluice migrate${flag}\``);
+    throw new SluiceError(
+      'schema_mismatch',
+      `${where} is not installed in this database; run \`npx sluice migrate${flag}\``,
+    );
   }
   if (installed.version < own) {
     throw new SluiceError(

@@ -43,11 +43,14 @@ const NETWORK = new Set([
 ]); // prettier-ignore
 
 const codeOf = (error: unknown): string | undefined =>
-  typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;
 
 const isConnectionLoss = (error: unknown, code: string | undefined): boolean =>
   code === undefined
-    ? error instanceof Error && /^(Connection terminated|Client has encountered|timeout e)/.test(error.message)
+    ? error instanceof Error &&
+      /^(Connection terminated|Client has encountered|timeout e)/.test(error.message)
     : NETWORK.has(code) || code.startsWith('08') || code.startsWith('57P');
 
 /** The SluiceError for something PostgreSQL or its driver threw; anything not known passes through as it is. */
@@ -55,16 +58,22 @@ export function fromDatabase(error: unknown): unknown {
   if (error instanceof SluiceError) return error;
   const code = codeOf(error);
   if (isConnectionLoss(error, code)) {
-    return new SluiceError('connection_lost', `the connection to PostgreSQL failed: ${describe(error)}`, { cause: error });
+    return new SluiceError('connection_lost', `the connection to PostgreSQL failed: ${describe(error)}`, {
+      cause: error,
+    });
   }
   const mapped = code === undefined ? undefined : SQLSTATES[code];
   if (mapped === undefined) return error;
   const hint = hintOf(error) ?? REMEDIES[mapped];
-  return new SluiceError(mapped, messageOf(error) + (hint === undefined ? '' : `; ${hint}`), { cause: error });
+  return new SluiceError(mapped, messageOf(error) + (hint === undefined ? '' : `; ${hint}`), {
+    cause: error,
+  });
 }
 
 const hintOf = (error: unknown): string | undefined =>
-  typeof error === 'object' && error !== null && 'hint' in error && typeof error.hint === 'string' ? error.hint : undefined;
+  typeof error === 'object' && error !== null && 'hint' in error && typeof error.hint === 'string'
+    ? error.hint
+    : undefined;
 
 // An AggregateError (IPv6 and IPv4 both refused) has an empty message of its own.
 const describe = (error: unknown): string =>

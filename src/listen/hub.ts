@@ -39,6 +39,6 @@ export class Hub {
   }
 
   gap(generation: number): void {
-    for (const handlers of [...this.#handlers.values()]) for (const handler of [...handlers]) handler.gap(generation);
+    for (const handlers of this.#handlers.values()) for (const handler of handlers) handler.gap(generation);
   }
 }

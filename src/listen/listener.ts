@@ -9,6 +9,7 @@ import { quoteIdent } from '../db/names.ts';
 import { translated } from '../db/sqlstate.ts';
 import { Hub, type ChannelHandler } from './hub.ts';
 import { Session } from './session.ts';
+import { random } from '../util/random.ts';
 
 const RECONNECT = { initialMs: 500, maxMs: 30_000 };
 
@@ -75,7 +76,12 @@ export class Listener {
   }
 
   async #openSession(): Promise<void> {
-    const { connectionString, heartbeatMs = 1000, deadlineMs = 2000, idleSessionTimeoutMs = 10_000 } = this.#options;
+    const {
+      connectionString,
+      heartbeatMs = 1000,
+      deadlineMs = 2000,
+      idleSessionTimeoutMs = 10_000,
+    } = this.#options;
     let ended = false;
     const listening = this.#hub.channels;
     const session = await Session.open(
@@ -115,7 +121,10 @@ export class Listener {
   #lost(error: unknown): void {
     if (!this.#session || this.#closing.signal.aborted) return;
     this.#session = undefined;
-    this.#options.logger.warn({ error, generation: this.#generation }, 'the listener connection was lost; reconnecting');
+    this.#options.logger.warn(
+      { error, generation: this.#generation },
+      'the listener connection was lost; reconnecting',
+    );
     report('sluice:listener.lost', () => ({ generation: this.#generation, error }));
     this.#reconnecting = this.#reconnect();
   }
@@ -129,7 +138,7 @@ export class Listener {
       } catch (error) {
         this.#options.logger.warn({ error, attempt }, 'the listener could not reconnect');
         report('sluice:background.failed', () => ({ where: 'listener', error }));
-        await nap(backoffMs(attempt, RECONNECT, Math.random()), signal).done;
+        await nap(backoffMs(attempt, RECONNECT, random()), signal).done;
       }
     }
   }

@@ -1,7 +1,7 @@
 // One session of the listener: a pg connection that listens, with a heartbeat that notices a peer gone silent. It lives
 // until it fails or is closed, once; the listener makes the next one. Statements run one after another, and none may
 // take long or open a transaction: notifications are delivered only between statements, and never inside one.
-import pg from 'pg';
+import { Client } from 'pg';
 import { quoteIdent } from '../db/names.ts';
 import { SluiceError } from '../util/errors.ts';
 
@@ -19,7 +19,7 @@ export interface SessionOptions {
 }
 
 export class Session {
-  readonly #client: pg.Client;
+  readonly #client: Client;
   readonly #options: SessionOptions;
   #heartbeat: NodeJS.Timeout | undefined;
   #tail: Promise<unknown> = Promise.resolve(); // statements queue here: overlapping queries on a client are deprecated
@@ -27,14 +27,16 @@ export class Session {
 
   private constructor(options: SessionOptions) {
     this.#options = options;
-    this.#client = new pg.Client({
+    this.#client = new Client({
       connectionString: options.connectionString,
       application_name: 'sluice listener',
       connectionTimeoutMillis: options.deadlineMs * 2,
       keepAlive: true,
     });
     this.#client.on('error', (error) => this.#end(error));
-    this.#client.on('end', () => this.#end(new SluiceError('connection_lost', 'the server closed the listener connection')));
+    this.#client.on('end', () =>
+      this.#end(new SluiceError('connection_lost', 'the server closed the listener connection')),
+    );
     this.#client.on('notification', ({ channel, payload, processId }) =>
       options.onNotification(channel, payload ?? '', processId),
     );
@@ -46,12 +48,17 @@ export class Session {
     try {
       await session.#client.connect();
       const settings = `set idle_session_timeout = ${options.idleSessionTimeoutMs}; set default_transaction_isolation = 'read committed'`;
-      await session.query([settings, ...channels.map((channel) => `listen ${quoteIdent(channel)}`)].join('; '));
+      await session.query(
+        [settings, ...channels.map((channel) => `listen ${quoteIdent(channel)}`)].join('; '),
+      );
     } catch (error) {
       session.#end(error);
       throw error;
     }
-    session.#heartbeat = setInterval(() => void session.query('select 1').catch(() => {}), options.heartbeatMs);
+    session.#heartbeat = setInterval(
+      () => void session.query('select 1').catch(() => {}),
+      options.heartbeatMs,
+    );
     session.#heartbeat.unref();
     return session;
   }
@@ -66,7 +73,9 @@ export class Session {
   async #run<Row>(text: string, values?: unknown[]): Promise<Row[]> {
     if (this.#over) throw new SluiceError('connection_lost', 'the listener connection was lost');
     const late = setTimeout(() => {
-      this.#end(new SluiceError('connection_lost', `the server did not answer within ${this.#options.deadlineMs} ms`));
+      this.#end(
+        new SluiceError('connection_lost', `the server did not answer within ${this.#options.deadlineMs} ms`),
+      );
     }, this.#options.deadlineMs);
     try {
       const result = await (values ? this.#client.query(text, values) : this.#client.query(text));

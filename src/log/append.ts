@@ -12,7 +12,13 @@ export interface AppendGroup {
 }
 
 export type AppendOutcome =
-  | { readonly kind: 'ok'; readonly incarnation: bigint; readonly first: bigint; readonly atMs: number; readonly tags: Int32Array }
+  | {
+      readonly kind: 'ok';
+      readonly incarnation: bigint;
+      readonly first: bigint;
+      readonly atMs: number;
+      readonly tags: Int32Array;
+    }
   | { readonly kind: 'held' | 'closed' | 'missing' };
 
 interface Row {
@@ -39,12 +45,23 @@ export async function appendBatch(
   groups: readonly AppendGroup[],
   { autoCreate, waitMs }: AppendCall,
 ): Promise<AppendOutcome[]> {
-  const events = groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
+  const events =
+    groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
   const { data, types, keys, headers } = toColumns(events);
   const tags = getRandomValues(new Int32Array(events.length));
   const rows = await database.query<Row>(
     statement(database.names.quoted),
-    [groups.map(({ stream }) => stream), groups.map((group) => group.events.length), data, `{${tags.join(',')}}`, types, keys, headers, autoCreate, waitMs],
+    [
+      groups.map(({ stream }) => stream),
+      groups.map((group) => group.events.length),
+      data,
+      `{${tags.join(',')}}`,
+      types,
+      keys,
+      headers,
+      autoCreate,
+      waitMs,
+    ],
     'sluice_append_batch',
   );
   const outcomes: AppendOutcome[] = groups.map(() => ({ kind: 'held' }));
@@ -53,7 +70,13 @@ export async function appendBatch(
     const start = starts[idx - 1] ?? 0;
     outcomes[idx - 1] =
       outcome === 'ok' && id !== null && first !== null
-        ? { kind: 'ok', incarnation: BigInt(id), first: BigInt(first), atMs: Math.floor(at), tags: tags.subarray(start, start + (groups[idx - 1]?.events.length ?? 0)) }
+        ? {
+            kind: 'ok',
+            incarnation: BigInt(id),
+            first: BigInt(first),
+            atMs: Math.floor(at),
+            tags: tags.subarray(start, start + (groups[idx - 1]?.events.length ?? 0)),
+          }
         : { kind: outcome === 'ok' ? 'held' : outcome };
   }
   return outcomes;

@@ -69,10 +69,13 @@ export class Coalescer {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
     const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
     const { maxQueuedEvents, maxQueuedBytes } = this.#options;
-    const fits = this.#queuedEvents + events.length <= maxQueuedEvents && this.#queuedBytes + bytes <= maxQueuedBytes;
+    const fits =
+      this.#queuedEvents + events.length <= maxQueuedEvents && this.#queuedBytes + bytes <= maxQueuedBytes;
     if (this.#queuedEvents > 0 && !fits) {
       const queued = `${this.#queuedEvents} events (${this.#queuedBytes} bytes)`;
-      return Promise.reject(new SluiceError('overloaded', `${queued} wait to be appended already; append more slowly`));
+      return Promise.reject(
+        new SluiceError('overloaded', `${queued} wait to be appended already; append more slowly`),
+      );
     }
     const item: Item = { events, bytes, deadline: now() + this.#options.lockWaitMs, result: deferred() };
     const lane = this.#lanes.get(stream);
@@ -136,7 +139,12 @@ export class Coalescer {
     const parts = ready.map(([stream, lane]) => {
       lane.busy = true;
       const items = takeUpTo(lane, MAX_CALL_EVENTS, MAX_CALL_BYTES);
-      return { stream, lane, items, events: items.length === 1 ? (items[0] as Item).events : items.flatMap((item) => item.events) };
+      return {
+        stream,
+        lane,
+        items,
+        events: items.length === 1 ? (items[0] as Item).events : items.flatMap((item) => item.events),
+      };
     });
     return { parts, mayWait };
   }
@@ -149,7 +157,11 @@ export class Coalescer {
       const waitMs = mayWait ? Math.max(1, Math.ceil((parts[0]?.items[0]?.deadline ?? 0) - started)) : 0;
       const outcomes = await this.#options.send(parts, { autoCreate: this.#options.autoCreate, waitMs });
       for (const [index, part] of parts.entries()) this.#settle(part, outcomes[index] ?? { kind: 'held' });
-      report('sluice:append.committed', () => ({ streams: parts.length, events: countEvents(parts), ms: now() - started }));
+      report('sluice:append.committed', () => ({
+        streams: parts.length,
+        events: countEvents(parts),
+        ms: now() - started,
+      }));
     } catch (error) {
       await this.#failed(parts, error);
     } finally {
@@ -186,8 +198,14 @@ export class Coalescer {
     }
     const error =
       outcome.kind === 'closed'
-        ? new SluiceError('stream_closed', `stream ${JSON.stringify(part.stream)} is closed; nothing was appended`)
-        : new SluiceError('stream_not_found', `stream ${JSON.stringify(part.stream)} does not exist; create it, or leave autoCreate on`);
+        ? new SluiceError(
+            'stream_closed',
+            `stream ${JSON.stringify(part.stream)} is closed; nothing was appended`,
+          )
+        : new SluiceError(
+            'stream_not_found',
+            `stream ${JSON.stringify(part.stream)} does not exist; create it, or leave autoCreate on`,
+          );
     for (const item of part.items) this.#done(item).reject(error);
   }
 
@@ -241,7 +259,8 @@ interface Batch {
 
 const now = (): number => performance.now();
 
-const countEvents = (parts: readonly Part[]): number => parts.reduce((sum, { events }) => sum + events.length, 0);
+const countEvents = (parts: readonly Part[]): number =>
+  parts.reduce((sum, { events }) => sum + events.length, 0);
 
 function takeUpTo(lane: Lane, maxEvents: number, maxBytes: number): Item[] {
   let events = 0;

@@ -77,7 +77,10 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
 function headersText(headers: Record<string, string>, maxBytes: number): string {
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== 'string') {
-      throw new SluiceError('payload_invalid', `header ${JSON.stringify(name)} must be a string, not ${typeof value}`);
+      throw new SluiceError(
+        'payload_invalid',
+        `header ${JSON.stringify(name)} must be a string, not ${typeof value}`,
+      );
     }
   }
   return payloadText(headers, maxBytes);
@@ -106,7 +109,10 @@ export function toColumns(events: readonly EncodedEvent[]): {
   const column = (member: 'type' | 'key' | 'headers'): (string | null)[] | null =>
     events.some((event) => event[member] !== null) ? events.map((event) => event[member]) : null;
   return {
-    data: events.length === 1 ? (events[0] as EncodedEvent).data : events.map((event) => event.data).join(RECORD_SEPARATOR),
+    data:
+      events.length === 1
+        ? (events[0] as EncodedEvent).data
+        : events.map((event) => event.data).join(RECORD_SEPARATOR),
     types: column('type'),
     keys: column('key'),
     headers: column('headers'),

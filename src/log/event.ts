@@ -69,10 +69,15 @@ export function payloadText(data: unknown, maxBytes: number): string {
   try {
     text = JSON.stringify(data) as string | undefined;
   } catch (error) {
-    throw new SluiceError('payload_invalid', `the data cannot be written as JSON: ${String(error)}`, { cause: error });
+    throw new SluiceError('payload_invalid', `the data cannot be written as JSON: ${String(error)}`, {
+      cause: error,
+    });
   }
   if (text === undefined) {
-    throw new SluiceError('payload_invalid', `the data (${typeof data}) has no JSON form; give a JSON value, or null`);
+    throw new SluiceError(
+      'payload_invalid',
+      `the data (${typeof data}) has no JSON form; give a JSON value, or null`,
+    );
   }
   // A UTF-16 unit takes at most three bytes of UTF-8: only a text near the limit is measured.
   if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) {

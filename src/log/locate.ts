@@ -1,6 +1,7 @@
 // Whether a page of a stream continues a reader's history, decided from what one statement read. Pure, and the only
 // judge of I8: gap (the history is gone), reset (another history), or fine. Every page read includes the row the
 // reader stands on, so tag and density are checked on live streams as well as on resume.
+import type { CursorPosition } from '../protocol/cursor.ts';
 import type { EventRecord } from './event.ts';
 
 /** The state of a stream in the same snapshot as the page. */
@@ -30,7 +31,8 @@ export type Located =
 /** `rows` are the events from `standing.offset` on, the one at it included if it is there. */
 export function locate(state: StreamState, standing: Standing, rows: readonly EventRecord[]): Located {
   const { offset, tag, incarnation } = standing;
-  if (incarnation !== undefined && incarnation !== state.incarnation) return { kind: 'reset', reason: 'recreated' };
+  if (incarnation !== undefined && incarnation !== state.incarnation)
+    return { kind: 'reset', reason: 'recreated' };
   if (offset > state.head) return { kind: 'reset', reason: 'future' };
   if (offset < state.trimmedTo) return { kind: 'gap' };
   const inLog = offset > state.trimmedTo;
@@ -44,14 +46,14 @@ export function locate(state: StreamState, standing: Standing, rows: readonly Ev
 }
 
 /** Just before the oldest event there is. */
-export const oldestStanding = (state: StreamState): Required<Standing> => ({
+export const oldestStanding = (state: StreamState): CursorPosition => ({
   incarnation: state.incarnation,
   offset: state.trimmedTo,
   tag: state.trimmedTag,
 });
 
 /** At the last event there is. */
-export const headStanding = (state: StreamState): Required<Standing> => ({
+export const headStanding = (state: StreamState): CursorPosition => ({
   incarnation: state.incarnation,
   offset: state.head,
   tag: state.headTag,

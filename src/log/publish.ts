@@ -32,13 +32,23 @@ export async function publishEvents(
 
 type Statement = [text: string, values: unknown[], name: string];
 
-const single = (schema: string, stream: string, { data, type, key, headers }: EncodedEvent, autoCreate: boolean): Statement => [
+const single = (
+  schema: string,
+  stream: string,
+  { data, type, key, headers }: EncodedEvent,
+  autoCreate: boolean,
+): Statement => [
   `select ${schema}.publish($1, $2, $3, $4, $5, $6)::text as id`,
   [stream, data, type, key, headers, autoCreate],
   'sluice_publish',
 ];
 
-function many(schema: string, stream: string, events: readonly EncodedEvent[], autoCreate: boolean): Statement {
+function many(
+  schema: string,
+  stream: string,
+  events: readonly EncodedEvent[],
+  autoCreate: boolean,
+): Statement {
   const { data, types, keys, headers } = toColumns(events);
   return [
     `select id::text from ${schema}.publish_many($1, $2, $3, $4, $5, $6) id`,
@@ -55,10 +65,14 @@ const ids = (rows: readonly { id: string }[]): string[] => rows.map(({ id }) => 
  */
 async function requireTransaction(tx: SqlExecutor): Promise<void> {
   if (typeof tx !== 'object' || tx === null || typeof tx.query !== 'function') {
-    throw new TypeError('tx must have a query(text, values) method, such as a pg client inside a transaction');
+    throw new TypeError(
+      'tx must have a query(text, values) method, such as a pg client inside a transaction',
+    );
   }
   if ('totalCount' in tx || 'idleCount' in tx) {
-    throw new TypeError('tx is a pool, whose statements run on any connection; check out a client, begin, and pass that');
+    throw new TypeError(
+      'tx is a pool, whose statements run on any connection; check out a client, begin, and pass that',
+    );
   }
   if ('getTransactionStatus' in tx && typeof tx.getTransactionStatus === 'function') {
     if ((tx.getTransactionStatus as () => string | null)() === 'I') throw txRequired();

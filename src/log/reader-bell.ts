@@ -5,7 +5,9 @@ import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import { jittered } from '../util/backoff.ts';
 import { nap } from '../util/abort.ts';
+import { parseBase36 } from '../protocol/cursor.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { random } from '../util/random.ts';
 
 /** Streams named in one round; past that, the payload says only that something is new. */
 const MAX_STREAMS = 2000;
@@ -52,7 +54,7 @@ export class ReaderBell {
         this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
         report('sluice:background.failed', () => ({ where: 'reader bell', error }));
       }
-      await nap(jittered(PAUSE_MS, Math.random()), this.#closing.signal).done;
+      await nap(jittered(PAUSE_MS, random()), this.#closing.signal).done;
     }
     this.#ringing = undefined;
   }
@@ -75,13 +77,15 @@ export function encodeHeads(heads: ReadonlyMap<bigint, bigint>): string[] {
   return payloads;
 }
 
-/** The incarnations a payload names; undefined for "any", and for anything we did not write. */
-export function decodeHeads(payload: string): bigint[] | undefined {
-  const incarnations: bigint[] = [];
+/** What a payload names; undefined for "any stream", and for anything we did not write. */
+export function decodeHeads(
+  payload: string,
+): { readonly incarnation: bigint; readonly head: bigint }[] | undefined {
+  const heads: { incarnation: bigint; head: bigint }[] = [];
   for (const entry of payload.split(',')) {
-    const digits = /^([0-9a-z]{1,13}):[0-9a-z]{1,13}$/.exec(entry)?.[1];
-    if (digits === undefined) return undefined;
-    incarnations.push(BigInt(Number.parseInt(digits, 36)));
+    const [, incarnation, head] = /^([0-9a-z]{1,13}):([0-9a-z]{1,13})$/.exec(entry) ?? [];
+    if (incarnation === undefined || head === undefined) return undefined;
+    heads.push({ incarnation: parseBase36(incarnation), head: parseBase36(head) });
   }
-  return incarnations;
+  return heads;
 }

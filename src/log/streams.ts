@@ -51,23 +51,37 @@ const toInfo = ({ name, head, oldest, created_at, closed }: InfoRow): StreamInfo
 export async function createStream(database: Database, name: string): Promise<StreamInfo> {
   await database.query(`select ${database.names.quoted}.create_stream($1)`, [name]);
   const created = await streamInfo(database, name);
-  if (!created) throw new SluiceError('stream_not_found', `stream ${JSON.stringify(name)} was deleted while it was created`);
+  if (!created)
+    throw new SluiceError(
+      'stream_not_found',
+      `stream ${JSON.stringify(name)} was deleted while it was created`,
+    );
   return created;
 }
 
 /** The incarnation deleted; undefined if there was no such stream. */
 export async function deleteStream(database: Database, name: string): Promise<bigint | undefined> {
-  const [row] = await database.query<{ id: string | null }>(`select ${database.names.quoted}.delete_stream($1)::text as id`, [name]);
+  const [row] = await database.query<{ id: string | null }>(
+    `select ${database.names.quoted}.delete_stream($1)::text as id`,
+    [name],
+  );
   return row?.id === null || row === undefined ? undefined : BigInt(row.id);
 }
 
 export async function streamInfo(database: Database, name: string): Promise<StreamInfo | null> {
-  const [row] = await database.query<InfoRow>(`${info(database.names.quoted)} where s.name = $1`, [name], 'sluice_info');
+  const [row] = await database.query<InfoRow>(
+    `${info(database.names.quoted)} where s.name = $1`,
+    [name],
+    'sluice_info',
+  );
   return row ? toInfo(row) : null;
 }
 
 /** All streams whose name starts with the prefix, in order of their names (bytewise), in keyset pages. */
-export async function* listStreams(database: Database, prefix: string): AsyncGenerator<StreamInfo, void, undefined> {
+export async function* listStreams(
+  database: Database,
+  prefix: string,
+): AsyncGenerator<StreamInfo, void, undefined> {
   let after: string | null = null;
   for (;;) {
     const rows: InfoRow[] = await database.query<InfoRow>(

@@ -21,7 +21,8 @@ export const encodePosition = ({ incarnation, offset, tag }: CursorPosition): st
   `${incarnation.toString(36)}-${offset.toString(36)}-${(tag >>> 0).toString(36)}`;
 
 /** The cursor of a connection: one position per stream. */
-export const encodeCursor = (positions: readonly CursorPosition[]): string => positions.map(encodePosition).join('.');
+export const encodeCursor = (positions: readonly CursorPosition[]): string =>
+  positions.map(encodePosition).join('.');
 
 /** The positions in a cursor; undefined if the text is not a cursor. Never throws. */
 export function decodeCursor(text: string): CursorPosition[] | undefined {
@@ -48,8 +49,8 @@ function decodePosition(text: string): CursorPosition | undefined {
   return { incarnation, offset, tag: tag | 0 };
 }
 
-// BigInt has no radix argument, and Number loses digits above 2^53.
-function parseBase36(text: string): bigint {
+/** BigInt has no radix argument, and Number loses digits above 2^53. */
+export function parseBase36(text: string): bigint {
   let value = 0n;
   for (const digit of text) value = value * 36n + BigInt(Number.parseInt(digit, 36));
   return value;

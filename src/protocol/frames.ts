@@ -32,6 +32,7 @@ export const encodeComment = (text: string): string => `: ${checked('comment', t
 export const encodeRetry = (ms: number): string => `retry: ${Math.max(0, Math.round(ms))}\n\n`;
 
 function checked(field: string, value: string): string {
-  if (UNSAFE_FIELD.test(value)) throw new RangeError(`${field} ${JSON.stringify(value)} would break the frame`);
+  if (UNSAFE_FIELD.test(value))
+    throw new RangeError(`${field} ${JSON.stringify(value)} would break the frame`);
   return value;
 }

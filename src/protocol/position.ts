@@ -17,7 +17,8 @@ const MAX_INT8 = 2n ** 63n - 1n;
 /** Undefined for anything that is not a position. Never throws. */
 export function parsePosition(value: unknown): ParsedPosition | undefined {
   if (value === 'start' || value === 'end') return { kind: value };
-  if (typeof value === 'bigint') return value >= 0n && value <= MAX_INT8 ? { kind: 'offset', offset: value } : undefined;
+  if (typeof value === 'bigint')
+    return value >= 0n && value <= MAX_INT8 ? { kind: 'offset', offset: value } : undefined;
   if (typeof value !== 'string') return undefined;
   if (DECIMAL.test(value)) return parsePosition(BigInt(value));
   const positions = decodeCursor(value);

@@ -24,7 +24,8 @@ export function streamNameProblem(name: unknown): string | undefined {
     return `stream name ${preview(name)} is longer than ${MAX_STREAM_NAME_BYTES} bytes of UTF-8`;
   }
   if (CONTROL_CHARACTER.test(name)) return `stream name ${preview(name)} contains a control character`;
-  if (LONE_SURROGATE.test(name)) return `stream name ${preview(name)} contains a lone surrogate, which UTF-8 cannot encode`;
+  if (LONE_SURROGATE.test(name))
+    return `stream name ${preview(name)} contains a lone surrogate, which UTF-8 cannot encode`;
   return undefined;
 }
 
@@ -36,7 +37,8 @@ export function typeProblem(type: unknown): string | undefined {
     return `event type ${preview(type)} is longer than ${MAX_TYPE_BYTES} bytes of UTF-8`;
   }
   if (CONTROL_CHARACTER.test(type)) return `event type ${preview(type)} contains a control character`;
-  if (LONE_SURROGATE.test(type)) return `event type ${preview(type)} contains a lone surrogate, which UTF-8 cannot encode`;
+  if (LONE_SURROGATE.test(type))
+    return `event type ${preview(type)} contains a lone surrogate, which UTF-8 cannot encode`;
   if (type === 'open' || type === 'error' || type.startsWith('sluice:')) {
     return `event type ${preview(type)} is reserved; choose one that is not open, error or sluice:…`;
   }

@@ -8,6 +8,7 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Housekeeping } from './housekeeping.ts';
 import type { Passes } from './pass.ts';
+import { random } from '../util/random.ts';
 
 /** Passes in one round at most; what is left then is for the next round, or the relay. */
 const MAX_PASSES = 1000;
@@ -46,7 +47,7 @@ export class FallbackPoll {
     const { fallbackPollMs, logger, housekeeping } = this.#options;
     const { signal } = this.#closing;
     for (;;) {
-      await nap(jittered(fallbackPollMs, Math.random()), signal).done;
+      await nap(jittered(fallbackPollMs, random()), signal).done;
       if (signal.aborted) return;
       try {
         const stale = await this.#moveStale();

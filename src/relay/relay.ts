@@ -12,6 +12,7 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Passes } from './pass.ts';
 import type { Housekeeping } from './housekeeping.ts';
+import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
 const ROLE_RETRY_MS = 1000;
@@ -67,7 +68,7 @@ export class Relay {
         logger.warn({ error }, 'the relay failed; it starts again');
         report('sluice:background.failed', () => ({ where: 'relay', error }));
       }
-      await nap(jittered(ROLE_RETRY_MS, Math.random()), signal).done;
+      await nap(jittered(ROLE_RETRY_MS, random()), signal).done;
     }
   }
 
@@ -75,14 +76,19 @@ export class Relay {
     const { listener, names } = this.#options;
     if (!listener.connected) return false;
     // Only ever tried: a session that waits for a lock holds a snapshot, and gets no notifications.
-    const [row] = await listener.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [names.roleKey]);
+    const [row] = await listener.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [
+      names.roleKey,
+    ]);
     return row?.got === true;
   }
 
   // While the listener's session is the one that holds the role.
   async #hold(generation: number): Promise<void> {
     const { listener, names } = this.#options;
-    const unlisten = await listener.listen(names.relayChannel, { message: () => this.#ring(), gap: () => this.#ring() });
+    const unlisten = await listener.listen(names.relayChannel, {
+      message: () => this.#ring(),
+      gap: () => this.#ring(),
+    });
     try {
       while (!this.#closing.signal.aborted && listener.generation === generation && listener.connected) {
         await this.#workUntilQuiet();
@@ -104,7 +110,7 @@ export class Relay {
   // Until a pass finds nothing; `more` alone (a stream that somebody holds) keeps the relay awake but unhurried.
   async #workUntilQuiet(): Promise<void> {
     const { passes, housekeeping } = this.#options;
-    for (let idlePauses = 0; !this.#closing.signal.aborted; ) {
+    for (let idlePauses = 0; !this.#closing.signal.aborted;) {
       this.#rung = false;
       const started = performance.now();
       const { moved, more } = await passes.run('relay');
@@ -124,7 +130,9 @@ export class Relay {
   async #sleep(generation: number): Promise<void> {
     const { listener, names, passes, fallbackPollMs } = this.#options;
     for (let idle = 0; !this.#closing.signal.aborted && listener.generation === generation; idle += 1) {
-      const [row] = await listener.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [names.asleepKey]);
+      const [row] = await listener.query<{ got: boolean }>('select pg_try_advisory_lock($1) as got', [
+        names.asleepKey,
+      ]);
       if (row?.got === true) break;
       await this.#pause(Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idle), true);
       const { moved, more } = await passes.run('relay');
@@ -135,7 +143,7 @@ export class Relay {
       const { moved, more } = await passes.run('relay');
       if (moved > 0 || more || this.#rung) return;
       report('sluice:relay.asleep', () => ({}));
-      await this.#pause(jittered(fallbackPollMs, Math.random()), true);
+      await this.#pause(jittered(fallbackPollMs, random()), true);
     } finally {
       this.#rung = false;
       // Not awaited: the pass that the bell asked for need not wait for it. Statements of a session keep their order.

@@ -22,7 +22,10 @@ export async function waitOrAbort<T>(promise: Promise<T>, signal: AbortSignal | 
  * Resolves after `ms`, or at once when `wake` is called or the signal aborts (without throwing: loops look at the
  * signal themselves). The timer does not keep the process alive.
  */
-export function nap(ms: number, signal: AbortSignal): { readonly done: Promise<void>; readonly wake: () => void } {
+export function nap(
+  ms: number,
+  signal: AbortSignal,
+): { readonly done: Promise<void>; readonly wake: () => void } {
   const { promise, resolve } = deferred();
   if (signal.aborted) resolve();
   const wake = (): void => {

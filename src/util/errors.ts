@@ -23,7 +23,11 @@ export type SluiceErrorCode =
   | 'closed';
 
 /** Codes after which the same call may succeed later without a change. */
-const RETRYABLE: ReadonlySet<SluiceErrorCode> = new Set(['overloaded', 'connection_lost', 'listener_unavailable']);
+const RETRYABLE: ReadonlySet<SluiceErrorCode> = new Set([
+  'overloaded',
+  'connection_lost',
+  'listener_unavailable',
+]);
 
 export interface SluiceErrorOptions {
   readonly cause?: unknown;

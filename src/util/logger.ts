@@ -9,4 +9,9 @@ export interface LoggerLike {
 
 const ignore = (): void => {};
 
-export const silentLogger: LoggerLike = Object.freeze({ debug: ignore, info: ignore, warn: ignore, error: ignore });
+export const silentLogger: LoggerLike = Object.freeze({
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+});

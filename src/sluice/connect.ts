@@ -1,0 +1,154 @@
+// The public object and how to get one.
+import { migrateDatabase } from '../db/migrate.ts';
+import { checkStreamName } from '../log/encode.ts';
+import {
+  createStream,
+  deleteStream,
+  listStreams,
+  listUndeliverable,
+  type StreamInfo,
+  type Undeliverable,
+} from '../log/streams.ts';
+import { waitOrAbort } from '../util/abort.ts';
+import { Core } from './core.ts';
+import { settle, type ConnectOptions } from './options.ts';
+import { StreamHandle, type Stream } from './stream.ts';
+
+/** What a process may tell about itself; `ok` is false when something needs looking at. */
+export interface Health {
+  readonly ok: boolean;
+  /** A query reached the database. */
+  readonly database: boolean;
+  /** The listener has a session; without one, readers poll. */
+  readonly listener: boolean;
+  /** How many sessions the listener has had. */
+  readonly generation: number;
+}
+
+/** Event streams in one schema of one database. */
+export interface Sluice extends AsyncDisposable {
+  /** A handle; no I/O. @throws SluiceError name_invalid */
+  stream<In = unknown, Out = In>(name: string): Stream<In, Out>;
+  /** @throws SluiceError stream_exists, name_invalid */
+  createStream(name: string): Promise<StreamInfo>;
+  /** Deletes a stream and its events. False: there was none. */
+  deleteStream(name: string): Promise<boolean>;
+  /** Streams whose name starts with `prefix`, in bytewise order of their names. */
+  streams(options?: {
+    readonly prefix?: string | undefined;
+    readonly signal?: AbortSignal | undefined;
+  }): AsyncIterable<StreamInfo>;
+  /** Published events whose stream was closed or deleted before they could be moved into its log, oldest first. */
+  undeliverable(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<Undeliverable>;
+  health(): Promise<Health>;
+  /** Finishes what was accepted, ends all subscriptions, and lets go of the database. */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to a database whose schema is installed.
+ *
+ * @throws SluiceError connection_lost, permission_denied, unsupported_server, schema_mismatch
+ * @throws TypeError, RangeError for options that cannot be used
+ * @example
+ * await using sluice = await connect({ connectionString });
+ * await sluice.stream('orders').publish({ id: 1 }, { tx: client });
+ */
+export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
+  options.signal?.throwIfAborted();
+  const core = new Core(settle(options, environment()));
+  try {
+    await waitOrAbort(core.open(), options.signal);
+  } catch (error) {
+    await core.close();
+    throw error;
+  }
+  const face = new ConnectedSluice(core);
+  cores.set(face, core);
+  return face;
+}
+
+/**
+ * Installs Sluice's schema, or brings it up to date. Safe to run from several processes at once.
+ *
+ * @throws SluiceError permission_denied, unsupported_server, overloaded (a lock was not to be had in time)
+ */
+export function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
+  const { connectionString, pool, schema } = settle(options, environment());
+  return waitOrAbort(migrateDatabase({ connectionString, pool, schema }), options.signal);
+}
+
+const cores = new WeakMap<Sluice, Core>();
+
+/** The parts behind a public object, for the package's own layers. @throws TypeError */
+export function coreOf(sluice: Sluice): Core {
+  const core = cores.get(sluice);
+  if (!core) throw new TypeError('not a Sluice: give what connect() returned');
+  return core;
+}
+
+const environment = (): Readonly<Record<string, string | undefined>> =>
+  typeof process === 'undefined' ? {} : process.env;
+
+class ConnectedSluice implements Sluice {
+  readonly #core: Core;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  stream<In = unknown, Out = In>(name: string): Stream<In, Out> {
+    checkStreamName(name);
+    return new StreamHandle<In, Out>(this.#core, name);
+  }
+
+  async createStream(name: string): Promise<StreamInfo> {
+    checkStreamName(name);
+    return createStream(this.#core.database, name);
+  }
+
+  async deleteStream(name: string): Promise<boolean> {
+    checkStreamName(name);
+    const incarnation = await deleteStream(this.#core.database, name);
+    if (incarnation === undefined) return false;
+    this.#core.deleted(incarnation);
+    return true;
+  }
+
+  streams(
+    options: { readonly prefix?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncIterable<StreamInfo> {
+    return untilAborted(listStreams(this.#core.database, options.prefix ?? ''), options.signal);
+  }
+
+  undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {
+    return untilAborted(listUndeliverable(this.#core.database), options.signal);
+  }
+
+  async health(): Promise<Health> {
+    const database = await this.#core.database.query('select 1', [], 'sluice_ping').then(
+      () => true,
+      () => false,
+    );
+    const listener = this.#core.listener.connected;
+    return { ok: database && listener, database, listener, generation: this.#core.listener.generation };
+  }
+
+  close(): Promise<void> {
+    return this.#core.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+async function* untilAborted<T>(
+  source: AsyncGenerator<T, void, undefined>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T, void, undefined> {
+  for await (const item of source) {
+    if (signal?.aborted) return;
+    yield item;
+  }
+}

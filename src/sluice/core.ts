@@ -1,0 +1,127 @@
+// One process's Sluice: builds the parts, wires them to each other, and closes them in order. The public object is a
+// thin face over it; sluice/http reaches the tails behind that face through `coreOf`.
+import { Database } from '../db/database.ts';
+import { migrateDatabase, SCHEMA_VERSION } from '../db/migrate.ts';
+import { checkSchema, checkServer } from '../db/schema-version.ts';
+import { translated } from '../db/sqlstate.ts';
+import { Listener } from '../listen/listener.ts';
+import { appendBatch, appendedRecords } from '../log/append.ts';
+import { Coalescer } from '../log/coalescer.ts';
+import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
+import { ReaderBell } from '../log/reader-bell.ts';
+import { FallbackPoll } from '../relay/fallback-poll.ts';
+import { Housekeeping } from '../relay/housekeeping.ts';
+import { Passes } from '../relay/pass.ts';
+import { Relay } from '../relay/relay.ts';
+import { Tails } from '../tail/tails.ts';
+import type { Settings } from './options.ts';
+
+/** A tail without subscribers goes away after this long. */
+const TAIL_IDLE_MS = 10_000;
+
+export class Core {
+  readonly settings: Settings;
+  readonly limits: Limits;
+  readonly database: Database;
+  readonly listener: Listener;
+  readonly tails: Tails;
+  readonly coalescer: Coalescer;
+  readonly #bell: ReaderBell;
+  readonly #relay: Relay | undefined;
+  readonly #poll: FallbackPoll;
+  #closing: Promise<void> | undefined;
+
+  constructor(settings: Settings) {
+    const {
+      connectionString,
+      listenConnectionString,
+      pool,
+      schema,
+      logger,
+      heartbeatMs,
+      idleSessionTimeoutMs,
+    } = settings;
+    this.settings = settings;
+    this.limits = { ...DEFAULT_LIMITS, maxEventBytes: settings.maxEventBytes };
+    const prepare = listenConnectionString === connectionString; // else a transaction pooler stands in between
+    this.database = new Database({ connectionString, pool, schema, prepare, logger });
+    this.listener = new Listener({
+      connectionString: listenConnectionString,
+      logger,
+      heartbeatMs,
+      idleSessionTimeoutMs,
+    });
+    this.tails = new Tails({
+      database: this.database,
+      listener: this.listener,
+      logger,
+      window: { maxEvents: settings.windowEvents, maxBytes: settings.windowBytes },
+      maxReads: settings.maxReads,
+      idleMs: TAIL_IDLE_MS,
+    });
+    this.#bell = new ReaderBell(this.database, logger);
+    this.coalescer = this.#makeCoalescer();
+    const passes = new Passes(this.database, (incarnation, head) => this.#moved(incarnation, head));
+    const housekeeping = new Housekeeping(this.database, logger);
+    const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
+    const { database, listener } = this;
+    this.#relay = settings.relay ? new Relay({ names: database.names, listener, ...shared }) : undefined;
+    this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
+  }
+
+  /** @throws SluiceError connection_lost, permission_denied, unsupported_server, schema_mismatch */
+  async open(): Promise<void> {
+    const { migrate, connectionString, pool, schema } = this.settings;
+    if (migrate === 'apply') await migrateDatabase({ connectionString, pool, schema });
+    await translated(async () => {
+      await checkServer(this.database.pool);
+      await checkSchema(this.database.pool, this.database.names, SCHEMA_VERSION);
+    });
+    await this.listener.open();
+    this.#relay?.start();
+    this.#poll.start();
+  }
+
+  /** A stream has gone on: tells this process's readers and everybody else's. */
+  #moved(incarnation: bigint, head: bigint): void {
+    this.tails.wake(incarnation, head);
+    this.#bell.ring(incarnation, head);
+  }
+
+  /** A stream was deleted: its readers find out by reading. */
+  deleted(incarnation: bigint): void {
+    this.#moved(incarnation, 2n ** 62n);
+  }
+
+  /** Stops taking work, finishes what was accepted, then lets go of the database. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.tails.close();
+    await this.coalescer.close();
+    await this.#relay?.close();
+    await this.#poll.close();
+    await this.#bell.close();
+    await this.listener.close();
+    await this.database.close();
+  }
+
+  #makeCoalescer(): Coalescer {
+    const { autoCreate, appendTimeoutMs, maxQueuedEvents, maxQueuedBytes } = this.settings;
+    return new Coalescer({
+      autoCreate,
+      lockWaitMs: appendTimeoutMs,
+      maxQueuedEvents,
+      maxQueuedBytes,
+      send: async (groups, call) => appendBatch(this.database, groups, call),
+      committed: (group, outcome) => {
+        const { incarnation, first } = outcome;
+        this.tails.feed(incarnation, first, () => appendedRecords(group, outcome));
+        this.#bell.ring(incarnation, first + BigInt(group.events.length) - 1n);
+      },
+    });
+  }
+}

@@ -1,0 +1,110 @@
+// The options of connect and migrate, checked, with every default in one place.
+import type { PoolLike } from '../db/queryable.ts';
+import { silentLogger, type LoggerLike } from '../util/logger.ts';
+
+/** How to reach the database, and how this process takes part. */
+export interface ConnectOptions {
+  /** Default: the environment's DATABASE_URL. */
+  readonly connectionString?: string | undefined;
+  /** A direct URL for LISTEN and session locks, when `connectionString` goes through a transaction pooler. */
+  readonly listenConnectionString?: string | undefined;
+  /** Your own pg.Pool for queries. Listening still needs a connection string. Not closed by Sluice. */
+  readonly pool?: PoolLike | undefined;
+  /** The schema Sluice is installed in. Default `sluice`. */
+  readonly schema?: string | undefined;
+  /** `check` (default) refuses an older or incompatible schema; `apply` migrates first. */
+  readonly migrate?: 'check' | 'apply' | undefined;
+  /** Whether this process may take the relay role. Default true. */
+  readonly relay?: boolean | undefined;
+  /** Whether append and publish create a missing stream. Default true. */
+  readonly autoCreate?: boolean | undefined;
+  /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; at least 10. */
+  readonly fallbackPollMs?: number | undefined;
+  /** How long an append waits for a stream that another transaction holds, in milliseconds. Default 2 000. */
+  readonly appendTimeoutMs?: number | undefined;
+  /** Events waiting in this process to be appended, at most. Default 100 000. */
+  readonly maxQueuedEvents?: number | undefined;
+  /** Their bytes of JSON, at most. Default 256 MiB. */
+  readonly maxQueuedBytes?: number | undefined;
+  /** Recent events kept in memory per active stream, at most. Default 2 000. */
+  readonly windowEvents?: number | undefined;
+  /** Their size in memory, at most, in bytes. Default 8 MiB. */
+  readonly windowBytes?: number | undefined;
+  /** Catch-up reads at a time. Default 4. */
+  readonly maxReads?: number | undefined;
+  /** Bytes of JSON in one event, at most. Default 1 MiB. */
+  readonly maxEventBytes?: number | undefined;
+  /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
+  readonly heartbeatMs?: number | undefined;
+  /** After this long without a sign of life the server ends the listener's session, freeing its role. Default 10 000. */
+  readonly idleSessionTimeoutMs?: number | undefined;
+  /** Silent by default; pino fits. */
+  readonly logger?: LoggerLike | undefined;
+  /** Abandons connecting. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Settings {
+  readonly connectionString: string | undefined;
+  readonly listenConnectionString: string | undefined;
+  readonly pool: PoolLike | undefined;
+  readonly schema: string;
+  readonly migrate: 'check' | 'apply';
+  readonly relay: boolean;
+  readonly autoCreate: boolean;
+  readonly fallbackPollMs: number;
+  readonly appendTimeoutMs: number;
+  readonly maxQueuedEvents: number;
+  readonly maxQueuedBytes: number;
+  readonly windowEvents: number;
+  readonly windowBytes: number;
+  readonly maxReads: number;
+  readonly maxEventBytes: number;
+  readonly heartbeatMs: number;
+  readonly idleSessionTimeoutMs: number;
+  readonly logger: LoggerLike;
+}
+
+/** @throws TypeError, RangeError */
+export function settle(
+  options: ConnectOptions,
+  environment: Readonly<Record<string, string | undefined>>,
+): Settings {
+  const { pool, migrate = 'check', logger = silentLogger } = options;
+  const connectionString = options.connectionString ?? environment['DATABASE_URL'];
+  if (connectionString === undefined && options.listenConnectionString === undefined) {
+    throw new TypeError(
+      pool
+        ? 'listening needs a connection of its own beside the pool: give connectionString, or set DATABASE_URL'
+        : 'no database is named: give connectionString, or set DATABASE_URL',
+    );
+  }
+  if (migrate !== 'check' && migrate !== 'apply') {
+    throw new TypeError(`migrate must be 'check' or 'apply', not ${JSON.stringify(migrate)}`);
+  }
+  return {
+    connectionString,
+    listenConnectionString: options.listenConnectionString ?? connectionString,
+    pool,
+    schema: options.schema ?? 'sluice',
+    migrate,
+    relay: options.relay ?? true,
+    autoCreate: options.autoCreate ?? true,
+    fallbackPollMs: atLeast('fallbackPollMs', options.fallbackPollMs ?? 5000, 10),
+    appendTimeoutMs: atLeast('appendTimeoutMs', options.appendTimeoutMs ?? 2000, 1),
+    maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
+    maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),
+    windowEvents: atLeast('windowEvents', options.windowEvents ?? 2000, 1),
+    windowBytes: atLeast('windowBytes', options.windowBytes ?? 8 * 2 ** 20, 1),
+    maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
+    maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
+    heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 1000, 10),
+    idleSessionTimeoutMs: atLeast('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, 100),
+    logger,
+  };
+}
+
+function atLeast(name: string, value: number, least: number): number {
+  if (typeof value === 'number' && Number.isFinite(value) && value >= least) return value;
+  throw new RangeError(`${name} is ${String(value)}; give a number of at least ${least}`);
+}

@@ -1,0 +1,79 @@
+// Events in a tail's window, and batches of them on their way to subscribers. An event is encoded once per format,
+// whoever it goes to; a batch is one buffer for one write, shared by all who get it.
+import { encodePosition } from '../protocol/cursor.ts';
+import { encodeEvent } from '../protocol/frames.ts';
+import { envelopeText, type EventRecord, type StreamIdentity } from '../log/event.ts';
+
+/** `envelope`: everything, for onmessage. `data`: the bare payload under the event's type. */
+export type FrameFormat = 'envelope' | 'data';
+
+/** What an entry costs beside its payload, in bytes: an estimate for the window's bound. */
+const ENTRY_OVERHEAD = 200;
+
+export class Entry {
+  readonly record: EventRecord;
+  readonly identity: StreamIdentity;
+  readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
+
+  constructor(identity: StreamIdentity, record: EventRecord) {
+    this.identity = identity;
+    this.record = record;
+  }
+
+  get offset(): bigint {
+    return this.record.offset;
+  }
+
+  /** Roughly what the entry holds in memory, in bytes. */
+  get size(): number {
+    return ENTRY_OVERHEAD + this.record.data.length * 2 + (this.record.headers?.length ?? 0);
+  }
+
+  /** The server-sent event for a connection of this stream alone. */
+  frame(format: FrameFormat): Buffer {
+    return (this.#frames[format] ??= this.#encode(format));
+  }
+
+  #encode(format: FrameFormat): Buffer {
+    const { offset, tag, type, data } = this.record;
+    const { name, incarnation } = this.identity;
+    const id = encodePosition({ incarnation, offset, tag });
+    return Buffer.from(
+      format === 'envelope'
+        ? encodeEvent({ id, data: envelopeText(name, this.record) })
+        : encodeEvent({ id, event: type, data }),
+    );
+  }
+}
+
+/** One or more consecutive events. */
+export class Batch {
+  readonly entries: readonly Entry[];
+  readonly first: Entry;
+  readonly last: Entry;
+  readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
+
+  constructor(entries: readonly Entry[]) {
+    const first = entries[0];
+    const last = entries.at(-1);
+    if (!first || !last) throw new RangeError('a batch holds at least one event');
+    this.entries = entries;
+    this.first = first;
+    this.last = last;
+  }
+
+  /** All frames as one buffer. */
+  bytes(format: FrameFormat): Buffer {
+    return (this.#bytes[format] ??=
+      this.entries.length === 1
+        ? this.first.frame(format)
+        : Buffer.concat(this.entries.map((entry) => entry.frame(format))));
+  }
+
+  /** The part after an offset, which lies within the batch or just before it. */
+  after(offset: bigint): Batch {
+    return offset < this.first.offset
+      ? this
+      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1));
+  }
+}

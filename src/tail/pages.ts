@@ -1,0 +1,69 @@
+// Catch-up reads: a bounded number at a time for the whole process, shared when two ask for the same page, so that
+// many clients coming back at once cost few queries and never crowd out the rest. A read that fails because the
+// database is away is tried again until it is back or nobody waits any more.
+import type { Database } from '../db/database.ts';
+import { readPage, type Page } from '../log/read.ts';
+import { nap } from '../util/abort.ts';
+import { backoffMs } from '../util/backoff.ts';
+import { deferred, type Deferred } from '../util/deferred.ts';
+import { report } from '../util/diagnostics.ts';
+import { SluiceError } from '../util/errors.ts';
+import { random } from '../util/random.ts';
+
+const RETRY = { initialMs: 50, maxMs: 2000 };
+
+export class Pages {
+  readonly #database: Database;
+  readonly #maxReads: number;
+  readonly #signal: AbortSignal;
+  readonly #shared = new Map<string, Promise<Page | undefined>>();
+  readonly #waiting: Deferred<void>[] = [];
+  #reads = 0;
+
+  constructor(database: Database, options: { readonly maxReads: number; readonly signal: AbortSignal }) {
+    this.#database = database;
+    this.#maxReads = options.maxReads;
+    this.#signal = options.signal;
+  }
+
+  /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
+  read(incarnation: bigint, offset: bigint): Promise<Page | undefined> {
+    const key = `${incarnation}:${offset}`;
+    const shared = this.#shared.get(key);
+    if (shared) return shared;
+    const page = this.#insist(incarnation, offset).finally(() => this.#shared.delete(key));
+    this.#shared.set(key, page);
+    return page;
+  }
+
+  async #insist(incarnation: bigint, offset: bigint): Promise<Page | undefined> {
+    for (let attempt = 0; ; attempt += 1) {
+      await this.#enter();
+      try {
+        return await readPage(this.#database, { stream: incarnation, offset });
+      } catch (error) {
+        if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
+        report('sluice:background.failed', () => ({ where: 'catch-up read', error }));
+      } finally {
+        this.#leave();
+      }
+      await nap(backoffMs(attempt, RETRY, random()), this.#signal).done;
+    }
+  }
+
+  async #enter(): Promise<void> {
+    if (this.#reads >= this.#maxReads) {
+      const turn = deferred();
+      this.#waiting.push(turn);
+      await turn.promise; // the one who leaves passes its place on
+      return;
+    }
+    this.#reads += 1;
+  }
+
+  #leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next.resolve();
+    else this.#reads -= 1;
+  }
+}

@@ -1,0 +1,38 @@
+// A subscriber: a position in one stream and a sink. Never a queue: what its sink does not take stays in the window or
+// the database. The tail moves it; the sink's owner resumes and closes it.
+import type { CursorPosition } from '../protocol/cursor.ts';
+import type { Batch } from './entry.ts';
+import type { Loss } from './loss.ts';
+
+export interface Sink {
+  /** Takes the batch, always. False: no more until `resume` is called. */
+  write(batch: Batch): boolean;
+  /** The history it stood on is gone. Delivery has stopped; `restart` goes on from `loss.resume`. */
+  lost(loss: Loss): void;
+  /** Delivery has ended for good: the stream was deleted, or Sluice was closed. */
+  ended(error: Error | undefined): void;
+}
+
+export class Subscriber {
+  readonly sink: Sink;
+  position: CursorPosition;
+  /** Whether the sink takes more. */
+  ready = true;
+  closed = false;
+  /** A pump is under way for it (owned by the tail). */
+  pumping = false;
+
+  constructor(position: CursorPosition, sink: Sink) {
+    this.position = position;
+    this.sink = sink;
+  }
+
+  /** Hands over what of the batch it has not had; keeps position and readiness. */
+  deliver(batch: Batch): void {
+    if (this.closed || batch.last.offset <= this.position.offset) return;
+    const { offset, tag } = batch.last.record;
+    const rest = batch.after(this.position.offset);
+    this.position = { incarnation: this.position.incarnation, offset, tag };
+    this.ready = this.sink.write(rest);
+  }
+}

@@ -1,0 +1,212 @@
+// The tail of one stream in this process: the last position known, a window of recent events, and the subscribers.
+// Reads once per wake, whoever listens. Every subscriber is moved by one of two hands: `#broadcast`, if it is live, or
+// its own `#pump` while it is behind; it changes hands only in synchronous steps, so it is never in both or in neither.
+import type { EventRecord, StreamIdentity } from '../log/event.ts';
+import { locate, type StreamState } from '../log/locate.ts';
+import type { Page } from '../log/read.ts';
+import type { CursorPosition } from '../protocol/cursor.ts';
+import { report } from '../util/diagnostics.ts';
+import { SluiceError } from '../util/errors.ts';
+import type { LoggerLike } from '../util/logger.ts';
+import { Batch, Entry } from './entry.ts';
+import { lossOf } from './loss.ts';
+import type { Pages } from './pages.ts';
+import { nextStep } from './splice.ts';
+import type { Subscriber } from './subscriber.ts';
+import { Window, type WindowLimits } from './window.ts';
+
+/** Events handed over in one step of catching up from the window. */
+const STEP_EVENTS = 500;
+
+export interface TailOptions {
+  readonly identity: StreamIdentity;
+  /** The stream's last event when the tail starts. */
+  readonly head: CursorPosition;
+  readonly window: WindowLimits;
+  readonly pages: Pages;
+  readonly logger: LoggerLike;
+  /** The tail has closed, by itself or by its owner. */
+  readonly onClose: () => void;
+}
+
+export class Tail {
+  readonly identity: StreamIdentity;
+  readonly #pages: Pages;
+  readonly #logger: LoggerLike;
+  readonly #window: Window;
+  readonly #subscribers = new Set<Subscriber>();
+  readonly #live = new Set<Subscriber>();
+  #last: CursorPosition;
+  readonly #onClose: () => void;
+  #dirty = false;
+  #reading = false;
+  #closed = false;
+
+  constructor({ identity, head, window, pages, logger, onClose }: TailOptions) {
+    this.#onClose = onClose;
+    this.identity = identity;
+    this.#last = head;
+    this.#pages = pages;
+    this.#logger = logger;
+    this.#window = new Window(window);
+    report('sluice:tail.started', () => ({ stream: identity.name, head: head.offset }));
+  }
+
+  /** The last event this tail has seen. */
+  get last(): CursorPosition {
+    return this.#last;
+  }
+
+  /** Whether a reader that stands here can be served without a read. */
+  holds({ incarnation, offset, tag }: CursorPosition): boolean {
+    if (incarnation !== this.identity.incarnation) return false;
+    return (
+      (offset === this.#last.offset && tag === this.#last.tag) || this.#window.at(offset)?.record.tag === tag
+    );
+  }
+
+  get subscribers(): number {
+    return this.#subscribers.size;
+  }
+
+  attach(subscriber: Subscriber): void {
+    this.#subscribers.add(subscriber);
+    this.resume(subscriber);
+  }
+
+  detach(subscriber: Subscriber): void {
+    subscriber.closed = true;
+    this.#subscribers.delete(subscriber);
+    this.#live.delete(subscriber);
+  }
+
+  /** The subscriber's sink takes more again. */
+  resume(subscriber: Subscriber): void {
+    subscriber.ready = true;
+    if (!subscriber.pumping && !subscriber.closed && !this.#closed) void this.#pump(subscriber);
+  }
+
+  /** Something may be new: reads on until a page brings nothing more. */
+  wake(): void {
+    this.#dirty = true;
+    if (!this.#closed && !this.#reading) void this.#read();
+  }
+
+  /** Events this process has just appended: taken as they are when they follow on, else read like any others. */
+  feed(first: bigint, records: () => readonly EventRecord[]): void {
+    if (this.#closed) return;
+    if (first === this.#last.offset + 1n) this.#accept(records());
+    else this.wake();
+  }
+
+  /** Ends all subscribers. */
+  close(error: Error | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    report('sluice:tail.closed', () => ({ stream: this.identity.name }));
+    for (const subscriber of this.#subscribers) {
+      this.detach(subscriber);
+      subscriber.sink.ended(error);
+    }
+    this.#window.clear();
+    this.#onClose();
+  }
+
+  async #read(): Promise<void> {
+    this.#reading = true;
+    while (this.#dirty && !this.#closed) {
+      this.#dirty = false;
+      const from = this.#last;
+      try {
+        this.#take(from, await this.#pages.read(from.incarnation, from.offset));
+      } catch (error) {
+        this.#logger.error(
+          { error, stream: this.identity.name },
+          'a stream could not be read; it is tried again when woken',
+        );
+        report('sluice:background.failed', () => ({ where: 'tail', error }));
+      }
+    }
+    this.#reading = false;
+  }
+
+  // `from` is where the tail stood when it asked; it may have been fed since.
+  #take(from: CursorPosition, page: Page | undefined): void {
+    if (this.#closed) return;
+    if (!page) return this.close(deleted(this.identity.name));
+    const located = locate(page.state, from, page.rows);
+    if (located.kind !== 'ok') return this.#restart(page.state);
+    const fresh = located.events.filter(({ offset }) => offset > this.#last.offset);
+    if (fresh[0]?.offset === this.#last.offset + 1n) this.#accept(fresh);
+    if (this.#last.offset < page.state.head) this.#dirty = true;
+  }
+
+  // The tail's own history is gone: it stands at the new head, and every subscriber finds out on a read of its own.
+  #restart(state: StreamState): void {
+    this.#window.clear();
+    this.#last = { incarnation: state.incarnation, offset: state.head, tag: state.headTag };
+    this.#live.clear();
+    for (const subscriber of this.#subscribers)
+      if (!subscriber.pumping && subscriber.ready) void this.#pump(subscriber, true);
+  }
+
+  #accept(records: readonly EventRecord[]): void {
+    const entries = records.map((record) => new Entry(this.identity, record));
+    for (const entry of entries) this.#window.push(entry);
+    const batch = new Batch(entries);
+    const { offset, tag } = batch.last.record;
+    this.#last = { incarnation: this.#last.incarnation, offset, tag };
+    report('sluice:tail.woken', () => ({ stream: this.identity.name, head: offset, events: entries.length }));
+    for (const subscriber of this.#live) {
+      subscriber.deliver(batch);
+      if (!subscriber.ready) this.#live.delete(subscriber);
+    }
+  }
+
+  // Moves one subscriber until it is live or its sink is full. `verify` reads before it may join.
+  async #pump(subscriber: Subscriber, verify = false): Promise<void> {
+    subscriber.pumping = true;
+    try {
+      for (let mustRead = verify; subscriber.ready && !subscriber.closed && !this.#closed;) {
+        const { offset } = subscriber.position;
+        const step = mustRead
+          ? 'database'
+          : nextStep(offset, { last: this.#last.offset, windowFirst: this.#window.first?.offset });
+        if (step === 'live') {
+          this.#live.add(subscriber);
+          if (offset > this.#last.offset) this.wake(); // it read a page newer than the tail
+          return;
+        }
+        if (step === 'window') {
+          subscriber.deliver(new Batch(this.#window.after(offset, STEP_EVENTS)));
+          continue;
+        }
+        const before = this.#last;
+        this.#serve(subscriber, await this.#pages.read(this.identity.incarnation, offset));
+        mustRead = this.#last.offset < before.offset; // the tail restarted meanwhile
+      }
+    } catch (error) {
+      this.detach(subscriber);
+      subscriber.sink.ended(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      subscriber.pumping = false;
+    }
+  }
+
+  #serve(subscriber: Subscriber, page: Page | undefined): void {
+    if (subscriber.closed || this.#closed) return;
+    if (!page) return this.close(deleted(this.identity.name));
+    const located = locate(page.state, subscriber.position, page.rows);
+    if (located.kind !== 'ok') {
+      subscriber.ready = false;
+      this.#live.delete(subscriber);
+      subscriber.sink.lost(lossOf(this.identity.name, subscriber.position.offset, page.state, located));
+      return;
+    }
+    if (located.events.length === 0) return;
+    subscriber.deliver(new Batch(located.events.map((record) => new Entry(this.identity, record))));
+  }
+}
+
+const deleted = (name: string): SluiceError =>
+  new SluiceError('stream_not_found', `stream ${JSON.stringify(name)} was deleted`);

@@ -1,0 +1,242 @@
+// All tails of the process: one per stream with subscribers, started on first use, closed some time after the last
+// subscriber left. Wakes them on notifications, on every new listener session, and when a poll finds them behind.
+import type { Database } from '../db/database.ts';
+import type { Listener } from '../listen/listener.ts';
+import type { EventRecord } from '../log/event.ts';
+import { decodeHeads } from '../log/reader-bell.ts';
+import type { CursorPosition } from '../protocol/cursor.ts';
+import type { ParsedPosition } from '../protocol/position.ts';
+import { SluiceError } from '../util/errors.ts';
+import type { LoggerLike } from '../util/logger.ts';
+import type { Loss } from './loss.ts';
+import { Pages } from './pages.ts';
+import { findStart } from './start.ts';
+import { Subscriber, type Sink } from './subscriber.ts';
+import { Tail } from './tail.ts';
+import type { WindowLimits } from './window.ts';
+
+/** Streams asked about in one statement of the poll. */
+const POLL_CHUNK = 1000;
+
+export interface TailsOptions {
+  readonly database: Database;
+  readonly listener: Listener;
+  readonly logger: LoggerLike;
+  readonly window: WindowLimits;
+  /** Catch-up reads at a time. */
+  readonly maxReads: number;
+  /** A tail without subscribers is closed after this long, in milliseconds. */
+  readonly idleMs: number;
+}
+
+export type Opened =
+  | { readonly kind: 'ok'; readonly place: CursorPosition; readonly head: bigint; readonly oldest: bigint }
+  | { readonly kind: 'lost'; readonly loss: Loss };
+
+/** One subscriber's hold on a tail. */
+export interface Subscription {
+  /** How it opened: delivery has begun at `place`, or it waits for `restart` at `loss.resume`. */
+  readonly opened: Opened;
+  readonly position: CursorPosition;
+  /** The sink takes more. */
+  resume(): void;
+  /** Goes on from another place, after a loss. */
+  restart(place: CursorPosition): Promise<void>;
+  close(): void;
+}
+
+export class Tails {
+  readonly #options: TailsOptions;
+  readonly #pages: Pages;
+  readonly #closing = new AbortController();
+  readonly #tails = new Map<bigint, Tail>();
+  readonly #timers = new Map<bigint, NodeJS.Timeout>();
+  #listening: Promise<() => void> | undefined;
+
+  constructor(options: TailsOptions) {
+    this.#options = options;
+    this.#pages = new Pages(options.database, { maxReads: options.maxReads, signal: this.#closing.signal });
+  }
+
+  /**
+   * Subscribes a sink to a stream by name. Where it starts is fixed when this resolves.
+   *
+   * @throws SluiceError stream_not_found, cursor_invalid, closed
+   */
+  async subscribe(stream: string, after: ParsedPosition, sink: Sink): Promise<Subscription> {
+    await this.#listen(); // before the first read: a hint sent after that read is then heard
+    const start =
+      this.#resumeFromMemory(stream, after) ?? (await findStart(this.#options.database, stream, after, 0));
+    this.#requireOpen();
+    if (start.kind === 'lost') return this.#subscription(stream, sink, { kind: 'lost', loss: start.loss });
+    const { state, place } = start;
+    const tail = this.#tailOf(stream, {
+      incarnation: state.incarnation,
+      offset: state.head,
+      tag: state.headTag,
+    });
+    const opened: Opened = { kind: 'ok', place, head: state.head, oldest: state.trimmedTo + 1n };
+    return this.#subscription(stream, sink, opened, tail);
+  }
+
+  /** A stream may have gone on to `head`. */
+  wake(incarnation: bigint, head: bigint): void {
+    const tail = this.#tails.get(incarnation);
+    if (tail && tail.last.offset < head) tail.wake();
+  }
+
+  /** Events this process appended. */
+  feed(incarnation: bigint, first: bigint, records: () => readonly EventRecord[]): void {
+    this.#tails.get(incarnation)?.feed(first, records);
+  }
+
+  /** Asks the database for the heads of all active streams and wakes the tails that differ; returns how many did. */
+  async check(): Promise<number> {
+    const { database } = this.#options;
+    const incarnations = [...this.#tails.keys()];
+    let behind = 0;
+    for (let from = 0; from < incarnations.length; from += POLL_CHUNK) {
+      const rows = await database.rows<[string, string | null, number | null]>(
+        `select w.id::text, coalesce(h."offset", s.trimmed_to)::text, coalesce(h.tag, s.trimmed_tag)
+         from unnest($1::bigint[]) w (id)
+         left join ${database.names.quoted}.streams s on s.id = w.id
+         left join lateral (
+           select "offset", tag from ${database.names.quoted}.events
+           where stream_id = s.id and "offset" > s.trimmed_to order by "offset" desc limit 1
+         ) h on true`,
+        [incarnations.slice(from, from + POLL_CHUNK).map(String)],
+        'sluice_heads',
+      );
+      for (const [id, head, tag] of rows) {
+        const tail = this.#tails.get(BigInt(id));
+        if (!tail || (head === String(tail.last.offset) && tag === tail.last.tag)) continue;
+        behind += 1;
+        tail.wake();
+      }
+    }
+    return behind;
+  }
+
+  /** Ends every subscriber. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    for (const tail of this.#tails.values()) tail.close(undefined);
+    (await this.#listening?.catch(() => undefined))?.();
+  }
+
+  #subscription(stream: string, sink: Sink, opened: Opened, firstTail?: Tail): Subscription {
+    let tail = firstTail;
+    const subscriber = new Subscriber(opened.kind === 'ok' ? opened.place : opened.loss.resume, sink);
+    tail?.attach(subscriber);
+    const leave = (): void => {
+      tail?.detach(subscriber);
+      if (tail) this.#closeIfIdle(tail);
+    };
+    const restart = async (place: CursorPosition): Promise<void> => {
+      leave();
+      tail = undefined;
+      const start = await findStart(
+        this.#options.database,
+        stream,
+        { kind: 'cursor', positions: [place] },
+        0,
+      );
+      this.#requireOpen();
+      if (start.kind === 'lost') return sink.lost(start.loss);
+      const { incarnation, head, headTag } = start.state;
+      tail = this.#tailOf(stream, { incarnation, offset: head, tag: headTag });
+      subscriber.position = start.place;
+      subscriber.closed = false;
+      tail.attach(subscriber);
+    };
+    return {
+      opened,
+      get position() {
+        return subscriber.position;
+      },
+      resume: () => tail?.resume(subscriber),
+      restart,
+      close: () => {
+        leave();
+        tail = undefined;
+      },
+    };
+  }
+
+  // A client that comes back with a cursor inside the window costs no query.
+  #resumeFromMemory(
+    stream: string,
+    after: ParsedPosition,
+  ): Awaited<ReturnType<typeof findStart>> | undefined {
+    const place = after.kind === 'cursor' && after.positions.length === 1 ? after.positions[0] : undefined;
+    const tail = place && this.#tails.get(place.incarnation);
+    if (!tail || tail.identity.name !== stream || !tail.holds(place)) return undefined;
+    const { incarnation, offset, tag } = tail.last;
+    const state = { incarnation, trimmedTo: 0n, trimmedTag: 0, closed: false, head: offset, headTag: tag };
+    return { kind: 'ok', state, place, events: [] };
+  }
+
+  #tailOf(name: string, head: CursorPosition): Tail {
+    this.#cancelTimer(head.incarnation);
+    const known = this.#tails.get(head.incarnation);
+    if (known) return known;
+    const { window, logger } = this.#options;
+    const { incarnation } = head;
+    const onClose = (): void => {
+      this.#cancelTimer(incarnation);
+      this.#tails.delete(incarnation);
+    };
+    const tail = new Tail({
+      identity: { name, incarnation },
+      head,
+      window,
+      pages: this.#pages,
+      logger,
+      onClose,
+    });
+    this.#tails.set(head.incarnation, tail);
+    return tail;
+  }
+
+  #closeIfIdle(tail: Tail): void {
+    const { incarnation } = tail.identity;
+    if (tail.subscribers > 0 || this.#closing.signal.aborted) return;
+    this.#cancelTimer(incarnation);
+    const timer = setTimeout(() => {
+      this.#timers.delete(incarnation);
+      if (tail.subscribers === 0) tail.close(undefined);
+    }, this.#options.idleMs);
+    timer.unref();
+    this.#timers.set(incarnation, timer);
+  }
+
+  #cancelTimer(incarnation: bigint): void {
+    clearTimeout(this.#timers.get(incarnation));
+    this.#timers.delete(incarnation);
+  }
+
+  async #listen(): Promise<void> {
+    this.#requireOpen();
+    const { listener, database } = this.#options;
+    this.#listening ??= listener.listen(database.names.readersChannel, {
+      message: (payload) => this.#hint(payload),
+      gap: () => this.#wakeAll(),
+    });
+    await this.#listening;
+  }
+
+  // Never believed, whatever it says: it only picks the tails that read. A head in it could be forged or stale.
+  #hint(payload: string): void {
+    const heads = decodeHeads(payload);
+    if (!heads) return this.#wakeAll();
+    for (const { incarnation, head } of heads) this.wake(incarnation, head);
+  }
+
+  #wakeAll(): void {
+    for (const tail of this.#tails.values()) tail.wake();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) throw new SluiceError('closed', 'this Sluice is closed');
+  }
+}
