@@ -1,0 +1,43 @@
+// Guards the databases for tests that users get from `sluice/testing`: separate, removed with their connections, on one
+// server per process that holds nobody up.
+import { Client } from 'pg';
+import { createTestDatabase } from 'sluice/testing';
+import { expect, test } from 'vitest';
+import { until } from '../support/diagnostics.ts';
+import { startChild } from '../support/embedded-project.ts';
+import { query } from '../support/embedded-server.ts';
+
+test('createTestDatabase gives databases of their own, and drops them with their connections', async () => {
+  const [one, two] = await Promise.all([createTestDatabase(), createTestDatabase()]);
+  await query(one.connectionString, 'create table only_here ()');
+  const found = `select to_regclass('only_here')::text as found`;
+  expect(await query(two.connectionString, found)).toEqual([{ found: null }]);
+
+  const copy = await createTestDatabase({ template: new URL(one.connectionString).pathname.slice(1) });
+  expect(await query(copy.connectionString, found)).toEqual([{ found: 'only_here' }]);
+  await expect(createTestDatabase({ template: 'no "such" database' })).rejects.toThrow(/no "such" database/);
+
+  const open = new Client({ connectionString: one.connectionString });
+  open.on('error', () => {});
+  const lost = new Promise<void>((resolve) => open.once('end', resolve));
+  await open.connect();
+  await one.drop();
+  await lost;
+  await one.drop();
+  await expect(query(one.connectionString, 'select 1')).rejects.toThrow(/does not exist/);
+  await Promise.all([two.drop(), copy[Symbol.asyncDispose]()]);
+});
+
+test('createTestDatabase starts one server for the process, which does not keep it alive and goes with it', async () => {
+  const child = startChild({}, { mode: 'testing', env: { SLUICE_TEST_DATABASE_URL: '' } });
+  const one = (await child.next())?.connectionString;
+  const two = (await child.next())?.connectionString;
+  expect(new URL(one!).port).toBe(new URL(two!).port);
+  expect(await child.exited).toBe(0);
+  await until(async () =>
+    query(one!, 'select 1').then(
+      () => false,
+      () => true,
+    ),
+  );
+});
