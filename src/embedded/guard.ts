@@ -1,7 +1,7 @@
 // Owns the process that stands between us and PostgreSQL, and outlives us: a shell that holds one end of a pipe. When
 // our end closes, because we asked for it or because we are gone (SIGKILL included), it shuts the server down, harder
-// the longer that takes, and removes a temporary folder. It lives in a session of its own, so that a Ctrl-C in the
-// terminal reaches us and not the server, which our clean shutdown still needs.
+// the longer that takes, and removes a temporary folder. It is detached from the terminal, so that a Ctrl-C there
+// reaches us and not the server, which our clean shutdown still needs.
 // A secret passes through the pipe: never through arguments, environment or a file.
 import { spawn } from 'node:child_process';
 import { writeSync } from 'node:fs';
