@@ -16,8 +16,8 @@ export interface Sink {
 export class Subscriber {
   readonly sink: Sink;
   position: CursorPosition;
-  /** Whether the sink takes more. */
-  ready = true;
+  /** Whether the sink takes more; not before its owner has said so once. */
+  ready = false;
   closed = false;
   /** A pump is under way for it (owned by the tail). */
   pumping = false;

@@ -69,9 +69,9 @@ export class Tail {
     return this.#subscribers.size;
   }
 
+  /** Takes the subscriber in at its position; delivery begins with `resume`. */
   attach(subscriber: Subscriber): void {
     this.#subscribers.add(subscriber);
-    this.resume(subscriber);
   }
 
   detach(subscriber: Subscriber): void {

@@ -35,12 +35,12 @@ export type Opened =
 
 /** One subscriber's hold on a tail. */
 export interface Subscription {
-  /** How it opened: delivery has begun at `place`, or it waits for `restart` at `loss.resume`. */
+  /** How it opened: at `place`, or not, and then `restart` goes on from `loss.resume`. */
   readonly opened: Opened;
   readonly position: CursorPosition;
-  /** The sink takes more. */
+  /** The sink takes more. Nothing is delivered before the first call. */
   resume(): void;
-  /** Goes on from another place, after a loss. */
+  /** Moves to another place, after a loss; `resume` then delivers from there. */
   restart(place: CursorPosition): Promise<void>;
   close(): void;
 }
@@ -147,6 +147,7 @@ export class Tails {
       tail = this.#tailOf(stream, { incarnation, offset: head, tag: headTag });
       subscriber.position = start.place;
       subscriber.closed = false;
+      subscriber.ready = false;
       tail.attach(subscriber);
     };
     return {

@@ -1,0 +1,158 @@
+// The HTTP face of one Sluice: a Request in, a Response out, on any host. Routes, refuses, keeps the heartbeat of all
+// connections, and ends them on shutdown so that their clients come back spread out.
+import { coreOf, type Sluice } from '../sluice/connect.ts';
+import { jittered } from '../util/backoff.ts';
+import { report } from '../util/diagnostics.ts';
+import { random } from '../util/random.ts';
+import type { Authorize } from './authorize.ts';
+import { handleEvents, type EventsContext } from './events.ts';
+import { methodNotAllowed, notFound, problem, toProblem, unavailable } from './problem.ts';
+import { EventSession } from './session.ts';
+
+export interface HandlerLimits {
+  /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
+  readonly heartbeatMs?: number | undefined;
+  /** How long clients wait before they reconnect, in milliseconds, ±20 % by chance. Default 2 000. */
+  readonly retryMs?: number | undefined;
+  /** How long a connection may be unable to take more before it is dropped, in milliseconds. Default 30 000. */
+  readonly drainTimeoutMs?: number | undefined;
+}
+
+export interface HandlerOptions {
+  /** Decides who may read what. Required: nothing is open by default. */
+  readonly authorize: Authorize;
+  /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
+  readonly basePath?: string | undefined;
+  readonly limits?: HandlerLimits | undefined;
+}
+
+/** Serves requests; `close` ends all event streams and refuses new ones. */
+export interface SluiceHandler {
+  (request: Request, info?: { readonly remoteAddress?: string | undefined }): Promise<Response>;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
+ *
+ * @throws TypeError without an authorize hook
+ * @example
+ * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
+ */
+export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHandler {
+  const { authorize, basePath = '', limits = {} } = options;
+  if (typeof authorize !== 'function')
+    throw new TypeError('authorize must be a function: it decides who may read what');
+  if (basePath !== '' && !/^\/.*[^/]$/.test(basePath)) {
+    throw new TypeError(
+      `basePath is ${JSON.stringify(basePath)}; it starts with a slash and does not end with one`,
+    );
+  }
+  const server = new HttpServer(sluice, authorize, limits);
+  const handler = async (request: Request): Promise<Response> => {
+    const { pathname } = new URL(request.url);
+    return pathname.startsWith(`${basePath}/`)
+      ? server.serve(request, pathname.slice(basePath.length))
+      : unknownPath(pathname);
+  };
+  return Object.assign(handler, { close: () => server.close() });
+}
+
+const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
+
+class HttpServer {
+  readonly #sluice: Sluice;
+  readonly #context: EventsContext;
+  readonly #sessions = new Set<EventSession>();
+  readonly #retryMs: number;
+  readonly #heartbeat: NodeJS.Timeout;
+  #closed = false;
+
+  constructor(sluice: Sluice, authorize: Authorize, limits: HandlerLimits) {
+    const { heartbeatMs = 15_000, retryMs = 2000, drainTimeoutMs = 30_000 } = limits;
+    const core = coreOf(sluice);
+    this.#sluice = sluice;
+    this.#retryMs = retryMs;
+    this.#context = {
+      tails: core.tails,
+      authorize,
+      createSession: ({ stream, format }) => {
+        const session = new EventSession({
+          stream,
+          format,
+          retryMs: this.#retry(),
+          drainTimeoutMs,
+          logger: core.settings.logger,
+        });
+        this.#sessions.add(session);
+        session.onceEnded(() => this.#sessions.delete(session));
+        return session;
+      },
+    };
+    this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
+    this.#heartbeat.unref();
+  }
+
+  async serve(request: Request, path: string): Promise<Response> {
+    try {
+      return await this.#route(request, path);
+    } catch (error) {
+      const known = toProblem(error);
+      if (known) return known;
+      coreOf(this.#sluice).settings.logger.error({ error, path }, 'a request failed');
+      report('sluice:background.failed', () => ({ where: 'request', error }));
+      return problem({
+        status: 500,
+        title: 'Internal Server Error',
+        detail: 'the request failed; the server has logged why',
+      });
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#heartbeat);
+    for (const session of this.#sessions) session.end('shutdown', this.#retry());
+    return Promise.resolve();
+  }
+
+  async #route(request: Request, path: string): Promise<Response> {
+    switch (path) {
+      case '/v1/events':
+        if (request.method !== 'GET') return methodNotAllowed('GET');
+        return this.#closed
+          ? unavailable('the server is shutting down; try again')
+          : handleEvents(request, this.#context);
+      case '/livez':
+        return isRead(request) ? state(200, { ok: true }) : methodNotAllowed('GET, HEAD');
+      case '/readyz':
+        return isRead(request) ? this.#readiness() : methodNotAllowed('GET, HEAD');
+      default:
+        return unknownPath(path);
+    }
+  }
+
+  // A lost listener session is not a reason to take the process out: readers poll until it is back.
+  async #readiness(): Promise<Response> {
+    const { database, listener } = await this.#sluice.health();
+    const ready = database && !this.#closed;
+    return state(ready ? 200 : 503, { ok: ready, database, listener, shuttingDown: this.#closed });
+  }
+
+  #retry(): number {
+    return jittered(this.#retryMs, random());
+  }
+
+  #beat(): void {
+    const now = performance.now();
+    for (const session of this.#sessions) session.tick(now);
+  }
+}
+
+const isRead = ({ method }: Request): boolean => method === 'GET' || method === 'HEAD';
+
+const state = (status: number, body: object): Response =>
+  new Response(JSON.stringify(body), {
+    status,
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+  });

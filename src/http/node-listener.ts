@@ -1,0 +1,100 @@
+// The bridge to node:http, Express, Fastify, Koa and HTTP/2: an IncomingMessage becomes a Request, a Response is
+// written out. Event streams of ours skip the web stream and write their shared buffers straight to the socket.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { sessionOf } from './events.ts';
+import type { SluiceHandler } from './handler.ts';
+import { badRequest } from './problem.ts';
+import { nodeTransport } from './transport.ts';
+
+export type NodeListener = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  next?: (error?: unknown) => void,
+) => void;
+
+/**
+ * Mounts a handler in Node. With `next` (Express and its like), errors go there; without, they answer 500.
+ *
+ * @example
+ * createServer(toNodeListener(handler)).listen(4080);
+ */
+export function toNodeListener(handler: SluiceHandler): NodeListener {
+  return (incoming, outgoing, next) => void serveOrFail(handler, incoming, outgoing, next);
+}
+
+async function serveOrFail(
+  handler: SluiceHandler,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  next: ((error?: unknown) => void) | undefined,
+): Promise<void> {
+  try {
+    await serve(handler, incoming, outgoing);
+  } catch (error) {
+    if (outgoing.headersSent) outgoing.destroy();
+    else if (next) next(error);
+    else outgoing.writeHead(500).end();
+  }
+}
+
+async function serve(
+  handler: SluiceHandler,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): Promise<void> {
+  const gone = new AbortController();
+  outgoing.once('close', () => gone.abort());
+  const request = toRequest(incoming, gone.signal);
+  const response =
+    request instanceof Response
+      ? request
+      : await handler(request, { remoteAddress: incoming.socket.remoteAddress });
+  outgoing.writeHead(response.status, headersOf(response));
+  const session = sessionOf(response);
+  if (session) {
+    outgoing.flushHeaders();
+    incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
+    incoming.socket.setNoDelay(true);
+    return session.start((events) => nodeTransport(outgoing, events));
+  }
+  if (!response.body || incoming.method === 'HEAD') {
+    outgoing.end();
+    return response.body?.cancel();
+  }
+  return pipeline(Readable.fromWeb(response.body), outgoing);
+}
+
+function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Response {
+  const { method = 'GET' } = incoming;
+  const headers = toHeaders(incoming);
+  const scheme = 'encrypted' in incoming.socket && incoming.socket.encrypted === true ? 'https' : 'http';
+  const host = headers.get('host') ?? incoming.headers[':authority'] ?? 'localhost';
+  // Under Express and its like `url` is what is left below the mount point; the handler's basePath is the whole path.
+  const path = 'originalUrl' in incoming ? String(incoming.originalUrl) : (incoming.url ?? '/');
+  const body =
+    method === 'GET' || method === 'HEAD'
+      ? {}
+      : { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' as const };
+  try {
+    return new Request(`${scheme}://${String(host)}${path}`, { method, headers, signal, ...body });
+  } catch {
+    return badRequest('the request line or the Host header cannot be read');
+  }
+}
+
+function toHeaders({ rawHeaders }: IncomingMessage): Headers {
+  const headers = new Headers();
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] ?? '';
+    if (!name.startsWith(':')) headers.append(name, rawHeaders[index + 1] ?? ''); // HTTP/2 pseudo-headers are not headers
+  }
+  return headers;
+}
+
+function headersOf(response: Response): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = Object.fromEntries(response.headers);
+  const cookies = response.headers.getSetCookie();
+  return cookies.length > 0 ? { ...headers, 'set-cookie': cookies } : headers;
+}
