@@ -21,8 +21,13 @@ const build = 'test/support/build-setup.ts';
 
 const projects: readonly Project[] = [
   { name: 'unit', include: ['unit/**/*.test.ts'], timeoutMs: 20_000 },
-  { name: 'db', include: ['db/**/*.test.ts', 'chaos/**/*.test.ts'], setup: [database], timeoutMs: 30_000 },
-  { name: 'http', include: ['http/**/*.test.ts'], setup: [database], timeoutMs: 30_000 },
+  {
+    name: 'db',
+    include: ['db/**/*.test.ts', 'chaos/**/*.test.ts'],
+    setup: [build, database],
+    timeoutMs: 30_000,
+  },
+  { name: 'http', include: ['http/**/*.test.ts'], setup: [build, database], timeoutMs: 30_000 },
   {
     name: 'browser',
     include: ['browser/**/*.test.ts'],

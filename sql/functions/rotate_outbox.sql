@@ -1,11 +1,13 @@
 -- Empties another slot of the outbox by truncate and makes it the current one, so that the space of moved rows comes
--- back even while an old snapshot holds vacuum off. Null: no other slot is free now (an open publisher, a reader, or
--- rows still pending); try again later.
+-- back even while an old snapshot holds vacuum off. Returns the new slot; -1 when the current one holds less than
+-- p_min_bytes; null when no other slot is free now (an open publisher, a reader, rows still pending): try again later.
 --
--- `nowait`: a truncate queued behind an open publisher would block every later one. Whether the slot is empty is asked
--- in a later statement, under the lock: nobody has an uncommitted row in it then. A publisher that still believes in
--- this slot inserts after the truncate; readers look in every slot, so nothing is lost.
-create or replace function :"schema".rotate_outbox() returns bigint
+-- Without p_wait_ms it only tries: a truncate queued behind an open publisher makes everyone who looks in that slot
+-- wait. With it, it queues for that long at most, for when readers overlap so that the slot is never free by itself.
+-- Whether the slot is empty is asked in a later statement, under the lock: nobody has an uncommitted row in it then. A
+-- publisher that still believes in this slot inserts after the truncate; readers look in every slot, so nothing is lost.
+create or replace function :"schema".rotate_outbox(p_min_bytes bigint default 0, p_wait_ms integer default 0)
+returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -17,10 +19,16 @@ declare
 begin
   perform :"schema".require_read_committed();
   select c.last_value into v_current from :"schema".outbox_slot c;
+  if pg_relation_size(format('%I.%I', :'schema', 'outbox_' || v_current)::regclass) < p_min_bytes then
+    return -1;
+  end if;
+  if p_wait_ms > 0 then
+    perform set_config('lock_timeout', p_wait_ms || 'ms', true);
+  end if;
   for v_slot in select (v_current + n) % 3 from generate_series(1, 2) n loop
     v_table := format('%I.%I', :'schema', 'outbox_' || v_slot);
     begin
-      execute 'lock table ' || v_table || ' in access exclusive mode nowait';
+      execute 'lock table ' || v_table || ' in access exclusive mode' || case when p_wait_ms > 0 then '' else ' nowait' end;
       execute 'select not exists (select from ' || v_table || ')' into v_empty;
       if v_empty then
         execute 'truncate ' || v_table;

@@ -52,6 +52,7 @@ export class FallbackPoll {
       try {
         const stale = await this.#moveStale();
         const behind = await this.#options.checkReaders();
+        await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
         report('sluice:poll.finished', () => ({ behind, stale }));
         while (!signal.aborted && (await housekeeping.purge()));
       } catch (error) {

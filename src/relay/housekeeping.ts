@@ -4,31 +4,39 @@ import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 
-/** Events moved between two rotations of the outbox: bounds what a pass wades through behind an old snapshot. */
-const ROTATE_EVERY = 16_384;
+/** The current slot of the outbox is left when it has grown to this: bounds what a pass wades through. */
+const ROTATE_AT_BYTES = 4 * 2 ** 20;
+/** Between two looks at its size, in milliseconds. */
+const ROTATE_PAUSE_MS = 500;
+/** How long a rotation may make others wait, once one has failed for want of a free moment. */
+const ROTATE_WAIT_MS = 5;
 const PURGE_BATCH = 5000;
 
 export class Housekeeping {
   readonly #database: Database;
   readonly #logger: LoggerLike;
-  #sinceRotation = 0;
+  #lookedAt = 0;
+  #waitMs = 0;
 
   constructor(database: Database, logger: LoggerLike) {
     this.#database = database;
     this.#logger = logger;
   }
 
-  async afterPass(moved: number): Promise<void> {
-    this.#sinceRotation += moved;
-    if (this.#sinceRotation < ROTATE_EVERY) return;
+  /** Takes back the outbox's space when there is enough of it. Cheap to call often. */
+  async rotate(): Promise<void> {
+    const now = performance.now();
+    if (now - this.#lookedAt < ROTATE_PAUSE_MS) return;
+    this.#lookedAt = now;
     await this.#attempt('outbox rotation', async () => {
       const [row] = await this.#database.query<{ slot: string | null }>(
-        `select ${this.#database.names.quoted}.rotate_outbox()::text as slot`,
+        `select ${this.#database.names.quoted}.rotate_outbox($1, $2)::text as slot`,
+        [ROTATE_AT_BYTES, this.#waitMs],
+        'sluice_rotate',
       );
-      // No slot was free: again after a fraction of the usual distance.
       const slot = row?.slot ?? null;
-      this.#sinceRotation = slot === null ? ROTATE_EVERY * 0.75 : 0;
-      if (slot !== null) report('sluice:relay.rotated', () => ({ slot: Number(slot) }));
+      this.#waitMs = slot === null ? ROTATE_WAIT_MS : 0;
+      if (slot !== null && slot !== '-1') report('sluice:relay.rotated', () => ({ slot: Number(slot) }));
     });
   }
 

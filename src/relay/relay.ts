@@ -115,7 +115,7 @@ export class Relay {
       const started = performance.now();
       const { moved, more } = await passes.run('relay');
       if (moved === 0 && !more) return;
-      await housekeeping.afterPass(moved);
+      await housekeeping.rotate();
       idlePauses = moved > 0 ? 0 : idlePauses + 1;
       const spent = performance.now() - started;
       const pause = moved > 0 ? spent / DUTY - spent : MIN_PAUSE_MS * 2 ** idlePauses;
