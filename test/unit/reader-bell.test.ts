@@ -1,0 +1,56 @@
+// Guards the payloads that wake readers: what one process writes another understands, within NOTIFY's limit, and what
+// anybody else sends means no more than "look" (I4).
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { decodeHeads, encodeHeads } from '../../src/log/reader-bell.ts';
+
+const incarnation = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n });
+const head = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n });
+const heads = fc
+  .array(fc.tuple(incarnation, head), { minLength: 1, maxLength: 2000, size: 'max' })
+  .map((list) => new Map(list));
+
+test('I4: every stream rung for is named in some payload, once, and each payload fits a notification', () => {
+  fc.assert(
+    fc.property(heads, (given) => {
+      const payloads = encodeHeads(given);
+      for (const payload of payloads) expect(Buffer.byteLength(payload)).toBeLessThan(8000);
+      const decoded = payloads.flatMap((payload) => decodeHeads(payload) ?? []);
+      expect(decoded).toEqual([...given].map(([id, at]) => ({ incarnation: id, head: at })));
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('I7: past the bound one payload says only that something is new', () => {
+  const many = new Map(Array.from({ length: 2001 }, (_, index) => [BigInt(index + 1), 1n]));
+  expect(encodeHeads(many)).toEqual(['']);
+  expect(decodeHeads('')).toBeUndefined();
+});
+
+test('I4: a payload nobody of us wrote names no stream', () => {
+  for (const payload of [
+    '1',
+    '1:',
+    ':1',
+    '1:2:3',
+    '1:2,',
+    ',1:2',
+    '1:2,,3:4',
+    '-1:2',
+    '1:2\n',
+    ' 1:2',
+    'A:1',
+    '{"a":1}',
+    `${'1'.repeat(14)}:1`,
+    '\0',
+  ]) {
+    expect(decodeHeads(payload), JSON.stringify(payload)).toBeUndefined();
+  }
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 40 }), (payload) => {
+      const decoded = decodeHeads(payload);
+      if (decoded) expect(payload).toMatch(/^[0-9a-z:,]+$/);
+    }),
+  );
+});

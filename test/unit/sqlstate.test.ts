@@ -1,0 +1,110 @@
+// Guards the one place where PostgreSQL's errors become ours: every state our SQL raises has a code, every code says
+// truly whether to try again, and nothing that went wrong loses its cause.
+import { DatabaseError } from 'pg';
+import { describe, expect, test } from 'vitest';
+import { fromDatabase, OWN_SQLSTATES, translated } from '../../src/db/sqlstate.ts';
+import { SluiceError } from '../../src/util/errors.ts';
+import { filesUnder } from '../support/tidy/files.ts';
+
+const databaseError = (code: string, message: string, hint?: string): DatabaseError =>
+  Object.assign(new DatabaseError(message, 1, 'error'), { code, hint });
+
+const networkError = (code: string): Error =>
+  Object.assign(new Error(`connect ${code} 127.0.0.1:1`), { code });
+
+const translate = (error: unknown): SluiceError => {
+  const translated = fromDatabase(error);
+  expect(translated).toBeInstanceOf(SluiceError);
+  return translated as SluiceError;
+};
+
+describe('what our SQL raises', () => {
+  const raised = filesUnder('sql', ['.sql']).flatMap(({ text }) =>
+    [...text.matchAll(/errcode\s*=\s*'(\w+)'/g)].map(([, code]) => code!),
+  );
+
+  test('every state of our own has a code, and none is listed that nobody raises', () => {
+    const own = raised.filter((code) => code.startsWith('SL'));
+    expect([...new Set(own)].sort()).toEqual(Object.keys(OWN_SQLSTATES).sort());
+  });
+
+  test('our own are of a class that the standard leaves to implementations', () => {
+    for (const code of Object.keys(OWN_SQLSTATES)) expect(code).toMatch(/^[I-Z][0-9A-Z]{4}$/);
+  });
+
+  test('the borrowed ones have a code too', () => {
+    for (const code of raised) expect(translate(databaseError(code, 'why')).code, code).toBeTypeOf('string');
+  });
+});
+
+test.each([
+  ['SL001', 'stream_not_found', false],
+  ['SL003', 'stream_closed', false],
+  ['22P02', 'payload_invalid', false],
+  ['54001', 'payload_invalid', false],
+  ['55P03', 'overloaded', true],
+  ['53300', 'overloaded', true],
+  ['28P01', 'permission_denied', false],
+  ['42501', 'permission_denied', false],
+  ['42P01', 'schema_mismatch', false],
+  ['57P01', 'connection_lost', true], // the server shuts down
+  ['57P03', 'connection_lost', true], // it is starting up
+  ['57P05', 'connection_lost', true], // idle_session_timeout
+  ['08006', 'connection_lost', true],
+] as const)('%s is %s', (state, code, retryable) => {
+  const error = databaseError(state, 'what happened');
+  expect(translate(error)).toMatchObject({ code, retryable, cause: error });
+  expect(translate(error).message).toContain('what happened');
+});
+
+test('the hint of the database comes with its message, or our own remedy', () => {
+  expect(translate(databaseError('SL001', 'no stream', 'create it')).message).toBe('no stream; create it');
+  expect(translate(databaseError('42501', 'permission denied for table t')).message).toMatch(
+    /^permission denied for table t; check the user/,
+  );
+});
+
+test.each([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENOENT',
+])('%s is a lost connection, which may come back', (code) => {
+  expect(translate(networkError(code))).toMatchObject({ code: 'connection_lost', retryable: true });
+});
+
+test('what the driver throws without a code is recognised', () => {
+  for (const message of [
+    'Connection terminated unexpectedly',
+    'Connection terminated due to connection timeout',
+    'Client has encountered a connection error and is not queryable',
+    'timeout expired',
+    'timeout exceeded when trying to connect',
+  ]) {
+    expect(translate(new Error(message)).code).toBe('connection_lost');
+  }
+});
+
+test('every address that was tried is named', () => {
+  const both = new AggregateError([networkError('ECONNREFUSED'), new Error('connect ECONNREFUSED ::1:1')]);
+  const error = translate(Object.assign(both, { code: 'ECONNREFUSED' }));
+  expect(error.message).toContain('127.0.0.1:1');
+  expect(error.message).toContain('::1:1');
+});
+
+test('what is not known passes through as it is', async () => {
+  const unknown = [
+    databaseError('40P01', 'deadlock detected'),
+    new TypeError('mine'),
+    'a string',
+    undefined,
+    null,
+  ];
+  for (const thrown of unknown) expect(fromDatabase(thrown)).toBe(thrown);
+  const own = new SluiceError('closed', 'closed');
+  await expect(translated(() => Promise.reject(own))).rejects.toBe(own);
+});
