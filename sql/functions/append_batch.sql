@@ -4,7 +4,8 @@
 -- joined by U+001E (see publish_many). With p_wait_ms = 0 a stream that somebody holds is left out ('held') and delays
 -- nobody; otherwise the call waits that long (null: as the session does) for its ONE stream: who waits must hold no other.
 --
--- Returns per stream: its index, the outcome ('ok', 'held', 'closed', 'missing'), its id and the first offset given.
+-- Returns per stream: its index, the outcome ('ok', 'held', 'closed', 'missing'), its id, the first offset given
+-- and the tag of the event before it, which tells a reader in memory whether this follows on what it has.
 create or replace function :"schema".append_batch(
   p_streams text[],
   p_counts integer[],
@@ -15,7 +16,7 @@ create or replace function :"schema".append_batch(
   p_headers text[] default null,
   p_auto_create boolean default true,
   p_wait_ms integer default 0
-) returns table (idx integer, outcome text, stream_id bigint, first_offset bigint, at timestamptz)
+) returns table (idx integer, outcome text, stream_id bigint, first_offset bigint, previous_tag integer, at timestamptz)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -58,11 +59,12 @@ begin
   with stream as materialized (
     select w.n::integer as idx, s.id, s.closed_at is not null as closed, s.id is not null as found,
       coalesce(s.id = any (v_ids) and s.id <> all (v_busy), false) as held_by_us,
-      coalesce(greatest(s.trimmed_to, last."offset"), 0) as head, greatest(v_now, last.at) as at
+      coalesce(greatest(s.trimmed_to, last."offset"), 0) as head,
+      coalesce(last.tag, s.trimmed_tag) as head_tag, greatest(v_now, last.at) as at
     from unnest(p_streams) with ordinality w (name, n)
     left join :"schema".streams s on s.name = w.name
     left join lateral (
-      select e."offset", e.at from :"schema".events e
+      select e."offset", e.tag, e.at from :"schema".events e
       where e.stream_id = s.id and e."offset" > s.trimmed_to order by e."offset" desc limit 1
     ) last on true
   ), placed as (
@@ -74,7 +76,7 @@ begin
     where s.held_by_us and not s.closed
   )
   select s.idx, case when s.closed then 'closed' when s.held_by_us then 'ok' when s.found then 'held'
-      when p_auto_create then 'held' else 'missing' end, s.id, s.head + 1, s.at
+      when p_auto_create then 'held' else 'missing' end, s.id, s.head + 1, s.head_tag, s.at
   from stream s;
 end
 $$;

@@ -18,6 +18,8 @@ export interface DatabaseOptions {
 }
 
 const MAX_CONNECTIONS = 10;
+/** A server that does not answer for this long counts as lost, so that nothing waits for ever on a dead peer. */
+const QUERY_TIMEOUT_MS = 60_000;
 
 export class Database {
   readonly names: Names;
@@ -35,6 +37,7 @@ export class Database {
         max: MAX_CONNECTIONS,
         application_name: 'sluice',
         connectionTimeoutMillis: 10_000,
+        query_timeout: QUERY_TIMEOUT_MS,
         keepAlive: true,
         allowExitOnIdle: true,
       });

@@ -50,7 +50,7 @@ const codeOf = (error: unknown): string | undefined =>
 const isConnectionLoss = (error: unknown, code: string | undefined): boolean =>
   code === undefined
     ? error instanceof Error &&
-      /^(Connection terminated|Client has encountered|timeout e)/.test(error.message)
+      /^(Connection terminated|Client has encountered|timeout e|Query read timeout)/.test(error.message)
     : NETWORK.has(code) || code.startsWith('08') || code.startsWith('57P');
 
 /** The SluiceError for something PostgreSQL or its driver threw; anything not known passes through as it is. */

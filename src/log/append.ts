@@ -16,6 +16,8 @@ export type AppendOutcome =
       readonly kind: 'ok';
       readonly incarnation: bigint;
       readonly first: bigint;
+      /** The tag of the event before `first`. */
+      readonly previousTag: number;
       readonly atMs: number;
       readonly tags: Int32Array;
     }
@@ -26,11 +28,12 @@ interface Row {
   readonly outcome: 'ok' | 'held' | 'closed' | 'missing';
   readonly id: string | null;
   readonly first: string | null;
+  readonly previousTag: number | null;
   readonly at: number;
 }
 
 const statement = (schema: string): string =>
-  `select idx, outcome, stream_id as id, first_offset as first, date_part('epoch', at) * 1000 as at
+  `select idx, outcome, stream_id as id, first_offset as first, previous_tag as "previousTag", date_part('epoch', at) * 1000 as at
    from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
 
 export interface AppendCall {
@@ -66,7 +69,7 @@ export async function appendBatch(
   );
   const outcomes: AppendOutcome[] = groups.map(() => ({ kind: 'held' }));
   const starts = startsOf(groups);
-  for (const { idx, outcome, id, first, at } of rows) {
+  for (const { idx, outcome, id, first, previousTag, at } of rows) {
     const start = starts[idx - 1] ?? 0;
     outcomes[idx - 1] =
       outcome === 'ok' && id !== null && first !== null
@@ -74,6 +77,7 @@ export async function appendBatch(
             kind: 'ok',
             incarnation: BigInt(id),
             first: BigInt(first),
+            previousTag: previousTag ?? 0,
             atMs: Math.floor(at),
             tags: tags.subarray(start, start + (groups[idx - 1]?.events.length ?? 0)),
           }

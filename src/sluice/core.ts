@@ -118,8 +118,9 @@ export class Core {
       maxQueuedBytes,
       send: async (groups, call) => appendBatch(this.database, groups, call),
       committed: (group, outcome) => {
-        const { incarnation, first } = outcome;
-        this.tails.feed(incarnation, first, () => appendedRecords(group, outcome));
+        const { incarnation, first, previousTag } = outcome;
+        const before = { incarnation, offset: first - 1n, tag: previousTag };
+        this.tails.feed(before, () => appendedRecords(group, outcome));
         this.#bell.ring(incarnation, first + BigInt(group.events.length) - 1n);
       },
     });

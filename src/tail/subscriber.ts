@@ -21,6 +21,8 @@ export class Subscriber {
   closed = false;
   /** A pump is under way for it (owned by the tail). */
   pumping = false;
+  /** The tail's epoch in which its position was last known to be on the present history (owned by the tail). */
+  epoch = 0;
 
   constructor(position: CursorPosition, sink: Sink) {
     this.position = position;

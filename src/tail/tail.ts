@@ -38,6 +38,7 @@ export class Tail {
   readonly #live = new Set<Subscriber>();
   #last: CursorPosition;
   readonly #onClose: () => void;
+  #epoch = 0; // counts the histories this tail has seen; see #restart
   #dirty = false;
   #reading = false;
   #closed = false;
@@ -71,6 +72,7 @@ export class Tail {
 
   /** Takes the subscriber in at its position; delivery begins with `resume`. */
   attach(subscriber: Subscriber): void {
+    subscriber.epoch = this.#epoch;
     this.#subscribers.add(subscriber);
   }
 
@@ -93,9 +95,9 @@ export class Tail {
   }
 
   /** Events this process has just appended: taken as they are when they follow on, else read like any others. */
-  feed(first: bigint, records: () => readonly EventRecord[]): void {
+  feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
     if (this.#closed) return;
-    if (first === this.#last.offset + 1n) this.#accept(records());
+    if (before.offset === this.#last.offset && before.tag === this.#last.tag) this.#accept(records());
     else this.wake();
   }
 
@@ -141,13 +143,16 @@ export class Tail {
     if (this.#last.offset < page.state.head) this.#dirty = true;
   }
 
-  // The tail's own history is gone: it stands at the new head, and every subscriber finds out on a read of its own.
+  // The tail's own history is gone: it stands at the new head. No subscriber may join it, or be served from memory,
+  // before a read of its own has said whether its position still exists: an offset alone would match another event.
   #restart(state: StreamState): void {
     this.#window.clear();
     this.#last = { incarnation: state.incarnation, offset: state.head, tag: state.headTag };
+    this.#epoch += 1;
     this.#live.clear();
-    for (const subscriber of this.#subscribers)
-      if (!subscriber.pumping && subscriber.ready) void this.#pump(subscriber, true);
+    for (const subscriber of this.#subscribers) {
+      if (!subscriber.pumping && subscriber.ready) void this.#pump(subscriber);
+    }
   }
 
   #accept(records: readonly EventRecord[]): void {
@@ -163,15 +168,13 @@ export class Tail {
     }
   }
 
-  // Moves one subscriber until it is live or its sink is full. `verify` reads before it may join.
-  async #pump(subscriber: Subscriber, verify = false): Promise<void> {
+  // Moves one subscriber until it is live or its sink is full.
+  async #pump(subscriber: Subscriber): Promise<void> {
     subscriber.pumping = true;
     try {
-      for (let mustRead = verify; subscriber.ready && !subscriber.closed && !this.#closed;) {
+      while (subscriber.ready && !subscriber.closed && !this.#closed) {
         const { offset } = subscriber.position;
-        const step = mustRead
-          ? 'database'
-          : nextStep(offset, { last: this.#last.offset, windowFirst: this.#window.first?.offset });
+        const step = this.#stepFor(subscriber);
         if (step === 'live') {
           this.#live.add(subscriber);
           if (offset > this.#last.offset) this.wake(); // it read a page newer than the tail
@@ -181,9 +184,9 @@ export class Tail {
           subscriber.deliver(new Batch(this.#window.after(offset, STEP_EVENTS)));
           continue;
         }
-        const before = this.#last;
+        const epoch = this.#epoch;
         this.#serve(subscriber, await this.#pages.read(this.identity.incarnation, offset));
-        mustRead = this.#last.offset < before.offset; // the tail restarted meanwhile
+        subscriber.epoch = epoch;
       }
     } catch (error) {
       this.detach(subscriber);
@@ -191,6 +194,17 @@ export class Tail {
     } finally {
       subscriber.pumping = false;
     }
+  }
+
+  #stepFor({ position, epoch }: Subscriber): ReturnType<typeof nextStep> {
+    if (epoch !== this.#epoch) return 'database';
+    const here =
+      position.offset === this.#last.offset ? this.#last : this.#window.at(position.offset)?.record;
+    if (here && here.tag !== position.tag) {
+      this.wake(); // one of the two stands on another history: both ask the database
+      return 'database';
+    }
+    return nextStep(position.offset, { last: this.#last.offset, windowFirst: this.#window.first?.offset });
   }
 
   #serve(subscriber: Subscriber, page: Page | undefined): void {

@@ -85,9 +85,9 @@ export class Tails {
     if (tail && tail.last.offset < head) tail.wake();
   }
 
-  /** Events this process appended. */
-  feed(incarnation: bigint, first: bigint, records: () => readonly EventRecord[]): void {
-    this.#tails.get(incarnation)?.feed(first, records);
+  /** Events this process appended, right after `before`. */
+  feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
+    this.#tails.get(before.incarnation)?.feed(before, records);
   }
 
   /** Asks the database for the heads of all active streams and wakes the tails that differ; returns how many did. */
