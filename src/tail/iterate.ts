@@ -90,6 +90,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
       if (this.#done) return subscription.close();
       this.#subscription = subscription;
       if (subscription.opened.kind === 'lost') throw toError(subscription.opened.loss);
+      if (this.#waiting) subscription.resume(); // next() was called before there was anything to ask
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));
       throw error;
