@@ -1,4 +1,5 @@
-// The public object and how to get one.
+// The public object and how to get one: checks names, passes on to the parts in core, and holds nothing of its own.
+// Other layers of the package reach those parts through coreOf, users never.
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
 import {
