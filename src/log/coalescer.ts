@@ -171,8 +171,9 @@ export class Coalescer {
       for (const { stream, lane } of parts) {
         if (lane.items.length === 0) this.#lanes.delete(stream);
         else if (mayWait && lane.held) setTimeout(() => this.#free(lane), HELD_RETRY_MS);
-        else this.#free(lane);
+        else lane.busy = false;
       }
+      this.#schedule(); // also for streams that waited for a call to end
       if (this.#lanes.size === 0) this.#idle?.resolve();
     }
   }
@@ -221,23 +222,29 @@ export class Coalescer {
     const total = parts.reduce((sum, { items }) => sum + items.length, 0);
     const code = error instanceof SluiceError ? error.code : undefined;
     for (const part of parts) {
-      for (const item of part.items) {
+      for (const [index, item] of part.items.entries()) {
         if (code === 'overloaded') this.#done(item).reject(heldTooLong(part.stream, error));
         else if (total === 1 || code !== 'payload_invalid') this.#done(item).reject(error);
-        else await this.#alone(part, item);
+        else if (!(await this.#alone(part, item))) {
+          this.#settle({ ...part, items: part.items.slice(index) }, { kind: 'held' }); // none overtakes another
+          break;
+        }
       }
     }
   }
 
-  async #alone({ stream, lane }: Part, item: Item): Promise<void> {
+  // False: the stream is held, and the item has no outcome yet.
+  async #alone({ stream, lane }: Part, item: Item): Promise<boolean> {
     const part = { stream, lane, items: [item], events: item.events };
     try {
       const waitMs = Math.max(1, Math.ceil(item.deadline - now()));
       const [outcome] = await this.#options.send([part], { autoCreate: this.#options.autoCreate, waitMs });
-      this.#settle(part, outcome ?? { kind: 'held' });
+      if (!outcome || outcome.kind === 'held') return false;
+      this.#settle(part, outcome);
     } catch (error) {
       this.#done(item).reject(error);
     }
+    return true;
   }
 
   #done(item: Item): Deferred<Appended> {
