@@ -9,7 +9,7 @@
 -- for the rest of the cut transactions stays a small part of the work. Null: no cut, for a caller who knows that
 -- little is pending.
 create or replace function :"schema".move_pending(p_stream_ids bigint[], p_limit integer)
-returns table (stream_id bigint, head bigint, moved bigint, more boolean)
+returns table (stream_id bigint, head bigint, moved bigint, refused bigint, more boolean)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -75,8 +75,10 @@ begin
       t.published_at, t.published_to, t.stream, t.type, t.key, t.headers, t.data
     from taken t where t.closed or t.published_to <> t.stream_id
     order by t.id
+    returning 1
   )
-  select s.id, coalesce(max(p."offset"), s.head), count(p."offset"), s.cut is not null
+  select s.id, coalesce(max(p."offset"), s.head), count(p."offset"),
+    (select count(*) from taken t where t.stream_id = s.id) - count(p."offset"), s.cut is not null
   from stream s left join placed p on p.stream_id = s.id
   group by s.id, s.head, s.cut;
 end

@@ -1,14 +1,15 @@
 -- One pass: moves what is committed and pending into the logs, stream by stream, skipping streams that somebody else
 -- holds. Safe from any number of processes at once: every truth is read under a stream's lock.
 --
--- Returns one row: the streams that moved and their heads (hints for readers), how many events moved, and whether
+-- Returns one row: the streams that moved and their heads (hints for readers), how many events moved, how many
+-- were refused (listed as undeliverable), and whether
 -- something is or may be left: a stream cut or skipped, or more streams than p_max_streams. `next_after` is where the
 -- next pass should start, so that streams that are always held cannot starve those behind them.
 create or replace function :"schema".pass(
   p_limit integer default 10000,
   p_max_streams integer default 1000,
   p_after text default ''
-) returns table (stream_ids bigint[], heads bigint[], moved bigint, more boolean, next_after text)
+) returns table (stream_ids bigint[], heads bigint[], moved bigint, refused bigint, more boolean, next_after text)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -20,6 +21,7 @@ declare
   v_name text;
   v_unlocked boolean;
   v_all boolean;
+  v_refused bigint := 0;
 begin
   perform :"schema".require_read_committed();
   perform :"schema".flush_on_commit();
@@ -28,7 +30,7 @@ begin
   select coalesce(array_agg(distinct o.stream), '{}'), count(*) <= 500 into v_names, v_all
   from (select o.stream from :"schema".outbox o limit 501) o;
   if cardinality(v_names) = 0 then
-    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, false, '';
+    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, false, '';
     return;
   end if;
   if not v_all then
@@ -50,7 +52,8 @@ begin
     v_names := v_names[:p_max_streams];
   end if;
   for v_name in select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) loop
-    if :"schema".refuse_deleted(v_name) then
+    v_refused := v_refused + :"schema".refuse_deleted(v_name);
+    if exists (select from :"schema".outbox o where o.stream = v_name) then -- published by name alone
       perform :"schema".create_missing_stream(v_name);
     end if;
   end loop;
@@ -59,8 +62,8 @@ begin
   v_unlocked := cardinality(v_ids) < cardinality(v_names);
   select coalesce(array_agg(m.stream_id) filter (where m.moved > 0), '{}'),
     coalesce(array_agg(m.head) filter (where m.moved > 0), '{}'),
-    coalesce(sum(m.moved), 0)::bigint, pass.more or v_unlocked or coalesce(bool_or(m.more), false)
-  into stream_ids, heads, moved, more
+    coalesce(sum(m.moved), 0)::bigint, v_refused + coalesce(sum(m.refused), 0)::bigint, pass.more or v_unlocked or coalesce(bool_or(m.more), false)
+  into stream_ids, heads, moved, refused, more
   from :"schema".move_pending(v_ids, case when not v_all then p_limit end) m;
   return next;
 end

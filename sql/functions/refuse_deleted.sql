@@ -1,9 +1,11 @@
 -- Lists as undeliverable what was published to an incarnation of the stream that is gone, where there is no stream of
--- that name now. Returns whether something is left that was published by name alone, so that the stream is created.
-create or replace function :"schema".refuse_deleted(p_stream text) returns boolean
+-- that name now. Returns how many.
+create or replace function :"schema".refuse_deleted(p_stream text) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_refused bigint;
 begin
   with refused as (
     delete from :"schema".outbox o
@@ -14,6 +16,7 @@ begin
   insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, headers, data)
   select 'stream_deleted', r.published_at, r.stream_id, r.stream, r.type, r.key, r.headers, r.data
   from refused r order by r.id;
-  return exists (select from :"schema".outbox o where o.stream = p_stream);
+  get diagnostics v_refused = row_count;
+  return v_refused;
 end
 $$;

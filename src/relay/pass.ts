@@ -20,6 +20,7 @@ interface Row {
   readonly ids: string[];
   readonly heads: string[];
   readonly moved: string;
+  readonly refused: string;
   readonly more: boolean;
   readonly next: string;
 }
@@ -27,17 +28,19 @@ interface Row {
 export class Passes {
   readonly #database: Database;
   readonly #onMoved: OnMoved;
+  readonly #onRefused: (count: number) => void;
   #after = ''; // where the next pass starts, so that held streams cannot starve those behind them
 
-  constructor(database: Database, onMoved: OnMoved) {
+  constructor(database: Database, onMoved: OnMoved, onRefused: (count: number) => void) {
     this.#database = database;
     this.#onMoved = onMoved;
+    this.#onRefused = onRefused;
   }
 
   async run(by: 'relay' | 'poll'): Promise<PassResult> {
     const started = performance.now();
     const [row] = await this.#database.query<Row>(
-      `select stream_ids::text[] as ids, heads::text[] as heads, moved::text, more, next_after as next
+      `select stream_ids::text[] as ids, heads::text[] as heads, moved::text, refused::text, more, next_after as next
        from ${this.#database.names.quoted}.pass($1, $2, $3)`,
       [MAX_EVENTS_PER_STREAM, MAX_STREAMS_PER_PASS, this.#after],
       'sluice_pass',
@@ -45,6 +48,7 @@ export class Passes {
     if (!row) return { moved: 0, more: false };
     this.#after = row.next;
     for (const [index, id] of row.ids.entries()) this.#onMoved(BigInt(id), BigInt(row.heads[index] ?? '0'));
+    if (row.refused !== '0') this.#onRefused(Number(row.refused));
     const moved = Number(row.moved);
     if (moved > 0 || row.more) {
       report('sluice:relay.passed', () => ({ moved, more: row.more, ms: performance.now() - started, by }));

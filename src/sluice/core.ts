@@ -13,6 +13,7 @@ import { FallbackPoll } from '../relay/fallback-poll.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
+import { report } from '../util/diagnostics.ts';
 import { Tails } from '../tail/tails.ts';
 import type { Settings } from './options.ts';
 
@@ -61,7 +62,11 @@ export class Core {
     });
     this.#bell = new ReaderBell(this.database, logger);
     this.coalescer = this.#makeCoalescer();
-    const passes = new Passes(this.database, (incarnation, head) => this.#moved(incarnation, head));
+    const passes = new Passes(
+      this.database,
+      (incarnation, head) => this.#moved(incarnation, head),
+      (count) => this.#refused(count),
+    );
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
     const { database, listener } = this;
@@ -86,6 +91,14 @@ export class Core {
   #moved(incarnation: bigint, head: bigint): void {
     this.tails.wake(incarnation, head);
     this.#bell.ring(incarnation, head);
+  }
+
+  #refused(count: number): void {
+    this.settings.logger.error(
+      { count },
+      'published events are undeliverable: their stream was closed or deleted; see undeliverable()',
+    );
+    report('sluice:relay.refused', () => ({ count }));
   }
 
   /** A stream was deleted: its readers find out by reading. */

@@ -11,6 +11,7 @@ export type DiagnosticsName =
   | 'sluice:readers.notified' // { streams }
   | 'sluice:relay.asleep' // { }
   | 'sluice:relay.passed' // { moved, more, ms, by: 'relay' | 'poll' }
+  | 'sluice:relay.refused' // { count }
   | 'sluice:relay.role' // { held }
   | 'sluice:relay.rotated' // { slot }
   | 'sluice:sse.closed' // { connectionId, reason }
