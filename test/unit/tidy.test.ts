@@ -37,7 +37,7 @@ const layers: Layers = {
 
 /** npm packages that src imports, and where. */
 const packages: Packages = {
-  pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo'],
+  pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
 };
 

@@ -1,0 +1,68 @@
+// `sluice append <stream> [json|-]`: writes events now and says their offsets.
+import type { Command } from 'commander';
+import type { Sluice } from '../../index.ts';
+import type { Context } from '../context.ts';
+import { ingest } from '../ingest.ts';
+import { readPayload, type Payload } from '../json-argument.ts';
+import { printable } from '../output.ts';
+import { withSluice } from '../target.ts';
+
+export interface EventOptions {
+  readonly type?: string | undefined;
+  readonly key?: string | undefined;
+}
+
+export function addAppend(program: Command, context: Context): void {
+  program
+    .command('append')
+    .description('append events to a stream, creating it if need be, and print their offsets')
+    .argument('<stream>')
+    .argument('[json]', "the event's data, or - to read NDJSON from standard input")
+    .option('--type <type>', "the events' type")
+    .option('--key <key>', "the events' key")
+    .action((name: string, json: string | undefined, options: EventOptions) => {
+      const payload = readPayload(json);
+      return withSluice(context, {}, (sluice) => append(context, sluice, { name, payload, options })).finally(
+        () => payload.kind === 'input' && payload.close(),
+      );
+    });
+}
+
+interface Appending {
+  readonly name: string;
+  readonly payload: Payload;
+  readonly options: EventOptions;
+}
+
+async function append(
+  context: Context,
+  sluice: Sluice,
+  { name, payload, options: { type, key } }: Appending,
+): Promise<void> {
+  const { out, signal } = context;
+  const stream = sluice.stream(name);
+  if (payload.kind === 'value') {
+    const { offset, cursor } = await stream.append(payload.value, { type, key, signal });
+    return out.data(`offset ${offset}  cursor ${cursor}`, { stream: name, offset, cursor });
+  }
+  let first: bigint | null = null;
+  let last: bigint | null = null;
+  let cursor: string | null = null;
+  const count = await ingest(context, {
+    done: 'appended',
+    input: payload.input,
+    write: async (values) => {
+      const written = await stream.appendMany(values.map((data) => ({ data, type, key })));
+      first ??= written.first;
+      ({ last, cursor } = written);
+    },
+  });
+  const where = count === 0 ? '' : `: offsets ${String(first)} to ${String(last)}, cursor ${String(cursor)}`;
+  return out.data(`${count} events appended to ${printable(name)}${where}`, {
+    stream: name,
+    count,
+    first,
+    last,
+    cursor,
+  });
+}

@@ -1,0 +1,84 @@
+// `sluice dev`: everything on one machine, for development: a database if there is none, the schema, HTTP on loopback
+// with nobody asked who they are, and with --demo the shop. It must never listen beyond loopback, and answers nothing
+// that another site's page could have sent.
+import type { Command } from 'commander';
+import { createHandler, type SluiceHandler } from '../../http.ts';
+import type { Sluice } from '../../index.ts';
+import { withCleanup, type Cleanup } from '../cleanup.ts';
+import { wrongUsage } from '../command-error.ts';
+import type { Context } from '../context.ts';
+import { openShop, type OpenShop } from '../demo/open-shop.ts';
+import { leaveNote } from '../dev-file.ts';
+import { openDevDatabase } from '../dev-database.ts';
+import { createLoopbackCheck, isLoopbackHost } from '../loopback.ts';
+import { stderrLogger } from '../stderr-logger.ts';
+import { untilStopped } from '../stop.ts';
+import { openSluice } from '../target.ts';
+import { addressFrom, openWebServer, requireFreeAddress, type Address } from '../web-server.ts';
+
+interface DevOptions {
+  readonly demo?: boolean | undefined;
+}
+
+export function addDev(program: Command, context: Context): void {
+  program
+    .command('dev')
+    .description(
+      'run everything here, on an embedded Postgres if none is named (HOST and PORT say where: 127.0.0.1:4080)',
+    )
+    .option('--demo', 'with a small shop to try it out')
+    .action(async ({ demo = false }: DevOptions) => {
+      await withCleanup((cleanup) => dev(context, demo, cleanup));
+    });
+}
+
+async function dev(context: Context, demo: boolean, cleanup: Cleanup): Promise<void> {
+  const { out, signal } = context;
+  const address = addressFrom(process.env);
+  if (!isLoopbackHost(address.host)) {
+    throw wrongUsage(
+      `HOST is ${JSON.stringify(address.host)}, and dev lets anyone in, so it stays on loopback: use 127.0.0.1, or \`sluice serve\``,
+    );
+  }
+  await requireFreeAddress(address);
+  const logger = stderrLogger(out);
+  const database = await openDevDatabase(context);
+  cleanup.add(() => database.stop());
+  const { connectionString, schema } = database;
+  const sluice = await openSluice(database, { migrate: 'apply', logger, signal });
+  cleanup.add(() => sluice.close());
+  const shop = demo ? await openShop({ sluice, connectionString, logger }) : undefined;
+  cleanup.add(() => shop?.close());
+  const server = await openWebServer(address, (port) => devHandler(sluice, shop, { ...address, port }));
+  cleanup.add(() => server.close());
+  cleanup.add(
+    await leaveNote(process.cwd(), { pid: process.pid, url: server.url, connectionString, schema }),
+  );
+  out.talk(`Sluice runs on ${database.source}.`);
+  await out.data(server.url, { url: server.url, pid: process.pid, database: database.source, schema });
+  out.talk(demo ? demoHints(server.url) : hints(server.url));
+  await untilStopped(signal);
+  out.talk('stopping');
+}
+
+function devHandler(sluice: Sluice, shop: OpenShop | undefined, address: Address): SluiceHandler {
+  const handler = createHandler(sluice, { authorize: async () => ({ principal: null }) });
+  const refuse = createLoopbackCheck(address);
+  const handle: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) =>
+    refuse(request) ?? (await shop?.handle(request)) ?? handler(request, info);
+  return Object.assign(handle, { close: () => handler.close() });
+}
+
+const hints = (url: string): string => `
+Try, in another terminal in this folder:
+  npx sluice append hello '{"n":1}'
+  npx sluice tail hello --follow
+  curl -N '${url}/v1/events?stream=hello&after=start'
+Ctrl-C stops it.`;
+
+const demoHints = (url: string): string => `
+Open that page, or try, in another terminal in this folder:
+  curl -N '${url}/v1/events?stream=demo-orders&after=start'
+  npx sluice tail demo-orders --follow
+  npx sluice append hello '{"n":1}'
+Ctrl-C stops it.`;

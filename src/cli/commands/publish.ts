@@ -1,0 +1,76 @@
+// `sluice publish <stream> [json|-]`: writes events as a transaction of its own would, through the outbox. They have no
+// offset until the relay has moved them; this process takes that role if nobody has it, and waits a moment to see it
+// done, so that a `tail` after it finds them.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { Sluice, Stream } from '../../index.ts';
+import type { Context } from '../context.ts';
+import { ingest } from '../ingest.ts';
+import { readPayload, type Payload } from '../json-argument.ts';
+import { printable } from '../output.ts';
+import { withSluice } from '../target.ts';
+import type { EventOptions } from './append.ts';
+
+const MOVED_WITHIN_MS = 2000;
+const RECHECK_MS = 20;
+
+export function addPublish(program: Command, context: Context): void {
+  program
+    .command('publish')
+    .description('publish events to a stream through the outbox, creating it if need be')
+    .argument('<stream>')
+    .argument('[json]', "the event's data, or - to read NDJSON from standard input")
+    .option('--type <type>', "the events' type")
+    .option('--key <key>', "the events' key")
+    .action((name: string, json: string | undefined, options: EventOptions) => {
+      const payload = readPayload(json);
+      const work = (sluice: Sluice): Promise<void> =>
+        publish(context, sluice.stream(name), { payload, options });
+      return withSluice(context, { relay: true }, work).finally(
+        () => payload.kind === 'input' && payload.close(),
+      );
+    });
+}
+
+interface Publishing {
+  readonly payload: Payload;
+  readonly options: EventOptions;
+}
+
+async function publish(
+  context: Context,
+  stream: Stream,
+  { payload, options: { type, key } }: Publishing,
+): Promise<void> {
+  const { out, signal } = context;
+  const before = await headOf(stream);
+  let count = 1;
+  let id: string | undefined;
+  if (payload.kind === 'value') {
+    ({ id } = await stream.publish(payload.value, { type, key, signal }));
+  } else {
+    count = await ingest(context, {
+      done: 'published',
+      input: payload.input,
+      write: async (values) => void (await stream.publishMany(values.map((data) => ({ data, type, key })))),
+    });
+  }
+  if (!(await waitUntilHead(stream, before + BigInt(count), signal))) {
+    out.talk('not in the stream yet: a relay moves them, in any process that is connected to this database');
+  }
+  return id === undefined
+    ? out.data(`${count} events published to ${printable(stream.name)}`, { stream: stream.name, count })
+    : out.data(`id ${id}`, { stream: stream.name, id });
+}
+
+const headOf = async (stream: Stream): Promise<bigint> => (await stream.info())?.head ?? 0n;
+
+/** Other writers' events may stand in for ours: this is a courtesy, and nothing is promised by it. */
+async function waitUntilHead(stream: Stream, head: bigint, signal: AbortSignal): Promise<boolean> {
+  const givesUpAt = performance.now() + MOVED_WITHIN_MS;
+  while ((await headOf(stream)) < head) {
+    if (signal.aborted || performance.now() > givesUpAt) return false;
+    await delay(RECHECK_MS);
+  }
+  return true;
+}

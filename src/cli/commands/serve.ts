@@ -1,0 +1,48 @@
+// `sluice serve`: HTTP for a database whose schema is installed. Nothing is open by accident: without a way to tell who
+// may read, it starts only if that is asked for in so many words.
+import type { Command } from 'commander';
+import { createHandler } from '../../http.ts';
+import { withCleanup, type Cleanup } from '../cleanup.ts';
+import { wrongUsage } from '../command-error.ts';
+import type { Context } from '../context.ts';
+import { stderrLogger } from '../stderr-logger.ts';
+import { untilStopped } from '../stop.ts';
+import { openSluice, requireTarget } from '../target.ts';
+import { addressFrom, openWebServer } from '../web-server.ts';
+
+interface ServeOptions {
+  readonly allowAnonymous?: boolean | undefined;
+}
+
+export function addServe(program: Command, context: Context): void {
+  program
+    .command('serve')
+    .description('serve the streams over HTTP (HOST and PORT say where: 127.0.0.1:4080)')
+    .option('--allow-anonymous', 'let anyone who can reach it do anything')
+    .action(async ({ allowAnonymous = false }: ServeOptions) => {
+      if (!allowAnonymous) throw notOpen((process.env['SLUICE_SECRET'] ?? '') !== '');
+      await withCleanup((cleanup) => serve(context, cleanup));
+    });
+}
+
+const notOpen = (hasSecret: boolean): Error =>
+  wrongUsage(
+    hasSecret
+      ? 'SLUICE_SECRET is set, but this version has no capability tokens yet: serve with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own'
+      : 'nothing says who may read: set SLUICE_SECRET (for capability tokens), or let anyone in with --allow-anonymous',
+  );
+
+async function serve({ out, signal, globals }: Context, cleanup: Cleanup): Promise<void> {
+  const address = addressFrom(process.env);
+  const target = await requireTarget(globals());
+  const sluice = await openSluice(target, { logger: stderrLogger(out), signal });
+  cleanup.add(() => sluice.close());
+  const server = await openWebServer(address, () =>
+    createHandler(sluice, { authorize: async () => ({ principal: null }) }),
+  );
+  cleanup.add(() => server.close());
+  out.warn('anyone who can reach this server may read every stream (--allow-anonymous)');
+  await out.data(server.url, { url: server.url, pid: process.pid, schema: target.schema });
+  await untilStopped(signal);
+  out.talk('stopping');
+}

@@ -1,0 +1,62 @@
+// Why and when a command stops before its own end: a signal, a reader of our output that has left, or a part that
+// failed in the background. The first asks politely, through an AbortSignal; a second signal ends the process at once.
+import { CommandError } from './command-error.ts';
+
+/** The command was asked to stop. `quiet`: nobody is there to be told. */
+export class Stopped extends CommandError {
+  readonly quiet: boolean;
+
+  constructor(message: string, quiet: boolean) {
+    super('interrupted', message);
+    this.quiet = quiet;
+  }
+}
+
+/** npm passes Ctrl-C on to a process that the terminal has told already: that is one signal, not two. */
+const SAME_SIGNAL_MS = 500;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export class Stop {
+  readonly #controller = new AbortController();
+  #firstSignalAt: number | undefined;
+
+  constructor() {
+    for (const name of SIGNALS) process.on(name, this.#onSignal);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Stops the command, which then fails with this error. */
+  fail(error: Error): void {
+    this.#controller.abort(error);
+  }
+
+  /** Standard output cannot be written to. */
+  readonly outputBroken = (error: NodeJS.ErrnoException): void => {
+    if (error.code === 'EPIPE') this.fail(new Stopped('nobody reads the output any more', true));
+    else this.fail(new CommandError('failed', `standard output cannot be written: ${error.message}`));
+  };
+
+  close(): void {
+    for (const name of SIGNALS) process.off(name, this.#onSignal);
+  }
+
+  readonly #onSignal = (name: NodeJS.Signals): void => {
+    const now = performance.now();
+    this.#firstSignalAt ??= now;
+    if (!this.signal.aborted) this.fail(new Stopped(`interrupted by ${name}`, false));
+    else if (now - this.#firstSignalAt > SAME_SIGNAL_MS) process.exit(1);
+  };
+}
+
+/** Resolves when the command is to stop; rejects when that is for a failure. */
+export async function untilStopped(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) {
+    await new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+  if (!(signal.reason instanceof Stopped)) throw signal.reason;
+}
