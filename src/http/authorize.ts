@@ -17,3 +17,31 @@ export type Authorize = (
   streams: readonly string[],
   action: Action,
 ) => Promise<Grant | Response>;
+
+/**
+ * Asks the hook. Whatever is neither a grant nor a Response opens nothing: `false`, a forgotten return, a Response of
+ * another realm.
+ *
+ * @throws TypeError for such an answer, and whatever the hook throws
+ */
+export async function requestGrant(
+  authorize: Authorize,
+  request: Request,
+  streams: readonly string[],
+  action: Action,
+): Promise<Grant | Response> {
+  const answer: unknown = await authorize(request, streams, action);
+  if (answer instanceof Response || isGrant(answer)) return answer;
+  throw new TypeError(
+    'authorize must answer with a grant ({ principal, expiresAt?: Date, context? }) or with a Response of this realm',
+  );
+}
+
+function isGrant(answer: unknown): answer is Grant {
+  if (typeof answer !== 'object' || answer === null) return false;
+  const { principal, expiresAt } = answer as Partial<Record<keyof Grant, unknown>>;
+  return (
+    (principal === null || typeof principal === 'string') &&
+    (expiresAt === undefined || expiresAt instanceof Date)
+  );
+}

@@ -4,8 +4,8 @@ import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
-import type { Authorize, Grant } from './authorize.ts';
-import { badRequest, problem } from './problem.ts';
+import { requestGrant, type Authorize, type Grant } from './authorize.ts';
+import { badRequest, problem, toProblem, unavailable } from './problem.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
@@ -18,8 +18,8 @@ export interface EventsRequest {
 export interface EventsContext {
   readonly tails: Tails;
   readonly authorize: Authorize;
-  /** Makes the session, if there is room for one. */
-  createSession(asked: EventsRequest, grant: Grant): EventSession;
+  /** Makes the session; undefined when no new ones are taken. */
+  createSession(asked: EventsRequest, grant: Grant): EventSession | undefined;
 }
 
 const HEADERS = {
@@ -37,7 +37,7 @@ export const sessionOf = (response: Response): EventSession | undefined => sessi
 export async function handleEvents(request: Request, context: EventsContext): Promise<Response> {
   const asked = parseRequest(request);
   if (asked instanceof Response) return asked;
-  const grant = await context.authorize(request, [asked.stream], 'read');
+  const grant = await requestGrant(context.authorize, request, [asked.stream], 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs =
     grant.expiresAt === undefined
@@ -47,17 +47,18 @@ export async function handleEvents(request: Request, context: EventsContext): Pr
     return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
   }
   const session = context.createSession(asked, grant);
+  if (!session) return unavailable('the server is shutting down; try again');
+  if (expiresInMs !== undefined) endAfter(session, expiresInMs);
   try {
     await session.subscribe(context.tails, asked.after);
   } catch (error) {
     session.end('failed');
+    const known = toProblem(error);
+    if (known) return known;
     throw error;
   }
-  if (expiresInMs !== undefined) endAfter(session, expiresInMs);
-  const response = new Response(
-    webBody((open) => session.start(open)),
-    { headers: HEADERS },
-  );
+  if (session.over) return unavailable('the connection ended before it began; try again');
+  const response = new Response(webBody(session), { headers: HEADERS });
   sessions.set(response, session);
   return response;
 }

@@ -6,7 +6,7 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import type { Authorize } from './authorize.ts';
 import { handleEvents, type EventsContext } from './events.ts';
-import { methodNotAllowed, notFound, problem, toProblem, unavailable } from './problem.ts';
+import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import { EventSession } from './session.ts';
 
 export interface HandlerLimits {
@@ -14,7 +14,10 @@ export interface HandlerLimits {
   readonly heartbeatMs?: number | undefined;
   /** How long clients wait before they reconnect, in milliseconds, ±20 % by chance. Default 2 000. */
   readonly retryMs?: number | undefined;
-  /** How long a connection may be unable to take more before it is dropped, in milliseconds. Default 30 000. */
+  /**
+   * How long a connection may be unable to take more before it is dropped, in milliseconds; looked at with each
+   * heartbeat. Default 30 000.
+   */
   readonly drainTimeoutMs?: number | undefined;
 }
 
@@ -35,7 +38,7 @@ export interface SluiceHandler {
 /**
  * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
  *
- * @throws TypeError without an authorize hook
+ * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
@@ -43,9 +46,9 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
   const { authorize, basePath = '', limits = {} } = options;
   if (typeof authorize !== 'function')
     throw new TypeError('authorize must be a function: it decides who may read what');
-  if (basePath !== '' && !/^\/.*[^/]$/.test(basePath)) {
+  if (basePath !== '' && !isPath(basePath)) {
     throw new TypeError(
-      `basePath is ${JSON.stringify(basePath)}; it starts with a slash and does not end with one`,
+      `basePath is ${JSON.stringify(basePath)}; it starts with a slash, does not end with one, and is written as in a URL`,
     );
   }
   const server = new HttpServer(sluice, authorize, limits);
@@ -56,6 +59,16 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
       : unknownPath(pathname);
   };
   return Object.assign(handler, { close: () => server.close() });
+}
+
+const isPath = (path: string): boolean =>
+  path.startsWith('/') && !path.endsWith('/') && new URL(`http://host${path}`).pathname === path;
+
+const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
+
+function duration(name: keyof HandlerLimits, ms: number): number {
+  if (typeof ms === 'number' && ms >= 1 && ms <= MAX_TIMER_MS) return ms;
+  throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
 }
 
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
@@ -69,14 +82,16 @@ class HttpServer {
   #closed = false;
 
   constructor(sluice: Sluice, authorize: Authorize, limits: HandlerLimits) {
-    const { heartbeatMs = 15_000, retryMs = 2000, drainTimeoutMs = 30_000 } = limits;
+    const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
+    const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
     this.#sluice = sluice;
-    this.#retryMs = retryMs;
+    this.#retryMs = duration('retryMs', limits.retryMs ?? 2000);
     this.#context = {
       tails: core.tails,
       authorize,
       createSession: ({ stream, format }) => {
+        if (this.#closed) return undefined; // closed while the hook was asked
         const session = new EventSession({
           stream,
           format,
@@ -97,8 +112,6 @@ class HttpServer {
     try {
       return await this.#route(request, path);
     } catch (error) {
-      const known = toProblem(error);
-      if (known) return known;
       coreOf(this.#sluice).settings.logger.error({ error, path }, 'a request failed');
       report('sluice:background.failed', () => ({ where: 'request', error }));
       return problem({

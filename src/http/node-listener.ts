@@ -51,8 +51,11 @@ async function serve(
     request instanceof Response
       ? request
       : await handler(request, { remoteAddress: incoming.socket.remoteAddress });
-  outgoing.writeHead(response.status, headersOf(response));
+  if (gone.signal.aborted) return response.body?.cancel(); // left while the handler was at work
   const session = sessionOf(response);
+  // So that a server that closes need not wait for idle connections; HTTP/2 has no such header.
+  if (session && incoming.httpVersionMajor === 1) outgoing.setHeader('connection', 'close');
+  outgoing.writeHead(response.status, headersOf(response));
   if (session) {
     outgoing.flushHeaders();
     incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
@@ -70,18 +73,30 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Re
   const { method = 'GET' } = incoming;
   const headers = toHeaders(incoming);
   const scheme = 'encrypted' in incoming.socket && incoming.socket.encrypted === true ? 'https' : 'http';
-  const host = headers.get('host') ?? incoming.headers[':authority'] ?? 'localhost';
+  const host = String(headers.get('host') ?? incoming.headers[':authority'] ?? 'localhost');
   // Under Express and its like `url` is what is left below the mount point; the handler's basePath is the whole path.
-  const path = 'originalUrl' in incoming ? String(incoming.originalUrl) : (incoming.url ?? '/');
+  const target = 'originalUrl' in incoming ? String(incoming.originalUrl) : (incoming.url ?? '/');
+  const url = urlOf(scheme, host, target);
+  if (url === undefined) return unreadable();
   const body =
     method === 'GET' || method === 'HEAD'
       ? {}
       : { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' as const };
   try {
-    return new Request(`${scheme}://${String(host)}${path}`, { method, headers, signal, ...body });
+    return new Request(url, { method, headers, signal, ...body });
   } catch {
-    return badRequest('the request line or the Host header cannot be read');
+    return unreadable();
   }
+}
+
+const unreadable = (): Response => badRequest('the request line or the Host header cannot be read');
+
+// A host with one of these would move the path: `Host: x/v1/events?stream=secret#` on a harmless request line.
+const HOST = /^[^\s/?#@\\]+$/;
+
+function urlOf(scheme: string, host: string, target: string): string | undefined {
+  if (/^https?:/i.test(target)) return target; // absolute form; the Host header does not count (RFC 9112, 3.2.2)
+  return target.startsWith('/') && HOST.test(host) ? `${scheme}://${host}${target}` : undefined;
 }
 
 function toHeaders({ rawHeaders }: IncomingMessage): Headers {

@@ -11,6 +11,7 @@ import type { Loss } from '../tail/loss.ts';
 import type { Sink } from '../tail/subscriber.ts';
 import type { Opened, Subscription, Tails } from '../tail/tails.ts';
 import { report } from '../util/diagnostics.ts';
+import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
@@ -41,9 +42,14 @@ export class EventSession implements Sink, TransportEvents {
     this.#options = options;
   }
 
-  /** Calls back when the session has ended. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Calls back when the session has ended, at once if it has. */
   onceEnded(told: () => void): void {
-    this.#onEnd.push(told);
+    if (this.#over) told();
+    else this.#onEnd.push(told);
   }
 
   /** Fixes where the session starts; nothing is sent yet. @throws SluiceError stream_not_found, cursor_invalid */
@@ -56,7 +62,8 @@ export class EventSession implements Sink, TransportEvents {
   /** Sends the opening frames, then events as they come. */
   start(open: (events: TransportEvents) => Transport): void {
     const subscription = this.#subscription;
-    if (this.#over || !subscription) return open({ drained: () => {}, closed: () => {} }).end();
+    if (this.#over || !subscription)
+      return open({ drained: () => {}, closed: () => {} }).end(this.#options.drainTimeoutMs);
     this.#transport = open(this);
     this.#fullSince = undefined;
     report('sluice:sse.opened', () => ({ connectionId: this.id, stream: this.#options.stream }));
@@ -86,14 +93,19 @@ export class EventSession implements Sink, TransportEvents {
       resumedAt: encodePosition(resume),
     };
     this.#send(encodeEvent({ event: CONTROL_EVENTS[kind], data: JSON.stringify(data) }) + idFrame(resume));
-    void this.#subscription?.restart(resume).then(
-      () => this.#resumeIfRoom(),
-      (error: unknown) => this.#fail(error),
+    const subscription = this.#subscription;
+    if (this.#over || !subscription) return;
+    void subscription.restart(resume).then(
+      // Ended meanwhile: what `close` let go of then, the restart has taken hold of again.
+      () => (this.#over ? subscription.close() : this.#resumeIfRoom()),
+      (error: unknown) => (isClosed(error) ? this.ended(undefined) : this.#fail(error)),
     );
   }
 
+  /** Delivery is over: the stream is gone (an error says so), or Sluice is closing and the client comes back later. */
   ended(error: Error | undefined): void {
-    this.end(error ? 'stream' : 'shutdown');
+    if (error) this.end('stream');
+    else this.end('shutdown', this.#options.retryMs);
   }
 
   drained(): void {
@@ -126,7 +138,7 @@ export class EventSession implements Sink, TransportEvents {
       this.#send(encodeRetry(retryMs) + encodeEvent({ event: CONTROL_EVENTS.shutdown, data }));
     }
     this.#finish(reason);
-    this.#transport?.end();
+    this.#transport?.end(this.#options.drainTimeoutMs);
   }
 
   #openFrame(opened: Opened): string {
@@ -171,5 +183,7 @@ export class EventSession implements Sink, TransportEvents {
     for (const told of this.#onEnd) told();
   }
 }
+
+const isClosed = (error: unknown): boolean => error instanceof SluiceError && error.code === 'closed';
 
 const idFrame = (place: CursorPosition): string => encodeIdOnly(encodePosition(place));

@@ -12,8 +12,8 @@ export interface TransportEvents {
 export interface Transport {
   /** Takes the bytes, always. False: full, until `drained`. */
   write(bytes: Buffer): boolean;
-  /** Sends what is written and ends. */
-  end(): void;
+  /** Sends what is written and ends; drops what is still unsent after that long, so that no peer can hold it open. */
+  end(withinMs: number): void;
   /** Drops the connection with whatever is still unsent. */
   destroy(): void;
 }
@@ -25,52 +25,63 @@ export function nodeTransport(response: ServerResponse, events: TransportEvents)
   response.on('error', () => {}); // 'close' follows
   return {
     write: (bytes) => response.write(bytes),
-    end: () => response.end(),
+    end: (withinMs) => {
+      response.end();
+      const late = setTimeout(() => response.destroy(), withinMs);
+      late.unref();
+      response.once('close', () => clearTimeout(late));
+    },
     destroy: () => response.destroy(),
   };
 }
 
+/** What a body belongs to. */
+export interface BodyOwner {
+  start(open: (events: TransportEvents) => Transport): void;
+  /** The body was given up before its first read. */
+  closed(): void;
+}
+
 /**
  * A stream that asks for bytes only when it is read (high-water mark 0), so the host's own pace is the backpressure.
- * `open` is called with the first read; a body nobody reads opens nothing.
+ * Its owner starts with the first read; a body nobody reads opens nothing.
  */
-export function webBody(
-  open: (events: (events: TransportEvents) => Transport) => void,
-): ReadableStream<Uint8Array> {
+export function webBody(owner: BodyOwner): ReadableStream<Uint8Array> {
   let events: TransportEvents | undefined;
-  let opened = false;
-  let ended = false;
-  const connect = (
-    controller: ReadableStreamDefaultController<Uint8Array>,
-    listener: TransportEvents,
-  ): Transport => {
-    events = listener;
-    const finish = (how: () => void): void => {
-      if (ended) return;
-      ended = true;
-      how();
-      listener.closed();
-    };
-    return {
-      write: (bytes) => {
-        if (!ended) controller.enqueue(bytes);
-        return false; // full until the next read
-      },
-      end: () => finish(() => controller.close()),
-      destroy: () => finish(() => controller.error(new Error('the connection was dropped'))),
-    };
+  let started = false;
+  let asked = false; // a read waits that has been given nothing yet
+  let over = false;
+  const finish = (how: () => void): void => {
+    if (over) return;
+    over = true;
+    how();
+    events?.closed();
   };
+  const transportOn = (controller: ReadableStreamDefaultController<Uint8Array>): Transport => ({
+    write: (bytes) => {
+      if (over) return false;
+      asked = false;
+      controller.enqueue(bytes); // calls `pull` before it returns when another read waits
+      return asked;
+    },
+    end: () => finish(() => controller.close()),
+    destroy: () => finish(() => controller.error(new Error('the connection was dropped'))),
+  });
   return new ReadableStream<Uint8Array>(
     {
       pull: (controller) => {
-        if (opened) return events?.drained();
-        opened = true;
-        open((listener) => connect(controller, listener));
+        asked = true;
+        if (started) return events?.drained();
+        started = true;
+        owner.start((listener) => {
+          events = listener;
+          return transportOn(controller);
+        });
       },
       cancel: () => {
-        if (ended) return;
-        ended = true;
-        events?.closed();
+        if (over) return;
+        over = true;
+        (events ?? owner).closed();
       },
     },
     { highWaterMark: 0 },

@@ -29,12 +29,18 @@ export class Subscriber {
     this.sink = sink;
   }
 
-  /** Hands over what of the batch it has not had; keeps position and readiness. */
+  /** Hands over what of the batch it has not had; keeps position and readiness. A sink that fails ends alone. */
   deliver(batch: Batch): void {
     if (this.closed || batch.last.offset <= this.position.offset) return;
     const { offset, tag } = batch.last.record;
     const rest = batch.after(this.position.offset);
     this.position = { incarnation: this.position.incarnation, offset, tag };
-    this.ready = this.sink.write(rest);
+    try {
+      this.ready = this.sink.write(rest);
+    } catch (error) {
+      this.ready = false;
+      this.closed = true;
+      this.sink.ended(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 }

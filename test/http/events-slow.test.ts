@@ -1,0 +1,224 @@
+// Guards I7 on the wire: a client that does not read costs its socket buffer and delays nobody, catches up exactly when
+// it reads again, and is dropped past its deadline. And that whoever goes away, in whatever manner, is let go of.
+import { connect, type Sluice } from 'sluice';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Database } from '../../src/db/database.ts';
+import { EventSession } from '../../src/http/session.ts';
+import { Listener } from '../../src/listen/listener.ts';
+import { Tails } from '../../src/tail/tails.ts';
+import { deferred } from '../../src/util/deferred.ts';
+import { silentLogger } from '../../src/util/logger.ts';
+import { useDatabase } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+import { createProxy } from '../support/proxy.ts';
+import { anyone, serve, type Serving } from '../support/serve.ts';
+import { openSse, type SseClient } from '../support/sse.ts';
+
+const db = useDatabase();
+let sluice: Sluice;
+let serving: Serving;
+
+beforeAll(async () => {
+  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 200 });
+  serving = await serve(sluice);
+});
+afterAll(async () => {
+  await serving[Symbol.asyncDispose]();
+  await sluice.close();
+});
+
+let names = 0;
+const newStream = async (): Promise<string> => {
+  const name = `slow ${(names += 1)}`;
+  await sluice.createStream(name);
+  return name;
+};
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+const big = 'x'.repeat(200_000);
+/** More than the kernel's buffers for a connection hold. */
+const flood = async (name: string, count = 60): Promise<void> => {
+  for (let n = 0; n < count; n += 10)
+    await sluice.stream(name).appendMany(upTo(10).map(() => ({ data: big })));
+};
+const connected = async (
+  url: string,
+  through = serving,
+): Promise<[SseClient, Serving['responses'][number]]> => {
+  const client = await openSse(url);
+  await client.until(({ frames }) => frames.length >= 3);
+  return [client, through.responses.at(-1)!];
+};
+const closed = (reason: string): Promise<{ connectionId: string }> =>
+  nextMessage<{ connectionId: string; reason: string }>(
+    'sluice:sse.closed',
+    (message) => message.reason === reason,
+  );
+
+describe('a client that stops reading', () => {
+  test('I7: is given no more than a page, delays nobody, and catches up exactly', async () => {
+    const name = await newStream();
+    const [stalled, response] = await connected(serving.url(name));
+    const [reading] = await connected(serving.url(name));
+    stalled.pause();
+    await flood(name);
+    await until(() => response.writableNeedDrain);
+    const held = response.writableLength;
+    expect(held).toBeLessThan(6 * 2 ** 20);
+    await flood(name);
+    await reading.received(120);
+    expect(reading.offsets).toEqual(upTo(120));
+    expect(response.writableLength).toBe(held); // nothing was taken for it meanwhile
+    expect(stalled.events.length).toBeLessThan(120);
+    stalled.resume();
+    await stalled.received(120);
+    expect(stalled.offsets).toEqual(upTo(120));
+    await sluice.stream(name).append('live again');
+    await stalled.received(121);
+    stalled.close();
+    reading.close();
+  });
+
+  test('I7: is dropped past its deadline, and resumes exactly', async () => {
+    await using brisk = await serve(sluice, { limits: { heartbeatMs: 20, drainTimeoutMs: 60 } });
+    const name = await newStream();
+    const [stalled, response] = await connected(brisk.url(name), brisk);
+    stalled.pause();
+    const dropped = closed('slow');
+    await flood(name);
+    await dropped;
+    await until(() => response.socket === null || response.socket.destroyed);
+    stalled.resume();
+    await stalled.ended();
+    expect(stalled.over).toBe('cut');
+    const got = stalled.offsets;
+    using again = await openSse(brisk.url(name), { lastEventId: stalled.lastEventId });
+    await again.received(60 - got.length);
+    expect([...got, ...again.offsets]).toEqual(upTo(60));
+  });
+
+  test('I7: cannot hold open a connection that has ended', async () => {
+    await using brisk = await serve(sluice, {
+      limits: { drainTimeoutMs: 50 },
+      authorize: async () => ({
+        principal: null,
+        expiresAt: new Date(performance.timeOrigin + performance.now() + 400),
+      }),
+    });
+    const name = await newStream();
+    const [stalled, response] = await connected(brisk.url(name), brisk);
+    stalled.pause();
+    const expired = closed('expired');
+    await flood(name);
+    await expired;
+    await until(() => response.destroyed);
+    stalled.close();
+  });
+});
+
+describe('a peer that is gone', () => {
+  test('behind a black hole is dropped once its buffers are full', async () => {
+    await using brisk = await serve(sluice, { limits: { heartbeatMs: 20, drainTimeoutMs: 60 } });
+    using proxy = await createProxy({ targetPort: brisk.port });
+    const name = await newStream();
+    const [client] = await connected(brisk.url(name, '', proxy.port), brisk);
+    proxy.pause();
+    const dropped = closed('slow');
+    await flood(name);
+    await dropped;
+    client.close();
+  });
+
+  test.each<[string, (client: SseClient) => void]>([
+    ['closes', (client) => client.close()],
+    ['resets', (client) => client.socket.resetAndDestroy()],
+    ['half-closes', (client) => client.socket.end()],
+  ])('that %s is noticed', async (_, leave) => {
+    const name = await newStream();
+    const [client, response] = await connected(serving.url(name));
+    const [open] = client.control('open') as [{ connectionId: string }];
+    const left = closed('client');
+    leave(client);
+    expect((await left).connectionId).toBe(open.connectionId);
+    await until(() => response.destroyed);
+  });
+
+  test('while the hook is still asked opens nothing that stays', async () => {
+    const asked = deferred();
+    const answer = deferred();
+    await using guarded = await serve(sluice, {
+      authorize: async (request, ...rest) => {
+        asked.resolve();
+        await answer.promise;
+        return anyone(request, ...rest);
+      },
+    });
+    const aborting = new AbortController();
+    const fetching = fetch(guarded.url(await newStream()), { signal: aborting.signal });
+    await asked.promise;
+    aborting.abort();
+    await expect(fetching).rejects.toThrow('abort');
+    await until(() => guarded.responses[0]?.destroyed === true);
+    const left = closed('client');
+    answer.resolve();
+    await left;
+  });
+});
+
+test('I2: an event that cannot be framed ends those who asked for it, and costs the others nothing', async () => {
+  const name = await newStream();
+  const clients = await Promise.all(
+    ['format=data', 'format=envelope', 'format=data', 'format=envelope'].map((query) =>
+      openSse(serving.url(name, query)),
+    ),
+  );
+  await Promise.all(clients.map((client) => client.until(({ frames }) => frames.length >= 3)));
+  // Only the owner of the tables can write such a type.
+  await db.query(
+    `insert into sluice.events (stream_id, "offset", at, tag, size, type, data)
+     select id, 1, clock_timestamp(), 7, 1, e'a\\nid: 9', '1' from sluice.streams where name = $1`,
+    [name],
+  );
+  await sluice.stream(name).append(2);
+  await sluice.stream(name).append(3);
+  const [bare, whole, alsoBare, alsoWhole] = clients as [SseClient, SseClient, SseClient, SseClient];
+  await Promise.all([whole.received(3), alsoWhole.received(3), bare.ended(), alsoBare.ended()]);
+  expect([whole.offsets, alsoWhole.offsets]).toEqual([upTo(3), upTo(3)]);
+  expect([...bare.events, ...alsoBare.events]).toEqual([]);
+  for (const client of clients) client.close();
+});
+
+describe('a session that ends while it restarts after a loss', () => {
+  test('I7: leaves no subscriber behind', async () => {
+    const database = new Database({
+      connectionString: db.connectionString,
+      pool: undefined,
+      schema: 'sluice',
+      prepare: true,
+      logger: silentLogger,
+    });
+    const listener = new Listener({ connectionString: db.connectionString, logger: silentLogger });
+    await listener.open();
+    const window = { maxEvents: 10, maxBytes: 1e6 };
+    const tails = new Tails({ database, listener, logger: silentLogger, window, maxReads: 4, idleMs: 1 });
+    const name = await newStream();
+    const start = async (offset: bigint): Promise<EventSession> => {
+      const options = { stream: name, format: 'data', retryMs: 1, drainTimeoutMs: 1000 } as const;
+      const session = new EventSession({ ...options, logger: silentLogger });
+      await session.subscribe(tails, { kind: 'offset', offset });
+      session.start(() => ({ write: () => true, end: () => {}, destroy: () => {} }));
+      return session;
+    };
+    const staying = await start(0n); // keeps the tail, so that the others meet it
+    const leaving = await Promise.all([start(9n), start(9n), start(9n)]);
+    for (const session of leaving) session.end('client');
+    // Served after those restarts' reads, as they were asked before it.
+    await start(9n).then((session) => session.end('client'));
+    await database.query('select 1');
+    const idle = nextMessage<{ stream: string }>('sluice:tail.closed', ({ stream }) => stream === name);
+    staying.end('client');
+    await idle;
+    await tails.close();
+    await listener.close();
+    await database.close();
+  });
+});
