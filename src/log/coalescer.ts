@@ -125,7 +125,7 @@ export class Coalescer {
     const ready: [string, Lane][] = [];
     let events = 0;
     for (const [stream, lane] of this.#lanes) {
-      if (lane.busy || lane.held) continue;
+      if (lane.busy) continue; // held ones too: nobody may wait for them now, and they may be free again
       ready.push([stream, lane]);
       for (const item of lane.items) events += item.events.length;
       if (events >= MAX_CALL_EVENTS) break;
@@ -167,10 +167,12 @@ export class Coalescer {
     } finally {
       this.#calls -= 1;
       if (mayWait) this.#waitingCalls -= 1;
-      // Held although it was waited for: a long backlog, or somebody is creating the stream. Not again at once.
+      // Held although it was waited for (a long backlog, or somebody is creating the stream), or while others do all
+      // the waiting that may be done: again, but not at once.
+      const later = mayWait || this.#waitingCalls >= MAX_WAITING_CALLS;
       for (const { stream, lane } of parts) {
         if (lane.items.length === 0) this.#lanes.delete(stream);
-        else if (mayWait && lane.held) setTimeout(() => this.#free(lane), HELD_RETRY_MS);
+        else if (later && lane.held) setTimeout(() => this.#free(lane), HELD_RETRY_MS);
         else lane.busy = false;
       }
       this.#schedule(); // also for streams that waited for a call to end
