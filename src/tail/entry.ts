@@ -70,6 +70,11 @@ export class Batch {
         : Buffer.concat(this.entries.map((entry) => entry.frame(format))));
   }
 
+  /** The event at an offset, if it is in the batch. */
+  at(offset: bigint): Entry | undefined {
+    return offset < this.first.offset ? undefined : this.entries[Number(offset - this.first.offset)];
+  }
+
   /** The part after an offset, which lies within the batch or just before it. */
   after(offset: bigint): Batch {
     return offset < this.first.offset

@@ -12,9 +12,10 @@ export interface TailRange {
 
 /**
  * `live`: the subscriber has all that the tail has (or more, from a page newer than the tail's): wait for the next wake.
- * `window`: all it lacks is in memory. `database`: it fell out of the window, or was never in it.
+ * `window`: all it lacks is in memory, and so is the event it stands on, whose tag says that they belong together.
+ * `database`: it fell out of the window, or was never in it.
  */
 export function nextStep(position: bigint, { last, windowFirst }: TailRange): Step {
   if (position >= last) return 'live';
-  return windowFirst !== undefined && position + 1n >= windowFirst ? 'window' : 'database';
+  return windowFirst !== undefined && position >= windowFirst ? 'window' : 'database';
 }

@@ -23,7 +23,7 @@ export interface TailOptions {
   /** The stream's last event when the tail starts. */
   readonly head: CursorPosition;
   readonly window: WindowLimits;
-  readonly pages: Pages;
+  readonly pages: Pick<Pages, 'read'>;
   readonly logger: LoggerLike;
   /** The tail has closed, by itself or by its owner. */
   readonly onClose: () => void;
@@ -31,7 +31,7 @@ export interface TailOptions {
 
 export class Tail {
   readonly identity: StreamIdentity;
-  readonly #pages: Pages;
+  readonly #pages: Pick<Pages, 'read'>;
   readonly #logger: LoggerLike;
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
@@ -138,6 +138,11 @@ export class Tail {
     if (!page) return this.close(deleted(this.identity.name));
     const located = locate(page.state, from, page.rows);
     if (located.kind !== 'ok') return this.#restart(page.state);
+    const here = located.events[Number(this.#last.offset - from.offset) - 1];
+    if (here && here.tag !== this.#last.tag) {
+      this.#dirty = true; // what it was fed and what it read are of two histories: it asks again from where it stands
+      return;
+    }
     const fresh = located.events.filter(({ offset }) => offset > this.#last.offset);
     if (fresh[0]?.offset === this.#last.offset + 1n) this.#accept(fresh);
     if (this.#last.offset < page.state.head) this.#dirty = true;
@@ -163,8 +168,12 @@ export class Tail {
     this.#last = { incarnation: this.#last.incarnation, offset, tag };
     report('sluice:tail.woken', () => ({ stream: this.identity.name, head: offset, events: entries.length }));
     for (const subscriber of this.#live) {
-      subscriber.deliver(batch);
-      if (!subscriber.ready) this.#live.delete(subscriber);
+      const { offset, tag } = subscriber.position;
+      // It had read a page newer than the tail: what it stands on there must be what the tail has got now.
+      const isOther = (batch.at(offset)?.record.tag ?? tag) !== tag;
+      if (!isOther) subscriber.deliver(batch);
+      if (isOther || !subscriber.ready) this.#live.delete(subscriber);
+      if (isOther) void this.#pump(subscriber);
     }
   }
 
@@ -217,7 +226,10 @@ export class Tail {
       subscriber.sink.lost(lossOf(this.identity.name, subscriber.position.offset, page.state, located));
       return;
     }
-    if (located.events.length === 0) return;
+    if (located.events.length === 0) {
+      if (page.state.head < this.#last.offset) this.wake(); // the tail is ahead of the database: its history is gone
+      return;
+    }
     subscriber.deliver(new Batch(located.events.map((record) => new Entry(this.identity, record))));
   }
 }
