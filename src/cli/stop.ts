@@ -14,14 +14,19 @@ export class Stopped extends CommandError {
 
 /** npm passes Ctrl-C on to a process that the terminal has told already: that is one signal, not two. */
 const SAME_SIGNAL_MS = 500;
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Not SIGHUP: listening to it would undo nohup. */
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+/** How often a process that npm has started looks whether npm's shell is still there. */
+const PARENT_CHECK_MS = 250;
 
 export class Stop {
   readonly #controller = new AbortController();
+  readonly #parentCheck: NodeJS.Timeout | undefined;
   #firstSignalAt: number | undefined;
 
   constructor() {
     for (const name of SIGNALS) process.on(name, this.#onSignal);
+    if (process.env['npm_lifecycle_event'] !== undefined) this.#parentCheck = this.#watchParent();
   }
 
   get signal(): AbortSignal {
@@ -40,7 +45,17 @@ export class Stop {
   };
 
   close(): void {
+    clearInterval(this.#parentCheck);
     for (const name of SIGNALS) process.off(name, this.#onSignal);
+  }
+
+  // npm and npx pass SIGTERM on to their shell, which dies of it and tells nobody: a port and a database would stay.
+  #watchParent(): NodeJS.Timeout {
+    const parent = process.ppid;
+    const check = (): void => {
+      if (process.ppid !== parent) this.fail(new Stopped('interrupted: npm has ended', false));
+    };
+    return setInterval(check, PARENT_CHECK_MS).unref();
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {

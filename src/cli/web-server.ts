@@ -9,6 +9,7 @@ import { CommandError, wrongUsage } from './command-error.ts';
 import { urlHost } from './loopback.ts';
 
 const CLOSE_WITHIN_MS = 3000;
+const SWEEP_EVERY_MS = 20;
 
 export interface Address {
   readonly host: string;
@@ -82,7 +83,10 @@ function cannotListen(error: NodeJS.ErrnoException, { host, port }: Address): Co
 async function closeServer(server: Server): Promise<void> {
   const closed = once(server, 'close');
   server.close();
+  // Connections whose last response ends now would be kept alive for another request.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_EVERY_MS);
   const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_WITHIN_MS);
   await closed;
+  clearInterval(sweep);
   clearTimeout(deadline);
 }

@@ -4,8 +4,9 @@
 import type { Command } from 'commander';
 import { createHandler, type SluiceHandler } from '../../http.ts';
 import type { Sluice } from '../../index.ts';
+import { messageOf } from '../../util/errors.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
-import { wrongUsage } from '../command-error.ts';
+import { CommandError, wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
 import { openShop, type OpenShop } from '../demo/open-shop.ts';
 import { leaveNote } from '../dev-file.ts';
@@ -41,7 +42,7 @@ async function dev(context: Context, demo: boolean, cleanup: Cleanup): Promise<v
     );
   }
   await requireFreeAddress(address);
-  const logger = stderrLogger(out);
+  const logger = stderrLogger(context);
   const database = await openDevDatabase(context);
   cleanup.add(() => database.stop());
   const { connectionString, schema } = database;
@@ -51,14 +52,20 @@ async function dev(context: Context, demo: boolean, cleanup: Cleanup): Promise<v
   cleanup.add(() => shop?.close());
   const server = await openWebServer(address, (port) => devHandler(sluice, shop, { ...address, port }));
   cleanup.add(() => server.close());
-  cleanup.add(
-    await leaveNote(process.cwd(), { pid: process.pid, url: server.url, connectionString, schema }),
-  );
+  const note = { pid: process.pid, url: server.url, connectionString, schema };
+  cleanup.add(await leaveNote(process.cwd(), note).catch((error: unknown) => notLeft(context, error)));
   out.talk(`Sluice runs on ${database.source}.`);
   await out.data(server.url, { url: server.url, pid: process.pid, database: database.source, schema });
   out.talk(demo ? demoHints(server.url) : hints(server.url));
   await untilStopped(signal);
   out.talk('stopping');
+}
+
+// A folder that cannot be written to is no reason not to run.
+function notLeft({ out }: Context, error: unknown): () => void {
+  if (error instanceof CommandError) throw error;
+  out.warn(`other commands will not find this one by its folder: ${messageOf(error)}`);
+  return () => {};
 }
 
 function devHandler(sluice: Sluice, shop: OpenShop | undefined, address: Address): SluiceHandler {

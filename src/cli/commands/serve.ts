@@ -32,10 +32,11 @@ const notOpen = (hasSecret: boolean): Error =>
       : 'nothing says who may read: set SLUICE_SECRET (for capability tokens), or let anyone in with --allow-anonymous',
   );
 
-async function serve({ out, signal, globals }: Context, cleanup: Cleanup): Promise<void> {
+async function serve(context: Context, cleanup: Cleanup): Promise<void> {
+  const { out, signal, globals } = context;
   const address = addressFrom(process.env);
   const target = await requireTarget(globals());
-  const sluice = await openSluice(target, { logger: stderrLogger(out), signal });
+  const sluice = await openSluice(target, { logger: stderrLogger(context), signal });
   cleanup.add(() => sluice.close());
   const server = await openWebServer(address, () =>
     createHandler(sluice, { authorize: async () => ({ principal: null }) }),

@@ -8,6 +8,12 @@ import { stderrLogger } from '../stderr-logger.ts';
 import { untilStopped } from '../stop.ts';
 import { withSluice } from '../target.ts';
 
+/**
+ * Never the relay: one that is suspended with Ctrl-Z would hold up everybody's events. What is published while nobody
+ * has that role is found by this poll.
+ */
+const FALLBACK_POLL_MS = 1000;
+
 interface TailOptions {
   readonly after: string;
   readonly follow?: boolean | undefined;
@@ -27,7 +33,7 @@ export function addTail(program: Command, context: Context): void {
     .option('--follow', 'go on with events as they come, until interrupted')
     .action((name: string, { after, follow = false }: TailOptions) => {
       if (!follow) return withSluice(context, {}, (sluice) => printStored(context, sluice, { name, after }));
-      const options = { relay: true, logger: stderrLogger(context.out) };
+      const options = { fallbackPollMs: FALLBACK_POLL_MS, logger: stderrLogger(context) };
       return withSluice(context, options, (sluice) => printLive(context, sluice, { name, after }));
     });
 }
