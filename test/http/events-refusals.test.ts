@@ -60,11 +60,34 @@ describe('parameters', () => {
     expect(problem.code).toBe(code);
   });
 
-  // oxfmt-ignore
   const positions = [
-    '', '-1', '+1', '1.5', '0x10', '1e3', '007', '9223372036854775808', '99999999999999999999', ' 12',
-    '12 ', '1_000', 'START', 'End', 'now', '1-2', '1-2-3-4', '1-2-zzzzzzz', '0-1-1', '1-01-1',
-    '\0', '1\n2', '१२', 'null', 'undefined', 'NaN', '5, 6',
+    '',
+    '-1',
+    '+1',
+    '1.5',
+    '0x10',
+    '1e3',
+    '007',
+    '9223372036854775808',
+    '99999999999999999999',
+    ' 12',
+    '12 ',
+    '1_000',
+    'START',
+    'End',
+    'now',
+    '1-2',
+    '1-2-3-4',
+    '1-2-zzzzzzz',
+    '0-1-1',
+    '1-01-1',
+    '\0',
+    '1\n2',
+    '१२',
+    'null',
+    'undefined',
+    'NaN',
+    '5, 6',
   ];
   test.each(positions)('after=%j: 400, cursor_invalid', async (after) => {
     const problem = await refused(`/v1/events?stream=known&after=${encodeURIComponent(after)}`);

@@ -54,13 +54,14 @@ describe('the opening', () => {
     expect(more).toEqual([]);
   });
 
-  test('headers keep caches, proxies and compression out of the way', async () => {
+  test('headers keep caches, proxies and compression out of the way, and no idle connection afterwards', async () => {
     using client = await openSse(serving.url(await streamOf(0)));
     expect(client.response.headers).toMatchObject({
       'content-type': expect.stringMatching(/^text\/event-stream/),
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
       'x-content-type-options': 'nosniff',
+      connection: 'close',
     });
   });
 

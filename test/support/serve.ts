@@ -57,9 +57,9 @@ export async function serve(sluice: Sluice, options: Partial<HandlerOptions> = {
   return serveHandler(createHandler(sluice, { authorize: anyone, ...options }));
 }
 
-export async function serveHandler(handler: SluiceHandler): Promise<Serving> {
+export async function serveHandler(handler: SluiceHandler, port = 0): Promise<Serving> {
   const serving = new Serving(handler);
-  serving.server.listen(0, '127.0.0.1');
+  serving.server.listen(port, '127.0.0.1');
   await once(serving.server, 'listening');
   return serving;
 }
