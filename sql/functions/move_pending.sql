@@ -21,9 +21,7 @@ as $$
 declare
   v_now timestamptz := clock_timestamp(); -- after the lock, and never before the stream's last event: `at` must not decrease
   v_cut_ids bigint[]; -- the streams that are cut ...
-  v_cuts bigint[]; -- ... before which outbox id ...
-  v_whole_ids bigint[]; -- ... and the transactions of each (stream, xid) begun before the cut, which go whole
-  v_whole_xids xid8[];
+  v_cuts bigint[]; -- ... before which outbox id
 begin
   if p_limit is not null then
     select array_agg(s.id), array_agg(c.id) into v_cut_ids, v_cuts
@@ -35,12 +33,6 @@ begin
       )) limit 1
     ) c
     where s.id = any (p_stream_ids);
-    if v_cut_ids is not null then
-      select array_agg(w.id), array_agg(w.xid) into v_whole_ids, v_whole_xids from (
-        select distinct s.id, o.xid from unnest(v_cut_ids, v_cuts) c (id, cut)
-        join :"schema".streams s on s.id = c.id join :"schema".outbox o on o.stream = s.name and o.id < c.cut
-      ) w;
-    end if;
   end if;
   return query
   with stream as materialized (
@@ -54,10 +46,14 @@ begin
     ) last on true
     left join unnest(v_cut_ids, v_cuts) c (id, cut) on c.id = s.id
     where s.id = any (p_stream_ids)
+  ), whole as materialized (
+    -- The transactions begun before the cut, which go whole. Found in the snapshot that moves them: one that commits
+    -- between two statements would be cut.
+    select distinct s.id, o.xid from stream s join :"schema".outbox o on o.stream = s.name and o.id < s.cut
   ), taken as (
     delete from :"schema".outbox o using stream s
     where o.stream = s.name
-      and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from unnest(v_whole_ids, v_whole_xids) w (id, xid)))
+      and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from whole w))
     returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, o.id, o.xid, o.published_at,
       o.stream, o.type, o.key, o.headers, o.data
   ), grouped as (

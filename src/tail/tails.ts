@@ -3,6 +3,7 @@
 import type { Database } from '../db/database.ts';
 import type { Listener } from '../listen/listener.ts';
 import type { EventRecord } from '../log/event.ts';
+import type { StreamState } from '../log/locate.ts';
 import { decodeHeads } from '../log/reader-bell.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
@@ -52,6 +53,7 @@ export class Tails {
   readonly #tails = new Map<bigint, Tail>();
   readonly #timers = new Map<bigint, NodeJS.Timeout>();
   #listening: Promise<() => void> | undefined;
+  #hints = 0; // heard so far: a tail that was opened meanwhile may have missed its own
 
   constructor(options: TailsOptions) {
     this.#options = options;
@@ -65,28 +67,27 @@ export class Tails {
    */
   async subscribe(stream: string, after: ParsedPosition, sink: Sink): Promise<Subscription> {
     await this.#listen(); // before the first read: a hint sent after that read is then heard
+    const hints = this.#hints;
     const start =
       this.#resumeFromMemory(stream, after) ?? (await findStart(this.#options.database, stream, after, 0));
     this.#requireOpen();
     if (start.kind === 'lost') return this.#subscription(stream, sink, { kind: 'lost', loss: start.loss });
     const { state, place } = start;
-    const tail = this.#tailOf(stream, {
-      incarnation: state.incarnation,
-      offset: state.head,
-      tag: state.headTag,
-    });
+    const tail = this.#tailOf(stream, state, hints);
     const opened: Opened = { kind: 'ok', place, head: state.head, oldest: state.trimmedTo + 1n };
     return this.#subscription(stream, sink, opened, tail);
   }
 
   /** A stream may have gone on to `head`. */
   wake(incarnation: bigint, head: bigint): void {
+    this.#hints += 1;
     const tail = this.#tails.get(incarnation);
     if (tail && tail.last.offset < head) tail.wake();
   }
 
   /** Events this process appended, right after `before`. */
   feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
+    this.#hints += 1;
     this.#tails.get(before.incarnation)?.feed(before, records);
   }
 
@@ -135,6 +136,7 @@ export class Tails {
     const restart = async (place: CursorPosition): Promise<void> => {
       leave();
       tail = undefined;
+      const hints = this.#hints;
       const start = await findStart(
         this.#options.database,
         stream,
@@ -143,8 +145,7 @@ export class Tails {
       );
       this.#requireOpen();
       if (start.kind === 'lost') return sink.lost(start.loss);
-      const { incarnation, head, headTag } = start.state;
-      tail = this.#tailOf(stream, { incarnation, offset: head, tag: headTag });
+      tail = this.#tailOf(stream, start.state, hints);
       subscriber.position = start.place;
       subscriber.closed = false;
       subscriber.ready = false;
@@ -177,25 +178,27 @@ export class Tails {
     return { kind: 'ok', state, place, events: [] };
   }
 
-  #tailOf(name: string, head: CursorPosition): Tail {
-    this.#cancelTimer(head.incarnation);
-    const known = this.#tails.get(head.incarnation);
+  // `hints`: how many had been heard before the state was read. Any heard since found no tail to wake.
+  #tailOf(name: string, state: StreamState, hints: number): Tail {
+    const { incarnation, head, headTag } = state;
+    this.#cancelTimer(incarnation);
+    const known = this.#tails.get(incarnation);
     if (known) return known;
     const { window, logger } = this.#options;
-    const { incarnation } = head;
     const onClose = (): void => {
       this.#cancelTimer(incarnation);
       this.#tails.delete(incarnation);
     };
     const tail = new Tail({
       identity: { name, incarnation },
-      head,
+      head: { incarnation, offset: head, tag: headTag },
       window,
       pages: this.#pages,
       logger,
       onClose,
     });
-    this.#tails.set(head.incarnation, tail);
+    this.#tails.set(incarnation, tail);
+    if (hints !== this.#hints) tail.wake();
     return tail;
   }
 
@@ -234,6 +237,7 @@ export class Tails {
   }
 
   #wakeAll(): void {
+    this.#hints += 1;
     for (const tail of this.#tails.values()) tail.wake();
   }
 
