@@ -36,8 +36,8 @@ const devFile = (cwd: string): string => join(devFolder(cwd), 'dev.json');
  */
 export async function findRunningDev(cwd: string): Promise<RunningDev | undefined> {
   const note = readNote(devFile(cwd));
-  if (note === undefined || !isAlive(note.dev.pid) || !(await answers(note.dev.url))) return undefined;
-  if (note.isOurs) return note.dev;
+  if (note === undefined || !isAlive(note.dev.pid)) return undefined;
+  if (note.isOurs) return (await answers(note.dev.url)) ? note.dev : undefined;
   throw new CommandError(
     'failed',
     `${devFile(cwd)} belongs to another user or can be read by others, so it is not trusted: ` +
@@ -80,7 +80,8 @@ function readNote(path: string): { readonly dev: RunningDev; readonly isOurs: bo
   try {
     const { uid, mode } = fstatSync(fd);
     const ourUid = process.getuid?.();
-    const dev = JSON.parse(readFileSync(fd, 'utf8')) as RunningDev;
+    const dev: unknown = JSON.parse(readFileSync(fd, 'utf8'));
+    if (!isRunningDev(dev)) return undefined;
     return { dev, isOurs: ourUid === undefined || (uid === ourUid && (mode & 0o077) === 0) };
   } catch {
     return undefined; // not ours to mend: a `dev` that starts writes a new one
@@ -88,6 +89,17 @@ function readNote(path: string): { readonly dev: RunningDev; readonly isOurs: bo
     closeSync(fd);
   }
 }
+
+const isRunningDev = (note: unknown): note is RunningDev => {
+  const { pid, url, connectionString, schema } = (note ?? {}) as Partial<Record<keyof RunningDev, unknown>>;
+  return (
+    Number.isInteger(pid) &&
+    Number(pid) > 0 &&
+    URL.canParse(String(url)) &&
+    typeof connectionString === 'string' &&
+    typeof schema === 'string'
+  );
+};
 
 const isAlive = (pid: number): boolean => {
   try {

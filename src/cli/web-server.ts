@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { SluiceHandler } from '../http.ts';
+import type { LoggerLike } from '../index.ts';
 import { toNodeListener } from '../node.ts';
 import { CommandError, wrongUsage } from './command-error.ts';
 import { urlHost } from './loopback.ts';
@@ -29,16 +30,26 @@ export interface WebServer {
   close(): Promise<void>;
 }
 
+export interface WebServerOptions {
+  readonly address: Address;
+  /** Told the port, which is known only once there is one. */
+  readonly createHandler: (port: number) => SluiceHandler;
+  readonly logger: LoggerLike;
+}
+
 /**
- * Serves until closed. `createHandler` is told the port, which is known only once there is one.
+ * Serves until closed.
  *
  * @throws CommandError port_taken, and others that name the address
  */
-export async function openWebServer(
-  address: Address,
-  createHandler: (port: number) => SluiceHandler,
-): Promise<WebServer> {
+export async function openWebServer({
+  address,
+  createHandler,
+  logger,
+}: WebServerOptions): Promise<WebServer> {
   const server = await listen(address);
+  // Such as no file descriptor left for another connection; those there are go on.
+  server.on('error', (error) => logger.error({ error }, 'a connection could not be accepted'));
   const { port } = server.address() as AddressInfo;
   const handler = createHandler(port);
   server.on('request', toNodeListener(handler));

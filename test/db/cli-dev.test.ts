@@ -1,6 +1,6 @@
 // Guards `sluice dev` on a Postgres of its own: it starts from an empty folder, other commands find it by that folder,
 // it ends cleanly by signal, survives being killed, and leaves nothing behind that could mislead or be read by others.
-import { chmodSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { makeDataFolder, removeFolder, serverPid } from '../support/embedded-server.ts';
@@ -104,13 +104,23 @@ test('a note that others can read is not trusted', async () => {
 });
 
 test('a note that is no note is overlooked', async () => {
+  for (const text of ['', '{}', 'null', '{"pid":0,"url":"x"}']) {
+    writeFileSync(note(), text);
+    expect(await run('streams')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/no database is named/),
+    });
+  }
+});
+
+test('one that starts beside another says who has the data', async () => {
   rmSync(note());
-  expect((await run('streams')).code).toBe(1);
-  const second = cli.start(['dev'], { cwd: folder, env: { PORT: '0' } });
-  const { code, stderr } = await second.finished;
+  const { code, stderr } = await cli.start(['dev'], { cwd: folder, env: { PORT: '0' } }).finished;
   expect(code).toBe(1);
   expect(stderr).toMatch(
-    /^error: A PostgreSQL server already runs in [^\n]+ use that one, stop it, or use another folder\.\n$/,
+    new RegExp(
+      `^error: A PostgreSQL server already runs in [^\\n]+ started by process ${dev.pid}[^\\n]+\\n$`,
+    ),
   );
 });
 

@@ -41,8 +41,9 @@ async function append(
 ): Promise<void> {
   const { out, signal } = context;
   const stream = sluice.stream(name);
+  signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
   if (payload.kind === 'value') {
-    const { offset, cursor } = await stream.append(payload.value, { type, key, signal });
+    const { offset, cursor } = await stream.append(payload.value, { type, key });
     return out.data(`offset ${offset}  cursor ${cursor}`, { stream: name, offset, cursor });
   }
   let first: bigint | null = null;

@@ -2,7 +2,7 @@
 // with nobody asked who they are, and with --demo the shop. It must never listen beyond loopback, and answers nothing
 // that another site's page could have sent.
 import type { Command } from 'commander';
-import { createHandler, type SluiceHandler } from '../../http.ts';
+import { createHandler as createSluiceHandler, type SluiceHandler } from '../../http.ts';
 import type { Sluice } from '../../index.ts';
 import { messageOf } from '../../util/errors.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
@@ -50,7 +50,8 @@ async function dev(context: Context, demo: boolean, cleanup: Cleanup): Promise<v
   cleanup.add(() => sluice.close());
   const shop = demo ? await openShop({ sluice, connectionString, logger }) : undefined;
   cleanup.add(() => shop?.close());
-  const server = await openWebServer(address, (port) => devHandler(sluice, shop, { ...address, port }));
+  const createHandler = (port: number): SluiceHandler => devHandler(sluice, shop, { ...address, port });
+  const server = await openWebServer({ address, createHandler, logger });
   cleanup.add(() => server.close());
   const note = { pid: process.pid, url: server.url, connectionString, schema };
   cleanup.add(await leaveNote(process.cwd(), note).catch((error: unknown) => notLeft(context, error)));
@@ -69,7 +70,7 @@ function notLeft({ out }: Context, error: unknown): () => void {
 }
 
 function devHandler(sluice: Sluice, shop: OpenShop | undefined, address: Address): SluiceHandler {
-  const handler = createHandler(sluice, { authorize: async () => ({ principal: null }) });
+  const handler = createSluiceHandler(sluice, { authorize: async () => ({ principal: null }) });
   const refuse = createLoopbackCheck(address);
   const handle: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) =>
     refuse(request) ?? (await shop?.handle(request)) ?? handler(request, info);

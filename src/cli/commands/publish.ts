@@ -46,8 +46,9 @@ async function publish(
   const before = await headOf(stream);
   let count = 1;
   let id: string | undefined;
+  signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
   if (payload.kind === 'value') {
-    ({ id } = await stream.publish(payload.value, { type, key, signal }));
+    ({ id } = await stream.publish(payload.value, { type, key }));
   } else {
     count = await ingest(context, {
       done: 'published',

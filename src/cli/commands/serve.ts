@@ -1,7 +1,7 @@
 // `sluice serve`: HTTP for a database whose schema is installed. Nothing is open by accident: without a way to tell who
 // may read, it starts only if that is asked for in so many words.
 import type { Command } from 'commander';
-import { createHandler } from '../../http.ts';
+import { createHandler as createSluiceHandler, type Authorize, type SluiceHandler } from '../../http.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
@@ -36,11 +36,12 @@ async function serve(context: Context, cleanup: Cleanup): Promise<void> {
   const { out, signal, globals } = context;
   const address = addressFrom(process.env);
   const target = await requireTarget(globals());
-  const sluice = await openSluice(target, { logger: stderrLogger(context), signal });
+  const logger = stderrLogger(context);
+  const sluice = await openSluice(target, { logger, signal });
   cleanup.add(() => sluice.close());
-  const server = await openWebServer(address, () =>
-    createHandler(sluice, { authorize: async () => ({ principal: null }) }),
-  );
+  const authorize: Authorize = async () => ({ principal: null });
+  const createHandler = (): SluiceHandler => createSluiceHandler(sluice, { authorize });
+  const server = await openWebServer({ address, createHandler, logger });
   cleanup.add(() => server.close());
   out.warn('anyone who can reach this server may read every stream (--allow-anonymous)');
   await out.data(server.url, { url: server.url, pid: process.pid, schema: target.schema });
