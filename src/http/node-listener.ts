@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { report } from '../util/diagnostics.ts';
 import { sessionOf } from './events.ts';
 import type { SluiceHandler } from './handler.ts';
 import { badRequest } from './problem.ts';
@@ -33,11 +34,18 @@ async function serveOrFail(
   try {
     await serve(handler, incoming, outgoing);
   } catch (error) {
+    if (hasLeft(error)) return void outgoing.destroy();
+    if (next && !outgoing.headersSent) return next(error);
     if (outgoing.headersSent) outgoing.destroy();
-    else if (next) next(error);
     else outgoing.writeHead(500).end();
+    report('sluice:background.failed', () => ({ where: 'node listener', error }));
   }
 }
+
+// The client went away in the middle of its answer: nothing of ours failed.
+const hasLeft = (error: unknown): boolean =>
+  error instanceof Error &&
+  (error.name === 'AbortError' || ('code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE'));
 
 async function serve(
   handler: SluiceHandler,
@@ -78,8 +86,9 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Re
   const target = 'originalUrl' in incoming ? String(incoming.originalUrl) : (incoming.url ?? '/');
   const url = urlOf(scheme, host, target);
   if (url === undefined) return unreadable();
+  // A body that a middleware has read before (express.json and its like) is not there any more.
   const body =
-    method === 'GET' || method === 'HEAD'
+    method === 'GET' || method === 'HEAD' || Readable.isDisturbed(incoming)
       ? {}
       : { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' as const };
   try {
