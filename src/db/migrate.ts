@@ -5,12 +5,14 @@ import { createHash } from 'node:crypto';
 import { Client } from 'pg';
 import { SluiceError } from '../util/errors.ts';
 import { namesFor, renderSql, type Names } from './names.ts';
-import { checkServer, installedVersion } from './schema-version.ts';
+import { checkSchema, checkServer, installedVersion } from './schema-version.ts';
 import type { PoolLike, Queryable } from './queryable.ts';
 import { functionSql, migrationSql } from './sql.generated.ts';
 import { translated } from './sqlstate.ts';
 
+/** How long a migration waits for a lock; it fails then, instead of holding up everybody behind it. */
 const LOCK_TIMEOUT_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 10_000;
 
 interface Migration {
   readonly version: number;
@@ -75,12 +77,14 @@ export function printMigrations(schema: string): string {
 export async function applyMigrations(
   client: Queryable,
   schema: string,
+  lockTimeoutMs: number = LOCK_TIMEOUT_MS,
 ): Promise<{ from: number; to: number }> {
   const names = namesFor(schema);
   await checkServer(client);
-  await run(client, 'begin');
+  // What another process installed while this one waited must be seen after the wait, whatever the database's default.
+  await run(client, 'begin isolation level read committed');
   try {
-    await run(client, `set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
+    await run(client, `set local lock_timeout = ${lockTimeoutMs}`);
     await run(client, `select pg_advisory_xact_lock(${names.migrateKey})`);
     const from = (await installedVersion(client, names))?.version ?? 0;
     if (from < SCHEMA_VERSION) {
@@ -91,11 +95,12 @@ export async function applyMigrations(
       }
     }
     if (from <= SCHEMA_VERSION) await applyFunctions(client, names);
+    else await checkSchema(client, names, SCHEMA_VERSION);
     await run(client, 'commit');
     return { from, to: Math.max(from, SCHEMA_VERSION) };
   } catch (error) {
     await run(client, 'rollback').catch(() => {}); // the first error is the one to report
-    throw error;
+    throw isLockTimeout(error) ? waitedTooLong(lockTimeoutMs, error) : error;
   }
 }
 
@@ -117,37 +122,34 @@ async function applyFunctions(client: Queryable, names: Names): Promise<void> {
 
 const run = (client: Queryable, text: string): Promise<unknown> => client.query({ text });
 
-/** Migrates over a connection of its own, from a connection string or a pool. */
-export async function migrateDatabase(options: {
+export interface MigrateTarget {
   readonly connectionString: string | undefined;
   readonly pool: PoolLike | undefined;
   readonly schema: string;
-}): Promise<{ from: number; to: number }> {
+  readonly lockTimeoutMs?: number | undefined;
+}
+
+/** Migrates over a connection of its own, from a connection string or a pool. */
+export async function migrateDatabase(target: MigrateTarget): Promise<{ from: number; to: number }> {
+  const { connectionString, pool, schema, lockTimeoutMs } = target;
   return translated(async () => {
-    if (options.pool) {
-      const client = await options.pool.connect();
+    if (pool) {
+      const client = await pool.connect();
       try {
-        return await applyMigrations(client, options.schema);
+        return await applyMigrations(client, schema, lockTimeoutMs);
       } finally {
         client.release();
       }
     }
     const client = new Client({
-      connectionString: options.connectionString,
+      connectionString,
       application_name: 'sluice migrate',
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     });
     client.on('error', () => {}); // a loss while idle also fails the next statement, which reports it
-    await client.connect();
     try {
-      return await applyMigrations(client, options.schema);
-    } catch (error) {
-      throw isLockTimeout(error)
-        ? new SluiceError(
-            'overloaded',
-            `the migration waited ${LOCK_TIMEOUT_MS / 1000} s for a lock that another transaction holds; end it, or migrate again later`,
-            { cause: error },
-          )
-        : error;
+      await client.connect();
+      return await applyMigrations(client, schema, lockTimeoutMs);
     } finally {
       await client.end();
     }
@@ -156,3 +158,10 @@ export async function migrateDatabase(options: {
 
 const isLockTimeout = (error: unknown): boolean =>
   typeof error === 'object' && error !== null && 'code' in error && error.code === '55P03';
+
+const waitedTooLong = (ms: number, cause: unknown): SluiceError =>
+  new SluiceError(
+    'overloaded',
+    `the migration waited ${ms / 1000} s for a lock that another transaction holds; end it, or migrate again later`,
+    { cause },
+  );
