@@ -58,14 +58,21 @@ export function renderSql(sql: string, names: Names): string {
   // The body delimiter must not occur in the schema's name, which is rendered inside bodies.
   let tag = 'sluice';
   while (names.schema.includes(`$${tag}$`)) tag += '_';
-  return sql
-    .replaceAll('$$', () => `$${tag}$`)
-    .replace(/:'schema(\.\w+)?'/g, (_, suffix: string | undefined) =>
-      quoteLiteral(suffix === undefined ? names.schema : names.quoted + suffix),
-    )
-    .replaceAll(':"schema"', () => names.quoted)
-    .replaceAll(":'relay_channel'", quoteLiteral(names.relayChannel))
-    .replaceAll(":'readers_channel'", quoteLiteral(names.readersChannel))
-    .replaceAll(':asleep_key', `(${names.asleepKey}::bigint)`)
-    .replaceAll(':create_key', `(${names.createKey})`);
+  const values: Readonly<Record<string, string>> = {
+    $$: `$${tag}$`,
+    ':"schema"': names.quoted,
+    ":'schema'": quoteLiteral(names.schema),
+    ":'relay_channel'": quoteLiteral(names.relayChannel),
+    ":'readers_channel'": quoteLiteral(names.readersChannel),
+    ':asleep_key': `(${names.asleepKey}::bigint)`,
+    ':create_key': `(${names.createKey})`,
+  };
+  // In one go: what is filled in may look like a placeholder itself.
+  return sql.replace(
+    /\$\$|:"schema"|:'schema\.(\w+)'|:'\w+'|:(?:asleep|create)_key\b/g,
+    (placeholder, relation: string | undefined) =>
+      relation === undefined
+        ? (values[placeholder] ?? placeholder)
+        : quoteLiteral(`${names.quoted}.${relation}`),
+  );
 }
