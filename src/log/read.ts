@@ -8,6 +8,8 @@ import type { StreamState } from './locate.ts';
 export const MAX_PAGE_EVENTS = 1000;
 /** Bytes of data after which a page ends (it holds at least one event). */
 export const MAX_PAGE_BYTES: number = 4 * 2 ** 20;
+/** No offset is larger; a position may still name it, and what follows it must not overflow. */
+const MAX_OFFSET = 2n ** 63n - 1n;
 
 export interface Page {
   readonly state: StreamState;
@@ -33,7 +35,7 @@ const statement = (schema: string, by: 'name' | 'id'): string => `
       select e.*, coalesce(sum(e.size) filter (where e."offset" > $2)
         over (order by e."offset" rows between unbounded preceding and 1 preceding), 0) as bytes_before
       -- offsets are dense, so the range alone bounds the page, whatever plan is chosen
-      from ${schema}.events e where e.stream_id = s.id and e."offset" between $2::bigint and $2::bigint + $3::bigint
+      from ${schema}.events e where e.stream_id = s.id and e."offset" between $2::bigint and $3::bigint
     ) p where p.bytes_before < $4
   ) e on true
   where s.${by} = $1 order by e."offset"`;
@@ -49,9 +51,10 @@ export interface PageRequest {
 export async function readPage(database: Database, request: PageRequest): Promise<Page | undefined> {
   const { stream, offset, limit = MAX_PAGE_EVENTS } = request;
   const by = typeof stream === 'string' ? 'name' : 'id';
+  const to = offset + BigInt(limit);
   const rows = await database.rows<Row>(
     statement(database.names.quoted, by),
-    [String(stream), String(offset), limit, MAX_PAGE_BYTES],
+    [String(stream), String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), MAX_PAGE_BYTES],
     `sluice_read_by_${by}`,
   );
   const first = rows[0];

@@ -141,8 +141,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   }
 
   subscribe(options: SubscribeOptions = {}): StreamSubscription<Out> {
-    const after = requirePosition(options.after ?? 'start');
-    return new EventIterator<Out>(this.#core.tails, { stream: this.name, after, signal: options.signal });
+    const { after = 'start', signal } = options;
+    const position = requirePosition(after);
+    return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal });
   }
 
   async info(): Promise<StreamInfo | null> {

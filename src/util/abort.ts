@@ -7,6 +7,7 @@ export const throwIfAborted = (signal: AbortSignal | undefined): void => signal?
 /** The promise's outcome, or a rejection with `signal.reason` as soon as the signal aborts. The work itself goes on. */
 export async function waitOrAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
+  if (signal.aborted) promise.catch(() => {}); // nobody waits for the work; that it fails must not end the process
   signal.throwIfAborted();
   const aborted = deferred<never>();
   const onAbort = (): void => aborted.reject(signal.reason);
