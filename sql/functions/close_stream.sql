@@ -8,6 +8,7 @@ declare
   v_id bigint;
 begin
   perform :"schema".require_read_committed();
+  perform :"schema".flush_on_commit();
   select s.id into v_id from :"schema".streams s where s.name = p_stream for no key update;
   if not found then
     return false;
