@@ -1,0 +1,73 @@
+// A process of concurrent users' transactions, each of which writes to a table of the user's and then either publishes
+// an event or inserts the same row plainly.
+import { Client } from 'pg';
+import { connect } from 'sluice';
+import { payload } from '../support/payload.mjs';
+import { serve } from '../support/role.mjs';
+import { insertPlainEvent, plainEvent } from '../support/tables.mjs';
+
+/** @type {import('sluice').Sluice} */
+let sluice;
+/** @type {import('sluice').Stream} */
+let stream;
+/** @type {Client[]} */
+let clients = [];
+const written = { publish: 0, plain: 0 };
+
+/** Either writes with one statement that is parsed each time, as a library must in a connection that is not its own. */
+const writes = {
+  /** @param {Client} tx @param {object} data */
+  publish: (tx, data) => stream.publish(data, { tx, type: 'order.paid' }),
+  /** @param {Client} tx @param {object} data */
+  plain: (tx, data) => tx.query(insertPlainEvent, plainEvent(data)),
+};
+
+/** @param {Client} client @param {keyof typeof writes} variant */
+async function transaction(client, variant) {
+  written[variant] += 1;
+  const data = payload(variant === 'publish' ? 1 : 2, written[variant]);
+  await client.query('begin');
+  await client.query('insert into orders (customer, total) values ($1, $2)', [data.customer, data.total]);
+  await writes[variant](client, data);
+  await client.query('commit');
+}
+
+serve({
+  /** @param {string} url @param {number} connections */
+  async open(url, connections) {
+    sluice = await connect({ connectionString: url, relay: false });
+    stream = sluice.stream('orders');
+    clients = Array.from({ length: connections }, () => new Client({ connectionString: url }));
+    await Promise.all(clients.map((client) => client.connect()));
+  },
+  /** Runs transactions on so many connections for so long; how many were committed, and how fast. */
+  async run(
+    /** @type {keyof typeof writes} */ variant,
+    /** @type {number} */ connections,
+    /** @type {number} */ ms,
+  ) {
+    const before = written[variant];
+    const started = performance.now();
+    await Promise.all(
+      clients.slice(0, connections).map(async (client) => {
+        do await transaction(client, variant);
+        while (performance.now() - started < ms);
+      }),
+    );
+    const seconds = (performance.now() - started) / 1000;
+    return { commits: written[variant] - before, perSecond: (written[variant] - before) / seconds };
+  },
+  /** Until everything published is in the log; the milliseconds that took. */
+  async drained() {
+    const started = performance.now();
+    while (((await stream.info())?.head ?? 0n) < BigInt(written.publish)) {
+      if (performance.now() - started > 30_000) throw new Error('the relay has not moved everything in 30 s');
+    }
+    return performance.now() - started;
+  },
+  written: () => written,
+  async close() {
+    await Promise.all(clients.map((client) => client.end()));
+    await sluice.close();
+  },
+});

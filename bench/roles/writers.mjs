@@ -1,0 +1,90 @@
+// A process that writes events outside of transactions: by append, by plain inserts on many connections, or by raw
+// inserts of many rows on one.
+import { getRandomValues } from 'node:crypto';
+import { subscribe } from 'node:diagnostics_channel';
+import { Client } from 'pg';
+import { connect } from 'sluice';
+import { payload } from '../support/payload.mjs';
+import { serve } from '../support/role.mjs';
+import { insertPlainEvent, insertRawEvents, plainEvent } from '../support/tables.mjs';
+
+const RECORD_SEPARATOR = '\u001e';
+
+/** @type {import('sluice').Sluice} */
+let sluice;
+/** @type {Client[]} */
+let clients = [];
+let written = 0;
+const calls = { calls: 0, events: 0 };
+
+subscribe('sluice:append.committed', (message) => {
+  calls.calls += 1;
+  calls.events += /** @type {{ events: number }} */ (message).events;
+});
+
+/**
+ * So many callers, each of which does it again and again for so long; what was done, per second.
+ *
+ * @param {number} callers
+ * @param {number} ms
+ * @param {(caller: number) => Promise<number>} work returns how many events it wrote
+ */
+async function rate(callers, ms, work) {
+  const started = performance.now();
+  let events = 0;
+  await Promise.all(
+    Array.from({ length: callers }, async (_, caller) => {
+      do {
+        const count = await work(caller);
+        events += count;
+      } while (performance.now() - started < ms);
+    }),
+  );
+  return (events * 1000) / (performance.now() - started);
+}
+
+serve({
+  /** @param {string} url @param {number} connections */
+  async open(url, connections) {
+    sluice = await connect({ connectionString: url, relay: false });
+    clients = Array.from({ length: connections }, () => new Client({ connectionString: url }));
+    await Promise.all(clients.map((client) => client.connect()));
+  },
+  /** Callers of append, each of which waits for its offset before it appends again, spread over some streams. */
+  async append(/** @type {number} */ callers, /** @type {number} */ streams, /** @type {number} */ ms) {
+    const handles = Array.from({ length: streams }, (_, n) => sluice.stream(`orders/${n}`));
+    const before = { ...calls };
+    const perSecond = await rate(callers, ms, async (caller) => {
+      written += 1;
+      await handles[caller % streams]?.append(payload(caller, written), { type: 'order.paid' });
+      return 1;
+    });
+    return { perSecond, perCall: (calls.events - before.events) / (calls.calls - before.calls) };
+  },
+  /** As many connections, each of which inserts one row at a time with a prepared statement. */
+  plain: async (/** @type {number} */ connections, /** @type {number} */ ms) =>
+    rate(connections, ms, async (caller) => {
+      written += 1;
+      await clients[caller]?.query({
+        name: 'plain',
+        text: insertPlainEvent,
+        values: plainEvent(payload(caller, written)),
+      });
+      return 1;
+    }),
+  /** One connection, one prepared statement after another with so many rows each. */
+  raw: async (/** @type {number} */ rows, /** @type {number} */ ms) =>
+    rate(1, ms, async () => {
+      const data = Array.from({ length: rows }, (_, n) => payload(0, written + n));
+      const texts = data.map((each) => JSON.stringify(each)).join(RECORD_SEPARATOR);
+      const tags = `{${getRandomValues(new Int32Array(rows)).join(',')}}`;
+      const values = [written, texts, tags, data.map(() => 'order.paid'), null, null];
+      await clients[0]?.query({ name: 'raw', text: insertRawEvents, values });
+      written += rows;
+      return rows;
+    }),
+  async close() {
+    await Promise.all(clients.map((client) => client.end()));
+    await sluice.close();
+  },
+});
