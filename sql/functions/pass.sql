@@ -26,13 +26,14 @@ begin
   perform :"schema".require_read_committed();
   perform :"schema".flush_on_commit();
   -- Which streams have something pending: a hint; the truth is read below, under each stream's lock. Mostly little is
-  -- pending and one short look finds it all; past that, one probe per stream.
+  -- pending and one short look finds it all; past that, or when that is more than one pass takes, one probe per stream.
   select coalesce(array_agg(distinct o.stream), '{}'), count(*) <= 500 into v_names, v_all
   from (select o.stream from :"schema".outbox o limit 501) o;
   if cardinality(v_names) = 0 then
     return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, false, '';
     return;
   end if;
+  v_all := v_all and cardinality(v_names) <= p_max_streams;
   if not v_all then
     with recursive dirty (name, n) as (
       (select o.stream, 1 from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)

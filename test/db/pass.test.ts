@@ -4,6 +4,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase, type Database } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { randomFrom, withSeed, type Random } from '../support/seed.ts';
+import { filesUnder } from '../support/tidy/files.ts';
 
 const db = useDatabase();
 
@@ -296,5 +298,196 @@ describe('interleaving 10: what cannot be delivered is listed with its reason', 
     expect(await pass()).toMatchObject({ moved: 2, refused: 1, more: false });
     expect(await valuesIn('by name')).toEqual([1, 2]);
     expect(await undeliverable('by name and closed')).toEqual([['stream_closed', 1]]);
+  });
+});
+
+/** Runs move_pending as its callers do: under the stream's lock, taken in a statement before. */
+const move = async (stream: string, limit: number | null): Promise<{ moved: number; more: boolean }> => {
+  await using client = await openClient(db.connectionString);
+  await client.query('begin');
+  await client.query('select from sluice.streams where name = $1 for no key update', [stream]);
+  const { rows } = await client.query<{ moved: number; more: boolean }>(
+    `select moved::integer, more
+     from sluice.move_pending(array(select id from sluice.streams where name = $1), $2)`,
+    [stream, limit],
+  );
+  await client.query('commit');
+  return rows[0]!;
+};
+
+/** Publishes the same to every stream, from transactions that begin, publish and end in a random order. */
+const publishInterleaved = async (random: Random, streams: readonly string[]): Promise<void> => {
+  const clients = await Promise.all(Array.from({ length: 5 }, () => openClient(db.connectionString)));
+  const open = new Map<number, { readonly transaction: number; next: number }>();
+  try {
+    for (let step = 0, transactions = 0; step < 250; step += 1) {
+      const who = random.below(clients.length);
+      const client = clients[who]!;
+      let own = open.get(who);
+      if (own === undefined) {
+        own = { transaction: (transactions += 1), next: 0 };
+        open.set(who, own);
+        await client.query('begin');
+      } else if (random.chance(0.15)) {
+        await client.query(random.chance(0.2) ? 'rollback' : 'commit');
+        open.delete(who);
+        continue;
+      }
+      for (const stream of streams) await publish(client, stream, [own.transaction, own.next]);
+      own.next += 1;
+    }
+    for (const who of open.keys()) await clients[who]!.query('commit');
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
+  }
+};
+
+test('I1 I3: a backlog moved in small pieces comes out in the order of one move, and no transaction is cut', () =>
+  withSeed(async (seed) => {
+    const random = randomFrom(seed);
+    await db.query(`select sluice.create_stream('at once'), sluice.create_stream('in pieces')`);
+    await publishInterleaved(random, ['at once', 'in pieces']);
+    expect(await move('at once', null)).toMatchObject({ more: false });
+    const expected = (await valuesIn('at once')) as [number, number][];
+    // The events of one transaction stand together, in its order.
+    const transactions = expected.map(([transaction]) => transaction);
+    expect(expected).toEqual(
+      [...new Set(transactions)].flatMap((one) => expected.filter(([transaction]) => transaction === one)),
+    );
+    expect(expected.filter(([, n], at) => n !== 0 && expected[at - 1]![1] !== n - 1)).toEqual([]);
+    let pieces = 0;
+    for (let more = true, moved = 0; more; pieces += 1) {
+      const step = await move('in pieces', 1 + random.below(20));
+      more = step.more;
+      moved += step.moved;
+      // Whole transactions only: the next piece begins with another one.
+      expect(transactions[moved]).not.toBe(transactions[moved - 1]);
+    }
+    expect(pieces).toBeGreaterThan(3);
+    expect(await valuesIn('in pieces')).toEqual(expected);
+  }));
+
+describe('more dirty streams than a pass takes', () => {
+  /** Passes, each from where the one before ended, until one comes to the end. */
+  const round = async (limits: PassOptions): Promise<number> => {
+    let after = '';
+    let passes = 0;
+    do {
+      ({ next: after } = await pass(db, { ...limits, after }));
+      passes += 1;
+    } while (after !== '' && passes < 100);
+    return passes;
+  };
+
+  // With few rows a pass sees all of them in one look, with many it goes from stream to stream.
+  test.each([1, 30])(
+    'I7: all are served, also behind streams that are always held (%s each)',
+    async (each) => {
+      await pass();
+      const streams = Array.from({ length: 40 }, (_, n) => `served ${each} ${String(n).padStart(2, '0')}`);
+      for (const stream of streams) await db.query('select sluice.create_stream($1)', [stream]);
+      const values = Array.from({ length: each }, (_, n) => n);
+      for (const stream of streams) {
+        await db.query('select sluice.publish_many($1, $2)', [stream, values.join('\u001e')]);
+      }
+      await using holder = await openClient(db.connectionString);
+      await holder.query('begin');
+      await holder.query('select from sluice.streams where name = any ($1) for no key update', [
+        streams.slice(0, 10),
+      ]);
+      expect(await round({ maxStreams: 7 })).toBe(Math.ceil(streams.length / 7));
+      for (const stream of streams)
+        expect(await valuesIn(stream)).toEqual(streams.indexOf(stream) < 10 ? [] : values);
+      expect(await pass()).toMatchObject({ moved: 0, more: true });
+      await holder.query('commit');
+      expect(await round({ maxStreams: 7 })).toBe(2);
+      for (const stream of streams) expect(await valuesIn(stream)).toEqual(values);
+    },
+  );
+
+  test('I7: a pass that starts in the middle tells that it did not look at what comes before', async () => {
+    await publish(db, 'a', 1);
+    await db.query(`select sluice.publish('z', to_json(n)) from generate_series(1, 600) n`);
+    expect(await pass(db, { after: 'a' })).toEqual({ moved: 600, refused: 0, more: true, next: '' });
+    expect(await pass()).toEqual({ moved: 1, refused: 0, more: false, next: '' });
+  });
+});
+
+test('I7: a stream that another transaction is creating is skipped, not waited for', async () => {
+  await using creator = await openClient(db.connectionString);
+  for (const end of ['rollback', 'commit']) {
+    const stream = `created ${end}`;
+    await creator.query('begin');
+    await creator.query('select sluice.create_stream($1)', [stream]);
+    await publish(db, stream, 1);
+    await publish(db, 'beside the created', 1);
+    expect(await pass()).toMatchObject({ moved: 1, more: true });
+    await creator.query(end);
+    expect(await pass()).toMatchObject({ moved: 1, more: false });
+    expect(await valuesIn(stream)).toEqual([1]);
+  }
+});
+
+test('interleaving 13: `at` never decreases, not even after a clock that was ahead', async () => {
+  await db.query(`select sluice.append('ahead', '1')`);
+  await db.query(
+    `insert into sluice.events (stream_id, "offset", at, tag, size, data)
+     select id, 2, clock_timestamp() + interval '1 day', 0, 1, '2' from sluice.streams where name = 'ahead'`,
+  );
+  await publish(db, 'ahead', 3);
+  await pass();
+  await db.query(`select sluice.append('ahead', '4')`);
+  const { rows } = await db.query(
+    `select e."offset"::integer, at >= coalesce(lag(at) over (order by e."offset"), at) as follows
+     from sluice.events e join sluice.streams s on s.id = e.stream_id where s.name = 'ahead' order by 1`,
+  );
+  expect(rows).toEqual([1, 2, 3, 4].map((offset) => ({ offset, follows: true })));
+});
+
+test('I3: rows whose transaction ids come from another cluster are moved once, in order', async () => {
+  const xids = ['18446744073709551615', '3', '18446744073709551615', '9223372036854775808', '3'];
+  for (const [index, xid] of xids.entries()) {
+    await db.query(
+      `insert into sluice.outbox (slot, xid, stream, data) values (0, $1::text::xid8, 'restored', $2)`,
+      [xid, index],
+    );
+  }
+  await publish(db, 'restored', 5);
+  expect(await pass()).toMatchObject({ moved: 6, more: false });
+  expect(await pass()).toMatchObject({ moved: 0, more: false });
+  expect(await valuesIn('restored')).toEqual([0, 2, 1, 4, 3, 5]);
+});
+
+describe('what the schema must not have', () => {
+  test('interleavings 7 and 8: nothing that a publisher could wait for: no foreign key, no unique index on the outbox', async () => {
+    const { rows } = await db.query(
+      `select c.conrelid::regclass::text as place, c.conname as name from pg_constraint c
+       where c.contype = 'f' and c.connamespace = 'sluice'::regnamespace
+       union all
+       select i.indrelid::regclass::text, i.indexrelid::regclass::text
+       from pg_index i where (i.indisunique or i.indisexclusion)
+         and i.indrelid in (select relid from pg_partition_tree('sluice.outbox'))`,
+    );
+    expect(rows).toEqual([]);
+    expect((await db.query(`select from pg_partition_tree('sluice.outbox')`)).rowCount).toBe(4);
+  });
+
+  test('interleaving 14: no session takes a range of outbox ids for itself', async () => {
+    const { rows } = await db.query(
+      `select seqcache::integer as cache, seqcycle as cycles from pg_sequence where seqrelid = 'sluice.outbox_id'::regclass`,
+    );
+    expect(rows).toEqual([{ cache: 1, cycles: false }]);
+  });
+
+  test('interleaving 9: only locks of streams and purges are skipped, never rows of the outbox', () => {
+    const sql = filesUnder('sql/functions', ['.sql'])
+      .map(({ text }) => text.replaceAll(/--.*$/gm, ''))
+      .join('\n');
+    const skipping = [...sql.matchAll(/skip\s+locked/g)].map(
+      ({ index }) =>
+        [...sql.slice(0, index).matchAll(/\b(?:from|join|using)\s+:"schema"\.(\w+)/g)].at(-1)?.[1],
+    );
+    expect(new Set(skipping)).toEqual(new Set(['streams', 'purges']));
+    expect(sql).not.toMatch(/:"schema"\.outbox\b[^;]*\bfor\s+(?:no\s+key\s+)?(?:update|share)\b/);
   });
 });
