@@ -1,8 +1,12 @@
-// Guards taking back the outbox's space: a slot is emptied only when nothing can be lost by it, and never by making a
-// publisher wait. The number after "interleaving" is that of the list of what breaks plausible versions of this.
-import { expect, test } from 'vitest';
+// Guards what an old snapshot must not cost: the outbox's space, which comes back by emptying slots in turn (only when
+// nothing can be lost by it, and never by making a publisher wait), and the work of looking past dead rows. The number
+// after "interleaving" is that of the list of what breaks plausible versions of this.
+import { connect } from 'sluice';
+import { describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
+import { quick } from '../support/chaos.ts';
 import { useDatabase, type Database } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
 
 const db = useDatabase();
 
@@ -74,4 +78,186 @@ test('interleaving 11: with every other slot held by an open publisher a rotatio
   expect(await pass()).toBe(4);
   expect(await valuesIn('held slots')).toEqual([5, 1, 4, 2, 3]);
   expect(await rotate()).toBe(0);
+});
+
+/** Until a session waits for a lock. */
+const someoneWaits = (): Promise<void> =>
+  until(async () => (await db.query('select from pg_locks where not granted')).rowCount !== 0);
+
+/** Publishes into a slot that is not the current one: a publisher with a stale idea of it. */
+const publishStale = async (on: Executor, slot: number, stream: string, value: unknown): Promise<void> => {
+  await on.query('insert into sluice.outbox (slot, stream, data) values ($1, $2, $3)', [
+    slot,
+    stream,
+    JSON.stringify(value),
+  ]);
+};
+
+test('interleaving 11: a slot with pending rows is not emptied', async () => {
+  await startAt(0);
+  await publish(db, 'pending', 1);
+  expect(await rotate()).toBe(1);
+  await publish(db, 'pending', 2);
+  expect(await rotate()).toBe(2);
+  await publish(db, 'pending', 3);
+  expect(await rotate()).toBe(null);
+  expect(await rotate(db, 0, 1)).toBe(null);
+  expect(await rowsInSlots()).toEqual([1, 1, 1]);
+  expect(await pass()).toBe(3);
+  expect(await valuesIn('pending')).toEqual([1, 2, 3]);
+  expect(await rotate()).toBe(0);
+});
+
+test('interleaving 11: whether a slot is empty is asked after the wait for it', async () => {
+  await startAt(0);
+  await using publisher = await openClient(db.connectionString);
+  await publisher.query('begin');
+  await publishStale(publisher, 1, 'asked late', 1);
+  const rotating = rotate(db, 0, 20_000);
+  await someoneWaits();
+  await publisher.query('commit');
+  expect(await rotating).toBe(2);
+  expect(await rowsInSlots()).toEqual([0, 1, 0]);
+  expect(await pass()).toBe(1);
+});
+
+test('interleaving 11: a publisher with a stale idea of the current slot loses nothing', async () => {
+  await startAt(0);
+  await using old = await openClient(db.connectionString);
+  await using stale = await openClient(db.connectionString);
+  await old.query('begin isolation level repeatable read');
+  await old.query('select from sluice.migrations');
+  await stale.query('begin');
+  await publish(db, 'stale', 1);
+  expect(await pass()).toBe(1);
+  expect([await rotate(), await rotate(), await rotate()]).toEqual([1, 2, 0]); // every slot was emptied
+  expect(await rotate()).toBe(1);
+  await publish(old, 'stale', 2);
+  await publishStale(stale, 0, 'stale', 3);
+  await publishStale(stale, 2, 'stale', 4);
+  await publish(db, 'stale', 5);
+  expect(await pass()).toBe(1);
+  expect(await rotate()).toBe(null);
+  await stale.query('commit');
+  expect(await rotate()).toBe(null);
+  await old.query('commit');
+  expect(await pass()).toBe(3);
+  expect(await valuesIn('stale')).toEqual([1, 5, 2, 3, 4]);
+});
+
+test('interleaving 11: a publisher that meets a rotation under way inserts after the truncate', async () => {
+  await startAt(0);
+  await using rotator = await openClient(db.connectionString);
+  await rotator.query('begin');
+  expect(await rotate(rotator)).toBe(1);
+  const published = publish(db, 'met', 1);
+  await someoneWaits();
+  await rotator.query('commit');
+  await published;
+  expect(await rowsInSlots()).toEqual([0, 1, 0]);
+  expect(await pass()).toBe(1);
+  // A rotation that is rolled back leaves the switch, which is not transactional, and no harm.
+  await rotator.query('begin');
+  expect(await rotate(rotator)).toBe(2);
+  await rotator.query('rollback');
+  await publish(db, 'met', 2);
+  expect(await rowsInSlots()).toEqual([0, 0, 1]);
+  expect(await pass()).toBe(1);
+  expect(await valuesIn('met')).toEqual([1, 2]);
+});
+
+test('interleaving 11: while somebody reads every slot a rotation gives up, also one that may wait', async () => {
+  await startAt(0);
+  await using reader = await openClient(db.connectionString);
+  await reader.query('begin');
+  await reader.query('select sluice.pass()');
+  expect(await rotate()).toBe(null);
+  expect(await rotate(db, 0, 5)).toBe(null);
+  await publish(db, 'read', 1);
+  expect(await pass()).toBe(1);
+  // One that waits gets the slot when the reader is gone.
+  const rotating = rotate(db, 0, 20_000);
+  await someoneWaits();
+  await reader.query('commit');
+  expect(await rotating).toBe(1);
+});
+
+describe('a slot is left when it has grown to the size asked for', () => {
+  test('and not before', async () => {
+    await startAt(0);
+    expect(await rotate(db, 100_000)).toBe(-1);
+    await db.query(`select sluice.publish('small', to_json(repeat('x', 1000))) from generate_series(1, 100)`);
+    expect(await rotate(db, 1_000_000)).toBe(-1);
+    expect(await rotate(db, 100_000)).toBe(1);
+    expect(await rotate(db, 100_000)).toBe(-1);
+  });
+
+  test('counting also large payloads, which are stored beside the row', async () => {
+    await startAt(0);
+    await db.query(
+      `select sluice.publish('large', to_json(string_agg(gen_random_uuid()::text, '')))
+       from generate_series(1, 40000) n group by n % 20`,
+    );
+    expect(await rotate(db, 1_000_000)).toBe(1);
+    expect(await pass()).toBe(20);
+  });
+});
+
+/** Bytes of all slots, with what is stored beside them and their indexes. */
+const outboxBytes = async (): Promise<number> => {
+  const { rows } = await db.query<{ bytes: number }>(
+    `select sum(pg_total_relation_size(relid))::integer as bytes from pg_partition_tree('sluice.outbox') where isleaf`,
+  );
+  return rows[0]!.bytes;
+};
+
+test('I7, interleaving 11: the space comes back behind an open snapshot', async () => {
+  await startAt(0);
+  await using holder = await openClient(db.connectionString);
+  await holder.query('begin isolation level repeatable read');
+  await holder.query('select from sluice.migrations');
+  let once = 0;
+  for (let round = 1; round <= 15; round += 1) {
+    await db.query(`select sluice.publish('space', to_json(repeat('x', 1000))) from generate_series(1, 200)`);
+    if (round === 1) once = await outboxBytes();
+    expect(await pass()).toBe(200);
+    expect(await rotate()).toBe(round % 3);
+    expect(await outboxBytes()).toBeLessThan(3 * once);
+  }
+});
+
+describe('rotation by itself', () => {
+  /** Publishes until a slot was left for another, and waits until all of it is moved. */
+  const publishUntilRotated = async (stream: string): Promise<void> => {
+    const rotated = new AbortController();
+    const message = nextMessage<{ slot: number }>('sluice:relay.rotated').finally(() => rotated.abort());
+    let published = 0;
+    while (!rotated.signal.aborted) {
+      await db.query(
+        `select sluice.publish($1, to_json(n || repeat(' ', 1500))) from generate_series($2::integer, $3::integer) n`,
+        [stream, published + 1, published + 500],
+      );
+      published += 500;
+    }
+    expect([0, 1, 2]).toContain((await message).slot);
+    await until(async () => (await db.query('select from sluice.outbox limit 1')).rowCount === 0);
+    const values = (await valuesIn(stream)) as string[];
+    expect(values.map(Number)).toEqual(Array.from({ length: published }, (_, n) => n + 1));
+  };
+
+  test('I7: the relay rotates under load, and loses nothing', async () => {
+    await using sluice = await connect({
+      connectionString: db.connectionString,
+      ...quick,
+      fallbackPollMs: 60_000,
+    });
+    await publishUntilRotated('by the relay');
+    await sluice.close();
+  });
+
+  test('I7: where nobody has the role, the fallback poll does', async () => {
+    await using sluice = await connect({ connectionString: db.connectionString, ...quick, relay: false });
+    await publishUntilRotated('by the poll');
+    await sluice.close();
+  });
 });
