@@ -62,13 +62,17 @@ export function fromDatabase(error: unknown): unknown {
       cause: error,
     });
   }
-  const mapped = code === undefined ? undefined : SQLSTATES[code];
+  const mapped = code === undefined ? withoutCode(error) : SQLSTATES[code];
   if (mapped === undefined) return error;
   const hint = hintOf(error) ?? REMEDIES[mapped];
   return new SluiceError(mapped, messageOf(error) + (hint === undefined ? '' : `; ${hint}`), {
     cause: error,
   });
 }
+
+// The driver's own half of a login: no password was given where one is asked for.
+const withoutCode = (error: unknown): SluiceErrorCode | undefined =>
+  error instanceof Error && error.message.startsWith('SASL: ') ? 'permission_denied' : undefined;
 
 const hintOf = (error: unknown): string | undefined =>
   typeof error === 'object' && error !== null && 'hint' in error && typeof error.hint === 'string'

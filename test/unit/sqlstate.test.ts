@@ -89,6 +89,12 @@ test('what the driver throws without a code is recognised', () => {
   }
 });
 
+test('a login that fails on our side, for want of a password, is a login that failed', () => {
+  const error = translate(new Error('SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string'));
+  expect(error).toMatchObject({ code: 'permission_denied', retryable: false });
+  expect(error.message).toMatch(/password must be a string; check the user, the password/);
+});
+
 test('every address that was tried is named', () => {
   const both = new AggregateError([networkError('ECONNREFUSED'), new Error('connect ECONNREFUSED ::1:1')]);
   const error = translate(Object.assign(both, { code: 'ECONNREFUSED' }));

@@ -1,0 +1,261 @@
+// Guards the first thing a user meets: what connect and migrate refuse, each with its own code and what to do about it,
+// never with the password in it, and with nothing left behind in the process.
+import { inspect } from 'node:util';
+import { Pool } from 'pg';
+import { connect, migrate, SluiceError, type ConnectOptions, type Queryable } from 'sluice';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SCHEMA_VERSION } from '../../src/db/migrate.ts';
+import { checkServer } from '../../src/db/schema-version.ts';
+import { openClient } from '../support/client.ts';
+import { useDatabase } from '../support/database.ts';
+import { logOf, passAll } from '../support/log-sql.ts';
+
+const db = useDatabase();
+const empty = useDatabase({ migrated: false });
+
+/** What connecting and migrating fail with, which must be the same. */
+const refusals = async (options: ConnectOptions): Promise<SluiceError[]> => {
+  const errors: unknown[] = [];
+  for (const attempt of [connect, migrate])
+    await attempt(options).catch((error: unknown) => errors.push(error));
+  for (const error of errors) expect(error).toBeInstanceOf(SluiceError);
+  expect(errors).toHaveLength(2);
+  return errors as SluiceError[];
+};
+const refusal = async (options: ConnectOptions): Promise<SluiceError> => {
+  const error: unknown = await connect(options).then(
+    async (sluice) => sluice.close(),
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(SluiceError);
+  return error as SluiceError;
+};
+const urlWith = (change: (url: URL) => void, connectionString = db.connectionString): string => {
+  const url = new URL(connectionString);
+  change(url);
+  return url.href;
+};
+
+describe('the schema', () => {
+  test('not installed: the error names the command that installs it', async () => {
+    const error = await refusal({ connectionString: empty.connectionString });
+    expect(error.code).toBe('schema_mismatch');
+    expect(error.message).toMatch(/schema "sluice" is not installed .*npx sluice migrate`/);
+    const named = await refusal({ connectionString: db.connectionString, schema: 'my "own"' });
+    expect(named.message).toContain('npx sluice migrate --schema "my \\"own\\""');
+  });
+
+  test('older than this package: the error names both versions and the command', async () => {
+    await migrate({ connectionString: empty.connectionString, schema: 'older' });
+    await empty.query('update older.migrations set version = 0');
+    const error = await refusal({ connectionString: empty.connectionString, schema: 'older' });
+    expect(error.code).toBe('schema_mismatch');
+    expect(error.message).toMatch(
+      new RegExp(`version 0, this package needs ${SCHEMA_VERSION}; .*npx sluice migrate`),
+    );
+  });
+
+  test('newer and compatible: everything works', async () => {
+    await migrate({ connectionString: empty.connectionString, schema: 'newer' });
+    await empty.query(`insert into newer.migrations values (99, '0099_future', $1)`, [SCHEMA_VERSION]);
+    for (const mode of ['check', 'apply'] as const) {
+      await using sluice = await connect({
+        connectionString: empty.connectionString,
+        schema: 'newer',
+        migrate: mode,
+      });
+      await sluice.stream('orders').publish(1);
+      await sluice.stream('orders').append(2);
+    }
+  });
+
+  test('newer and incompatible: the error names the way out, also with migrate: apply', async () => {
+    await migrate({ connectionString: empty.connectionString, schema: 'distant' });
+    await empty.query(`insert into distant.migrations values (99, '0099_future', 98)`);
+    for (const mode of ['check', 'apply'] as const) {
+      const error = await refusal({
+        connectionString: empty.connectionString,
+        schema: 'distant',
+        migrate: mode,
+      });
+      expect(error.code).toBe('schema_mismatch');
+      expect(error.message).toMatch(/version 99.*too old.*npm install sluice@latest/);
+    }
+  });
+
+  test('migrate: apply installs it', async () => {
+    await using sluice = await connect({
+      connectionString: empty.connectionString,
+      schema: 'applied',
+      migrate: 'apply',
+    });
+    expect((await sluice.stream('orders').append(1)).offset).toBe(1n);
+  });
+});
+
+describe('the server', () => {
+  const server = (row: object): Queryable => ({
+    query: async () => ({ rows: [{ major: 17, version: '17.2', encoding: 'UTF8', standby: false, ...row }] }),
+  });
+
+  test('one too old, of another encoding or on standby is refused, naming what is needed', async () => {
+    await checkServer(server({}));
+    const code = 'unsupported_server';
+    await expect(checkServer(server({ major: 13, version: '13.16' }))).rejects.toMatchObject({
+      code,
+      message: 'this is PostgreSQL 13.16; Sluice needs PostgreSQL 14 or newer',
+    });
+    await expect(checkServer(server({ encoding: 'LATIN1' }))).rejects.toMatchObject({ code });
+    await expect(checkServer(server({ standby: true }))).rejects.toMatchObject({ code });
+  });
+
+  test('a database that cannot hold every text is refused', async () => {
+    const name = `${new URL(db.connectionString).pathname.slice(1)}_ascii`;
+    await db.query(`create database ${name} encoding 'SQL_ASCII' template template0 locale 'C'`);
+    try {
+      const connectionString = urlWith((url) => (url.pathname = `/${name}`));
+      for (const error of await refusals({ connectionString })) {
+        expect(error.code).toBe('unsupported_server');
+        expect(error.message).toMatch(/encoded in SQL_ASCII; .*encoding 'UTF8'/);
+      }
+    } finally {
+      await db.query(`drop database ${name} with (force)`);
+    }
+  });
+});
+
+describe('reaching it', () => {
+  /** Says what it must, keeps the password to itself, and leaves nothing running. */
+  const secret = 'pass-w0rd-nobody-may-see';
+  const check = async (
+    connectionString: string,
+    expected: { code: string; message: RegExp },
+  ): Promise<void> => {
+    for (const error of await refusals({ connectionString })) {
+      expect(error.code).toBe(expected.code);
+      expect(error.message).toMatch(expected.message);
+      expect(inspect(error, { depth: 10 })).not.toContain(secret);
+    }
+  };
+
+  test('a wrong password', async () => {
+    const connectionString = urlWith((url) => (url.password = secret));
+    await check(connectionString, {
+      code: 'permission_denied',
+      message: /password authentication failed for user/,
+    });
+  });
+
+  test('nobody listens there', async () => {
+    const connectionString = `postgres://someone:${secret}@127.0.0.1:1/orders`;
+    await check(connectionString, { code: 'connection_lost', message: /ECONNREFUSED 127\.0\.0\.1:1/ });
+  });
+
+  test('no such database', async () => {
+    const connectionString = urlWith((url) => (url.pathname = '/no-such-database'));
+    await check(connectionString, {
+      code: 'connection_lost',
+      message: /database "no-such-database" does not exist/,
+    });
+  });
+
+  test('a URL that is none', async () => {
+    for (const connectionString of [
+      `postgres://someone:${secret}@host:port/orders`,
+      `postgres://a:${secret}@[::1/x`,
+    ]) {
+      const error: unknown = await connect({ connectionString }).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(Error);
+      expect(inspect(error, { depth: 10 })).not.toContain(secret);
+    }
+  });
+
+  test('no database named at all', async () => {
+    const given = process.env['DATABASE_URL'];
+    delete process.env['DATABASE_URL'];
+    try {
+      await expect(connect()).rejects.toThrow(
+        /no database is named: give connectionString, or set DATABASE_URL/,
+      );
+      const pool = new Pool({ connectionString: db.connectionString });
+      await expect(connect({ pool })).rejects.toThrow(/listening needs a connection of its own/);
+      await pool.end();
+    } finally {
+      if (given !== undefined) process.env['DATABASE_URL'] = given;
+    }
+  });
+
+  test('an abort while it connects, or before', async () => {
+    const reason = new Error('enough');
+    await expect(
+      connect({ connectionString: db.connectionString, signal: AbortSignal.abort(reason) }),
+    ).rejects.toBe(reason);
+    const controller = new AbortController();
+    const connecting = connect({ connectionString: db.connectionString, signal: controller.signal });
+    controller.abort(reason);
+    await expect(connecting).rejects.toBe(reason);
+  });
+});
+
+describe('roles', () => {
+  const role = (): string => `app_${new URL(db.connectionString).pathname.slice(1)}`;
+  const asRole = (): string =>
+    urlWith((url) => {
+      url.username = role();
+      url.password = 'its own';
+    });
+
+  beforeAll(async () => {
+    await db.query(`create role ${role()} login password 'its own'`);
+  });
+  afterAll(async () => {
+    await db.query(`drop owned by ${role()}; drop role ${role()}`);
+  });
+
+  test('one that may not create the schema, or not use it, is told what it lacks', async () => {
+    await expect(migrate({ connectionString: asRole(), schema: 'mine' })).rejects.toMatchObject({
+      code: 'permission_denied',
+      message: expect.stringMatching(/^permission denied for database .*what is granted/),
+    });
+    expect((await refusal({ connectionString: asRole() })).message).toMatch(
+      /^permission denied for schema sluice/,
+    );
+    await db.query(`grant usage on schema sluice to ${role()}`);
+    const error = await refusal({ connectionString: asRole() });
+    expect(error).toMatchObject({ code: 'permission_denied', retryable: false });
+    expect(error.message).toMatch(/^permission denied for table migrations/);
+  });
+
+  test('one that may call publish can publish, and nothing else', async () => {
+    await db.query(
+      `grant usage on schema sluice to ${role()};
+       grant execute on function sluice.publish to ${role()}`,
+    );
+    await using client = await openClient(asRole());
+    await client.query('begin');
+    await client.query(`select sluice.publish('roles', '1')`);
+    await client.query('commit');
+    await expect(client.query(`select sluice.append('roles', '2')`)).rejects.toThrow(
+      /permission denied for function append/,
+    );
+    await expect(client.query('select from sluice.events')).rejects.toThrow(
+      /permission denied for table events/,
+    );
+    await expect(client.query('select from sluice.outbox')).rejects.toThrow(
+      /permission denied for table outbox/,
+    );
+    await passAll(db);
+    expect(await logOf(db, 'roles')).toEqual(['1']);
+  });
+});
+
+test('options that cannot be used are programmer errors', async () => {
+  const { connectionString } = db;
+  const bad = (options: object): Promise<unknown> => connect({ connectionString, ...options });
+  await expect(bad({ migrate: 'yes' })).rejects.toThrow(TypeError);
+  await expect(bad({ fallbackPollMs: 0 })).rejects.toThrow(RangeError);
+  await expect(bad({ windowEvents: Number.NaN })).rejects.toThrow(
+    /windowEvents is NaN; give a number of at least 1/,
+  );
+  await expect(bad({ appendTimeoutMs: '5s' })).rejects.toThrow(RangeError);
+});
