@@ -52,16 +52,23 @@ export class Database {
 
   /** Runs one statement. `name` keeps it prepared where that is possible. */
   async query<Row>(text: string, values: unknown[] = [], name?: string): Promise<Row[]> {
-    if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
-    const config: QueryConfig =
-      this.#prepare && name !== undefined ? { text, values, name } : { text, values };
-    return translated(async () => (await this.pool.query(config)).rows as Row[]);
+    return this.#run<Row>(this.statement(text, values, name));
   }
 
   /** Like query, with rows as arrays: for the statements that return many. */
   async rows<Row extends unknown[]>(text: string, values: unknown[], name: string): Promise<Row[]> {
+    return this.#run<Row>({ ...this.statement(text, values, name), rowMode: 'array' });
+  }
+
+  /** A statement for a pg client; prepared under its name, which then costs no parsing and planning again. */
+  statement(text: string, values: unknown[], name: string | undefined): QueryConfig {
+    return this.#prepare && name !== undefined
+      ? { text, values, name: `${name}_${this.names.suffix}` }
+      : { text, values };
+  }
+
+  async #run<Row>(config: QueryConfig): Promise<Row[]> {
     if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
-    const config: QueryConfig = { text, values, rowMode: 'array', ...(this.#prepare ? { name } : {}) };
     return translated(async () => (await this.pool.query(config)).rows as Row[]);
   }
 

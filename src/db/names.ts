@@ -16,6 +16,8 @@ export interface Names {
   readonly createKey: number;
   /** Advisory key under which migrations run, one process at a time. */
   readonly migrateKey: bigint;
+  /** Tells apart what two installations leave on one connection, such as prepared statements. */
+  readonly suffix: string;
   /** Wakes the relay. */
   readonly relayChannel: string;
   /** Wakes readers: some streams have something new. */
@@ -45,6 +47,7 @@ export function namesFor(schema: string): Names {
     roleKey: digest('role').readBigInt64BE(),
     createKey: digest('create').readInt32BE(),
     migrateKey: digest('migrate').readBigInt64BE(),
+    suffix,
     relayChannel: `sluice_relay_${suffix}`,
     readersChannel: `sluice_readers_${suffix}`,
   });

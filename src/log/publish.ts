@@ -2,7 +2,7 @@
 // nobody; the relay assigns the offset after commit. Publishing outside a transaction by mistake would be a silent
 // loss of atomicity, so an executor has to prove that it is inside one.
 import type { Database } from '../db/database.ts';
-import type { SqlExecutor } from '../db/queryable.ts';
+import type { Queryable, SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { SluiceError } from '../util/errors.ts';
 import { toColumns, type EncodedEvent } from './encode.ts';
@@ -25,9 +25,14 @@ export async function publishEvents(
       ? single(schema, stream, events[0] as EncodedEvent, autoCreate)
       : many(schema, stream, events, autoCreate);
   if (!tx) return ids(await database.query<{ id: string }>(text, values, name));
+  checkExecutor(tx);
+  if (isPgClient(tx)) {
+    if (tx.getTransactionStatus() === 'I') throw txRequired();
+    const statement = database.statement(text, values, name);
+    return ids((await translated(() => tx.query(statement))).rows as { id: string }[]);
+  }
   await requireTransaction(tx);
-  const { rows } = await translated(async () => tx.query(text, values));
-  return ids(rows as { id: string }[]);
+  return ids((await translated(() => tx.query(text, values))).rows as { id: string }[]);
 }
 
 type Statement = [text: string, values: unknown[], name: string];
@@ -59,11 +64,16 @@ function many(
 
 const ids = (rows: readonly { id: string }[]): string[] => rows.map(({ id }) => id);
 
-/**
- * @throws TypeError for a pool or something that cannot run a statement
- * @throws SluiceError tx_required for a client that is not inside a transaction
- */
-async function requireTransaction(tx: SqlExecutor): Promise<void> {
+/** A pg client (8.21 or newer): it knows whether it is inside a transaction, and takes prepared statements. */
+interface PgClient extends Queryable {
+  getTransactionStatus(): string | null;
+}
+
+const isPgClient = (tx: object): tx is PgClient =>
+  'getTransactionStatus' in tx && typeof tx.getTransactionStatus === 'function';
+
+/** @throws TypeError for a pool, or something that cannot run a statement */
+function checkExecutor(tx: SqlExecutor): void {
   if (typeof tx !== 'object' || tx === null || typeof tx.query !== 'function') {
     throw new TypeError(
       'tx must have a query(text, values) method, such as a pg client inside a transaction',
@@ -74,11 +84,14 @@ async function requireTransaction(tx: SqlExecutor): Promise<void> {
       'tx is a pool, whose statements run on any connection; check out a client, begin, and pass that',
     );
   }
-  if ('getTransactionStatus' in tx && typeof tx.getTransactionStatus === 'function') {
-    if ((tx.getTransactionStatus as () => string | null)() === 'I') throw txRequired();
-    return;
-  }
-  // Other executors cannot say where they are; a savepoint exists only inside a transaction.
+}
+
+/**
+ * Executors other than pg clients cannot say where they are; a savepoint exists only inside a transaction.
+ *
+ * @throws SluiceError tx_required
+ */
+async function requireTransaction(tx: SqlExecutor): Promise<void> {
   try {
     await tx.query('savepoint sluice_publish', []);
     await tx.query('release savepoint sluice_publish', []);
