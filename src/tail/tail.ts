@@ -31,6 +31,8 @@ export interface TailOptions {
 
 export class Tail {
   readonly identity: StreamIdentity;
+  /** The last offset that is gone, as of the last read. */
+  trimmedTo = 0n;
   readonly #pages: Pick<Pages, 'read'>;
   readonly #logger: LoggerLike;
   readonly #window: Window;
@@ -136,6 +138,7 @@ export class Tail {
   #take(from: CursorPosition, page: Page | undefined): void {
     if (this.#closed) return;
     if (!page) return this.close(deleted(this.identity.name));
+    this.trimmedTo = page.state.trimmedTo;
     const located = locate(page.state, from, page.rows);
     if (located.kind !== 'ok') return this.#restart(page.state);
     const here = located.events[Number(this.#last.offset - from.offset) - 1];

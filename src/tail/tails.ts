@@ -173,8 +173,9 @@ export class Tails {
     const place = after.kind === 'cursor' && after.positions.length === 1 ? after.positions[0] : undefined;
     const tail = place && this.#tails.get(place.incarnation);
     if (!tail || tail.identity.name !== stream || !tail.holds(place)) return undefined;
-    const { incarnation, offset, tag } = tail.last;
-    const state = { incarnation, trimmedTo: 0n, trimmedTag: 0, closed: false, head: offset, headTag: tag };
+    const { trimmedTo, last } = tail;
+    const { incarnation, offset, tag } = last;
+    const state = { incarnation, trimmedTo, trimmedTag: 0, closed: false, head: offset, headTag: tag };
     return { kind: 'ok', state, place, events: [] };
   }
 
@@ -197,6 +198,7 @@ export class Tails {
       logger,
       onClose,
     });
+    tail.trimmedTo = state.trimmedTo;
     this.#tails.set(incarnation, tail);
     if (hints !== this.#hints) tail.wake();
     return tail;

@@ -10,6 +10,8 @@ import {
 } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { namesFor } from '../../src/db/names.ts';
+import { parsePosition } from '../../src/protocol/position.ts';
+import { coreOf } from '../../src/sluice/connect.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 
@@ -260,6 +262,26 @@ describe('on resume', () => {
     await expectLoss(stream, error, { code: 'cursor_reset', oldest: 1n, rest });
     await Promise.all([resumed.close(), behind.close()]);
   });
+});
+
+test('I8: a resume that costs no query is told the oldest there is, as the tail last saw it', async () => {
+  const stream = await streamOf(4);
+  await trim(stream, 2);
+  const live = new Consumer(stream, 'start');
+  await live.take(2);
+  const oldestTo = async (after: string): Promise<bigint> => {
+    const sink = { write: () => true, lost: () => {}, ended: () => {} };
+    const subscription = await coreOf(sluice).tails.subscribe(stream.name, parsePosition(after)!, sink);
+    subscription.close();
+    return (subscription.opened as { oldest: bigint }).oldest;
+  };
+  expect(await oldestTo('start')).toBe(3n);
+  expect(await oldestTo(await cursorAt(stream, 4n))).toBe(3n);
+  await trim(stream, 4);
+  await write(stream, 1);
+  await live.take(1);
+  expect(await oldestTo(await cursorAt(stream, 5n))).toBe(5n);
+  await live.close();
 });
 
 describe('under a live subscription', () => {
