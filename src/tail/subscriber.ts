@@ -39,7 +39,6 @@ export class Subscriber {
       this.ready = this.sink.write(rest);
     } catch (error) {
       this.ready = false;
-      this.closed = true;
       this.sink.ended(error instanceof Error ? error : new Error(String(error)));
     }
   }

@@ -95,6 +95,27 @@ describe('closing the handler', () => {
     expect([status, headers.get('retry-after')]).toEqual([503, '1']);
   });
 
+  test('a connection that is just being opened is refused, and not left open', async () => {
+    await using serving = await serve(sluice);
+    const holder = await db.pool.connect();
+    await holder.query('begin; lock table sluice.streams');
+    const fetching = fetch(serving.url(name));
+    await until(async () => {
+      const { rowCount } = await db.query(
+        `select from pg_stat_activity where datname = current_database() and wait_event = 'relation'
+         and query like '%streams%'`,
+      );
+      return rowCount === 1;
+    });
+    const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
+    await serving.handler.close();
+    expect((await closed).reason).toBe('shutdown');
+    await holder.query('rollback');
+    holder.release();
+    const { status, headers } = await fetching;
+    expect([status, headers.get('retry-after')]).toEqual([503, '1']);
+  });
+
   test('a response that nobody has read yet ends when it is read', async () => {
     const handler = createHandler(sluice, { authorize: anyone });
     const closed = nextMessage<{ reason: string }>('sluice:sse.closed');

@@ -1,7 +1,7 @@
 // Guards I7 on the wire: a client that does not read costs its socket buffer and delays nobody, catches up exactly when
 // it reads again, and is dropped past its deadline. And that whoever goes away, in whatever manner, is let go of.
 import { connect, type Sluice } from 'sluice';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Database } from '../../src/db/database.ts';
 import { EventSession } from '../../src/http/session.ts';
 import { Listener } from '../../src/listen/listener.ts';
@@ -187,8 +187,11 @@ test('I2: an event that cannot be framed ends those who asked for it, and costs 
   for (const client of clients) client.close();
 });
 
-describe('a session that ends while it restarts after a loss', () => {
-  test('I7: leaves no subscriber behind', async () => {
+describe('a session that ends too early leaves no subscriber behind', () => {
+  let tails: Tails;
+  let name: string;
+
+  beforeAll(async () => {
     const database = new Database({
       connectionString: db.connectionString,
       pool: undefined,
@@ -199,26 +202,52 @@ describe('a session that ends while it restarts after a loss', () => {
     const listener = new Listener({ connectionString: db.connectionString, logger: silentLogger });
     await listener.open();
     const window = { maxEvents: 10, maxBytes: 1e6 };
-    const tails = new Tails({ database, listener, logger: silentLogger, window, maxReads: 4, idleMs: 1 });
-    const name = await newStream();
-    const start = async (offset: bigint): Promise<EventSession> => {
-      const options = { stream: name, format: 'data', retryMs: 1, drainTimeoutMs: 1000 } as const;
-      const session = new EventSession({ ...options, logger: silentLogger });
-      await session.subscribe(tails, { kind: 'offset', offset });
-      session.start(() => ({ write: () => true, end: () => {}, destroy: () => {} }));
-      return session;
+    // A tail closes as soon as its last subscriber has left.
+    tails = new Tails({ database, listener, logger: silentLogger, window, maxReads: 4, idleMs: 1 });
+    return async () => {
+      await tails.close();
+      await listener.close();
+      await database.close();
     };
+  });
+  beforeEach(async () => {
+    name = await newStream();
+  });
+
+  const make = (): EventSession =>
+    new EventSession({
+      stream: name,
+      format: 'data',
+      retryMs: 1,
+      drainTimeoutMs: 1000,
+      logger: silentLogger,
+    });
+  const start = async (offset: bigint): Promise<EventSession> => {
+    const session = make();
+    await session.subscribe(tails, { kind: 'offset', offset });
+    session.start(() => ({ write: () => true, end: () => {}, destroy: () => {} }));
+    return session;
+  };
+  const tailClosed = (): Promise<unknown> =>
+    nextMessage<{ stream: string }>('sluice:tail.closed', ({ stream }) => stream === name);
+
+  test('I7: while it subscribes', async () => {
+    const session = make();
+    const closed = tailClosed();
+    const subscribing = session.subscribe(tails, { kind: 'end' });
+    session.end('client');
+    await subscribing;
+    await closed;
+  });
+
+  test('I7: while it restarts after a loss', async () => {
     const staying = await start(0n); // keeps the tail, so that the others meet it
     const leaving = await Promise.all([start(9n), start(9n), start(9n)]);
     for (const session of leaving) session.end('client');
     // Served after those restarts' reads, as they were asked before it.
     await start(9n).then((session) => session.end('client'));
-    await database.query('select 1');
-    const idle = nextMessage<{ stream: string }>('sluice:tail.closed', ({ stream }) => stream === name);
+    const closed = tailClosed();
     staying.end('client');
-    await idle;
-    await tails.close();
-    await listener.close();
-    await database.close();
+    await closed;
   });
 });

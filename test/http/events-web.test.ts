@@ -87,6 +87,8 @@ describe('reading', () => {
   });
 
   test('I7: nothing is taken while nobody reads, and nothing is lost', async () => {
+    const opening = new BodyReader(await bodyOf());
+    await opening.chunk();
     const body = new BodyReader(await bodyOf());
     await body.received(3);
     const other = new BodyReader(await bodyOf());
@@ -94,8 +96,11 @@ describe('reading', () => {
       await sluice.stream(name).append(n);
       await other.received(n); // the tail has handed it out
     }
-    // It had not asked: so the next read brings what the stream holds now, in one chunk, and not what was queued.
-    expect(await body.chunk()).toEqual(Array.from({ length: 37 }, (_, index) => index + 4));
+    // They had not asked: so the next read brings what the stream holds now, in one chunk, and not what was queued.
+    const all = Array.from({ length: 40 }, (_, index) => index + 1);
+    expect(await opening.chunk()).toEqual(all);
+    expect(await body.chunk()).toEqual(all.slice(3));
+    await opening.reader.cancel();
     await body.reader.cancel();
     await other.reader.cancel();
   });

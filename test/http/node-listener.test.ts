@@ -332,6 +332,9 @@ describe('over HTTP/2', () => {
   });
 
   test('event streams, several on one connection, freed one by one', async () => {
+    const warnings: unknown[] = [];
+    const onWarning = (warning: unknown): void => void warnings.push(warning);
+    process.on('warning', onWarning);
     const session = await open(streams());
     const path = '/v1/events?stream=mounted&after=start';
     const opened = [1, 2, 3].map(() => {
@@ -350,6 +353,8 @@ describe('over HTTP/2', () => {
       others.every(({ seen }) => seen.messages.at(-1)?.data.includes(`"offset":"${offset}"`)),
     );
     expect(first?.seen.messages).toHaveLength(3);
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
   });
 
   test('problems, and shutdown', async () => {

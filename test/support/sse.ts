@@ -139,7 +139,10 @@ export const openSse = (
 ): Promise<SseClient> =>
   new Promise((resolve, reject) => {
     const sent = lastEventId === '' ? headers : { ...headers, 'last-event-id': lastEventId };
-    const asked = request(url, { agent: new Agent(), headers: { accept: 'text/event-stream', ...sent } });
+    const asked = request(url, {
+      agent: new Agent({ keepAlive: true }),
+      headers: { accept: 'text/event-stream', ...sent },
+    });
     asked.once('error', reject);
     asked.once('response', (response) => {
       const type = response.headers['content-type'] ?? '';
