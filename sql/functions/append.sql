@@ -20,7 +20,7 @@ begin
   end if;
   if not :"schema".type_is_valid(p_type) then
     raise exception 'event type % is not valid', quote_literal(left(p_type, 80))
-      using errcode = 'SL005', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
   end if;
   perform :"schema".check_stream_name(p_stream);
   if not exists (select from :"schema".streams s where s.name = p_stream) then

@@ -26,6 +26,10 @@ begin
   if p_data is null then
     raise exception 'data is null; publish the JSON value null as ''null''' using errcode = 'SL005';
   end if;
+  if not :"schema".type_is_valid(p_type) then
+    raise exception 'event type % is not valid', quote_literal(left(p_type, 80))
+      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+  end if;
   select s.id, s.closed_at into v_stream_id, v_closed_at from :"schema".streams s where s.name = p_stream;
   if not found then
     perform :"schema".check_stream_name(p_stream);

@@ -17,6 +17,10 @@ declare
   v_stream_id bigint;
   v_closed_at timestamptz;
 begin
+  if exists (select from unnest(p_types) t where not :"schema".type_is_valid(t)) then
+    raise exception 'an event type is not valid'
+      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+  end if;
   select s.id, s.closed_at into v_stream_id, v_closed_at from :"schema".streams s where s.name = p_stream;
   if not found then
     perform :"schema".check_stream_name(p_stream);

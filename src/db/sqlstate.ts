@@ -17,7 +17,6 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   '22021': 'payload_invalid', // a character the encoding does not have, such as U+0000
   '22P02': 'payload_invalid', // not JSON
   '22P05': 'payload_invalid',
-  '23514': 'payload_invalid', // the constraint on an event's type
   '54001': 'payload_invalid', // JSON nested too deeply for the server
   '54000': 'payload_too_large',
   '55P03': 'overloaded', // lock_timeout
