@@ -1,6 +1,6 @@
 // The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
 // from the schema, and the one place where driver errors become SluiceErrors.
-import { Pool } from 'pg';
+import { Pool, type ClientBase } from 'pg';
 import { SluiceError } from '../util/errors.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -21,6 +21,11 @@ const MAX_CONNECTIONS = 10;
 /** A server that does not answer for this long counts as lost, so that nothing waits for ever on a dead peer. */
 const QUERY_TIMEOUT_MS = 60_000;
 
+// Offsets cannot be assigned at a higher level (require_read_committed), which may be the database's default. The pool
+// awaits it, though its type does not say so.
+const readCommitted = (client: ClientBase): unknown =>
+  client.query(`set default_transaction_isolation = 'read committed'`);
+
 export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
@@ -40,6 +45,8 @@ export class Database {
         query_timeout: QUERY_TIMEOUT_MS,
         keepAlive: true,
         allowExitOnIdle: true,
+        // Behind a transaction pooler a setting would outlive our turn and meet somebody else's.
+        ...(prepare ? { onConnect: readCommitted } : {}),
       });
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
