@@ -3,7 +3,7 @@
 // loss of atomicity, so an executor has to prove that it is inside one.
 import type { Database } from '../db/database.ts';
 import type { Queryable, SqlExecutor } from '../db/queryable.ts';
-import { translated } from '../db/sqlstate.ts';
+import { fromDatabase, translated } from '../db/sqlstate.ts';
 import { SluiceError } from '../util/errors.ts';
 import { toColumns, type EncodedEvent } from './encode.ts';
 
@@ -24,10 +24,11 @@ export async function publishEvents(
     events.length === 1
       ? single(schema, stream, events[0] as EncodedEvent, autoCreate)
       : many(schema, stream, events, autoCreate);
-  if (!tx) return ids(await database.query<{ id: string }>(text, values, name));
+  if (tx === undefined) return ids(await database.query<{ id: string }>(text, values, name));
   checkExecutor(tx);
-  if (isPgClient(tx)) {
-    if (tx.getTransactionStatus() === 'I') throw txRequired();
+  const status = isPgClient(tx) ? tx.getTransactionStatus() : null;
+  if (status === 'I') throw notInTransaction();
+  if (isPgClient(tx) && status !== null) {
     const statement = database.statement(text, values, name);
     return ids((await translated(() => tx.query(statement))).rows as { id: string }[]);
   }
@@ -96,15 +97,15 @@ async function requireTransaction(tx: SqlExecutor): Promise<void> {
     await tx.query('savepoint sluice_publish', []);
     await tx.query('release savepoint sluice_publish', []);
   } catch (error) {
-    if (isNoTransaction(error)) throw txRequired(error);
-    throw error;
+    if (isNoTransaction(error)) throw notInTransaction(error);
+    throw fromDatabase(error);
   }
 }
 
 const isNoTransaction = (error: unknown): boolean =>
   typeof error === 'object' && error !== null && 'code' in error && error.code === '25P01';
 
-const txRequired = (cause?: unknown): SluiceError =>
+const notInTransaction = (cause?: unknown): SluiceError =>
   new SluiceError(
     'tx_required',
     'tx is not inside a transaction, so the event could not be undone with it; begin first, or leave tx out',
