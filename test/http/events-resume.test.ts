@@ -40,11 +40,10 @@ describe('before the first event', () => {
       await sluice.stream(name).appendMany([{ data: 1 }, { data: 2 }, { data: 3 }]);
       const lost = await openSse(serving.url(name, query));
       await lost.until(({ lastEventId }) => lastEventId !== '');
-      const { lastEventId } = lost;
       lost.close();
       const start = upTo(3).slice(Number(at));
-      if (start.length > 0) expect(lost.frames[2]).toEqual({ id: lastEventId });
       await sluice.stream(name).append(4);
+      // With the id of the opening, as if no event had arrived.
       using client = await openSse(serving.url(name, query), { lastEventId: lost.frames[2]?.id });
       await client.received(start.length + 1);
       expect(client.offsets).toEqual([...start, 4]);
@@ -113,7 +112,7 @@ test.each([1, 2])('I2: a dozen clients, faults and writes at random, seed %i', a
   const firsts = [1, 1, 101, 150, 121, 1, 151, 151, 1, 101, 151, 151];
   await until(() => readers.every((reader) => reader.standing()));
   let written = 150;
-  for (let round = 0; round < 40; round += 1) {
+  for (let round = 0; round < 30; round += 1) {
     const size = 1 + next(next(5) === 0 ? 120 : 5);
     const events = upTo(size).map((n) => ({ data: written + n }));
     const accepted = proxy.accepted;
@@ -152,13 +151,15 @@ test('a grant that expires on a live connection ends it, and the client comes ba
     },
   });
   await sluice.createStream('expiring');
-  const reader = stock(serving.url('expiring', 'after=start'));
+  using reader = new ResumingSse(serving.url('expiring', 'after=start'));
   let written = 0;
   await until(async () => {
     await sluice.stream('expiring').append((written += 1));
     return asked > 3;
   });
-  await until(() => reader.offsets().length >= written);
-  expect(reader.offsets()).toEqual(upTo(written));
-  reader.close();
+  await until(() => reader.events.length >= written);
+  const offsets = reader.events.map(({ data = '' }) =>
+    Number((JSON.parse(data) as { offset: string }).offset),
+  );
+  expect(offsets).toEqual(upTo(written));
 });

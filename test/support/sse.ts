@@ -98,8 +98,11 @@ export class SseClient extends FrameReader {
       if (this.error) throw this.error;
       return condition(this);
     }).catch((error: unknown) => {
-      const got = JSON.stringify({ over: this.over, frames: this.frames.slice(-10) });
-      throw new Error(`${String(condition)}: ${got.slice(0, 2000)}`, { cause: error });
+      const last = this.frames
+        .slice(-10)
+        .map(({ data, ...rest }) => ({ ...rest, data: data?.slice(0, 100) }));
+      const got = JSON.stringify({ over: this.over, frames: this.frames.length, last });
+      throw new Error(`${String(condition)}: ${got}`, { cause: error });
     });
   }
   /** Waits for this many events. */
