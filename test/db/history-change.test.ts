@@ -264,6 +264,26 @@ describe('on resume', () => {
   });
 });
 
+test('I8: a reader of the new history is not served from the memory of the old one', async () => {
+  const stream = await streamOf(2);
+  const live = new Consumer(stream, 'start');
+  await live.take(2);
+  await write(stream, 3);
+  await live.take(3);
+  await rewrite(stream, 3, 2); // the tail has not heard of it, and still holds the other 4 and 5
+  const reader = new Consumer(stream, await cursorAt(stream, 4n));
+  await reader.take(1);
+  expect(reader.got).toEqual([[5, 'B']]);
+  expect(await live.end()).toMatchObject({ code: 'cursor_reset' });
+  await write(stream, 1);
+  await reader.take(1);
+  expect(reader.got).toEqual([
+    [5, 'B'],
+    [6, 'A'],
+  ]);
+  await reader.close();
+});
+
 test('I8: a resume that costs no query is told the oldest there is, as the tail last saw it', async () => {
   const stream = await streamOf(4);
   await trim(stream, 2);
