@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
 import { createProxy, type Proxy } from '../support/proxy.ts';
+import { randomFrom } from '../support/seed.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { openSse, ResumingSse } from '../support/sse.ts';
 
@@ -62,15 +63,6 @@ describe('before the first event', () => {
   });
 });
 
-/** The same numbers for the same seed: a linear congruential generator. */
-const numbers = (seed: number): ((below: number) => number) => {
-  let state = seed;
-  return (below) => {
-    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-};
-
 interface Reader {
   /** Whether it can come back without a loss: it has an id, or begins at a fixed place. */
   standing(): boolean;
@@ -97,7 +89,7 @@ const raw = (url: string): Reader => {
 };
 
 test.each([1, 2])('I2: a dozen clients, faults and writes at random, seed %i', async (seed) => {
-  const next = numbers(seed);
+  const random = randomFrom(seed);
   const name = `storm ${seed}`;
   await sluice.stream(name).appendMany(upTo(150).map((data) => ({ data })));
   const url = (query: string): string => serving.url(name, query, proxy.port);
@@ -113,21 +105,22 @@ test.each([1, 2])('I2: a dozen clients, faults and writes at random, seed %i', a
   await until(() => readers.every((reader) => reader.standing()));
   let written = 150;
   for (let round = 0; round < 30; round += 1) {
-    const size = 1 + next(next(5) === 0 ? 120 : 5);
+    const size = 1 + random.below(random.chance(0.2) ? 120 : 5);
     const events = upTo(size).map((n) => ({ data: written + n }));
     const accepted = proxy.accepted;
-    const writing =
-      next(2) === 0 ? sluice.stream(name).appendMany(events) : sluice.stream(name).publishMany(events);
+    const writing = random.chance(0.5)
+      ? sluice.stream(name).appendMany(events)
+      : sluice.stream(name).publishMany(events);
     written += size;
-    [
+    random.pick([
       () => proxy.cut(),
       () => proxy.halfClose('client'),
       () => proxy.halfClose('server'),
-      () => proxy.delay(next(3)),
+      () => proxy.delay(random.below(3)),
       () => {},
-    ][next(5)]?.();
+    ])();
     await writing;
-    if (next(4) === 0) await until(() => proxy.accepted > accepted || proxy.connections >= 12);
+    if (random.chance(0.25)) await until(() => proxy.accepted > accepted || proxy.connections >= 12);
   }
   proxy.delay(0);
   for (const [index, reader] of readers.entries()) {
