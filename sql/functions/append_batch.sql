@@ -19,6 +19,7 @@ create or replace function :"schema".append_batch(
 ) returns table (idx integer, outcome text, stream_id bigint, first_offset bigint, previous_tag integer, at timestamptz)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -48,7 +49,7 @@ begin
     raise exception 'only a call for one stream may wait';
   end if;
   -- What was published before goes first; a stream whose backlog does not fit in one step stays for the next try.
-  if exists (select from unnest(p_streams) n where exists (select from :"schema".outbox o where o.stream = n)) then
+  if exists (select from unnest(p_streams) n cross join lateral (select from :"schema".outbox o where o.stream = n limit 1) o) then
     v_busy := array(select m.stream_id from :"schema".move_pending(v_ids, 10000) m where m.more);
   else
     v_busy := '{}';

@@ -8,6 +8,9 @@
 -- more pending is cut there, but never inside a transaction, and a long backlog is taken in eighths, so that looking
 -- for the rest of the cut transactions stays a small part of the work. Null: no cut, for a caller who knows that
 -- little is pending.
+--
+-- `= any (array[…])` instead of `=`: it can be joined only by looking each stream up in the index. With `=`, a plan made
+-- while the outbox was nearly empty reads all of it and compares, and is kept when others' backlogs have grown.
 create or replace function :"schema".move_pending(p_stream_ids bigint[], p_limit integer)
 returns table (stream_id bigint, head bigint, moved bigint, refused bigint, more boolean)
 language plpgsql volatile
@@ -49,10 +52,10 @@ begin
   ), whole as materialized (
     -- The transactions begun before the cut, which go whole. Found in the snapshot that moves them: one that commits
     -- between two statements would be cut.
-    select distinct s.id, o.xid from stream s join :"schema".outbox o on o.stream = s.name and o.id < s.cut
+    select distinct s.id, o.xid from stream s join :"schema".outbox o on o.stream = any (array[s.name]) and o.id < s.cut
   ), taken as (
     delete from :"schema".outbox o using stream s
-    where o.stream = s.name
+    where o.stream = any (array[s.name])
       and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from whole w))
     returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, o.id, o.xid, o.published_at,
       o.stream, o.type, o.key, o.headers, o.data
@@ -73,9 +76,11 @@ begin
     order by t.id
     returning 1
   )
-  select s.id, coalesce(max(p."offset"), s.head), count(p."offset"),
-    (select count(*) from taken t where t.stream_id = s.id) - count(p."offset"), s.cut is not null
-  from stream s left join placed p on p.stream_id = s.id
-  group by s.id, s.head, s.cut;
+  -- Added up in one go: joined to the streams, this would cost their number times that of the rows.
+  select r.id, max(r.head), sum(r.moved)::bigint, sum(r.taken - r.moved)::bigint, bool_or(r.cut) from (
+    select s.id, s.head, 0 as moved, 0 as taken, s.cut is not null as cut from stream s
+    union all select p.stream_id, p."offset", 1, 0, false from placed p
+    union all select t.stream_id, null, 0, 1, false from taken t
+  ) r group by r.id;
 end
 $$;

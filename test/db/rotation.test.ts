@@ -1,6 +1,7 @@
 // Guards what an old snapshot must not cost: the outbox's space, which comes back by emptying slots in turn (only when
 // nothing can be lost by it, and never by making a publisher wait), and the work of looking past dead rows. The number
 // after "interleaving" is that of the list of what breaks plausible versions of this.
+import type { Client } from 'pg';
 import { connect } from 'sluice';
 import { describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
@@ -259,5 +260,105 @@ describe('rotation by itself', () => {
     await using sluice = await connect({ connectionString: db.connectionString, ...quick, relay: false });
     await publishUntilRotated('by the poll');
     await sluice.close();
+  });
+});
+
+describe('interleaving 12: giving an offset costs the same however much lies before it', () => {
+  interface Cost {
+    /** Pages of any table or index looked at. */
+    readonly pages: number;
+    /** Rows fetched from events and the outbox. */
+    readonly rows: number;
+  }
+
+  /** Rows this session has fetched since its counts were last sent. */
+  const rowsRead = async (client: Client): Promise<number> => {
+    const { rows } = await client.query<{ rows: number }>(
+      `select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::integer as rows from pg_stat_xact_user_tables
+       where schemaname = 'sluice' and (relname = 'events' or relname like 'outbox%')`,
+    );
+    return rows[0]!.rows;
+  };
+
+  /** What a statement reads, with everything that the functions it calls read. */
+  const costOf = async (client: Client, statement: string): Promise<Cost> => {
+    await client.query('begin'); // keeps the counts
+    const before = await rowsRead(client);
+    const explained = await client.query<{ 'QUERY PLAN': [{ Plan: Record<string, number> }] }>(
+      `explain (analyze, buffers, format json) ${statement}`,
+    );
+    const rows = (await rowsRead(client)) - before;
+    await client.query('commit');
+    const plan = explained.rows[0]!['QUERY PLAN'][0].Plan;
+    return { pages: plan['Shared Hit Blocks']! + plan['Shared Read Blocks']!, rows };
+  };
+
+  /** What a pass and an append read, with three events pending before each, in a session that has done both before. */
+  const costs = async (client: Client, stream: string): Promise<Cost[]> => {
+    const measured: Cost[] = [];
+    const pass = 'select * from sluice.pass()';
+    const append = `select * from sluice.append_batch(array['${stream}'], array[1], '1', array[0])`;
+    for (const statement of [pass, append, pass, append]) {
+      await client.query('select sluice.publish($1, to_json(n)) from generate_series(1, 3) n', [stream]);
+      measured.push(await costOf(client, statement));
+    }
+    return measured.slice(2);
+  };
+
+  /** Few against the 20 000 and 50 000 that there are; a pass looks at 501 pending ones to find out whose they are. */
+  const expectFew = (measured: readonly Cost[]): void => {
+    expect(measured.filter(({ pages, rows }) => pages > 250 || rows > 600)).toEqual([]);
+  };
+
+  const addEvents = (streams: string, count: number): Promise<unknown> =>
+    db.query(
+      `insert into sluice.events (stream_id, "offset", at, tag, size, data)
+       select s.id, 1000 + n, now(), 0, 1, '1' from sluice.streams s, generate_series(1, $2::integer) n
+       where s.name like $1`,
+      [streams, count],
+    );
+
+  test('with long streams, a long backlog of another stream, with statistics of any age or none', async () => {
+    await startAt(0);
+    await using client = await openClient(db.connectionString);
+    await using holder = await openClient(db.connectionString);
+    await db.query(`select sluice.create_stream('long ' || n) from generate_series(1, 10) n`);
+    await db.query(`select sluice.create_stream('heavy')`);
+    await costs(client, 'long 5');
+    await addEvents('long %', 5000);
+    expectFew(await costs(client, 'long 5'));
+    // Plans made for an outbox that is nearly empty are kept when it fills.
+    await db.query('analyze');
+    expectFew(await costs(client, 'long 5'));
+    await holder.query('begin');
+    await holder.query(`select from sluice.streams where name = 'heavy' for no key update`);
+    await db.query(`select sluice.publish('heavy', to_json(n)) from generate_series(1, 20000) n`);
+    expectFew(await costs(client, 'long 5'));
+    // Statistics of one stream's backlog say that all streams have such.
+    await db.query('analyze');
+    expectFew(await costs(client, 'long 5'));
+  });
+
+  test('with 50 000 events trimmed behind an open snapshot', async () => {
+    await pass();
+    await db.query('vacuum sluice.outbox');
+    await using client = await openClient(db.connectionString);
+    await using holder = await openClient(db.connectionString);
+    await db.query(`select sluice.create_stream('trimmed')`);
+    await costs(client, 'trimmed');
+    await addEvents('trimmed', 50_000);
+    await holder.query('begin isolation level repeatable read');
+    await holder.query('select from sluice.migrations');
+    for (const statement of [
+      'select * from sluice.pass()',
+      `select * from sluice.append_batch(array['trimmed'], array[1], '1', array[0])`,
+    ]) {
+      await db.query(`update sluice.streams set trimmed_to = trimmed_to + 100000 where name = 'trimmed'`);
+      await db.query(
+        `delete from sluice.events where stream_id = (select id from sluice.streams where name = 'trimmed')`,
+      );
+      await publish(db, 'trimmed', 1);
+      expectFew([await costOf(client, statement)]);
+    }
   });
 });
