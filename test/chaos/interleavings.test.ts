@@ -9,6 +9,7 @@ import { targetOf, through } from '../support/deaf-proxy.ts';
 import { until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
 import { Reader } from '../support/readers.ts';
+import { answered, notified, serverTime } from '../support/sessions.ts';
 
 const db = useDatabase();
 
@@ -46,29 +47,6 @@ test('I1: a transaction that commits while a backlog is being cut is not cut its
   expect(rows.map(({ place }) => place)).toEqual([rows[0]!.place, rows[0]!.place + 1]);
 });
 
-/** Whether a session of `application` has been answered a statement like `text` that began after `since`. */
-const answered = async (application: string, text: string, since: string): Promise<boolean> => {
-  const { rowCount } = await db.query(
-    `select from pg_stat_activity where datname = current_database() and state = 'idle'
-       and application_name = $1 and query like $2 and query_start > $3`,
-    [application, text, since],
-  );
-  return (rowCount ?? 0) > 0;
-};
-
-const now = async (): Promise<string> => {
-  const { rows } = await db.query<{ now: string }>('select clock_timestamp()::text as now');
-  return rows[0]!.now;
-};
-
-/** Resolves when the listener has certainly seen all notifications sent before: it has made two round trips since. */
-const heard = async (): Promise<void> => {
-  for (let trips = 0; trips < 2; trips += 1) {
-    const since = await now();
-    await until(() => answered('sluice listener', 'select 1', since));
-  }
-};
-
 test('I4: a notification that overtakes the first read of a subscription still wakes it', async () => {
   using proxy = await createProxy(targetOf(db.connectionString));
   await using sluice = await connect({
@@ -81,13 +59,13 @@ test('I4: a notification that overtakes the first read of a subscription still w
   const stream = sluice.stream('overtaken');
   await stream.append({ value: 'before' });
   await Promise.all([1, 2, 3].map(() => stream.read())); // enough connections are open
-  const since = await now();
+  const since = await serverTime(db.pool);
   proxy.pauseServerToClient();
   const reader = new Reader({ name: 'reader', stream: 'overtaken', after: 1n, sluice: () => sluice });
   // The server has answered its first read; the answer is on its way when something new comes in.
-  await until(() => answered('sluice', '%trimmed_tag%', since));
+  await answered(db.pool, { application: 'sluice', text: '%trimmed_tag%', since });
   await db.query(`select sluice.append('overtaken', '{"value":"meanwhile"}')`);
-  await heard();
+  await notified(db.pool);
   proxy.resume();
   await until(() => reader.position === 2n);
   await reader.stop();

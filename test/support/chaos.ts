@@ -43,9 +43,12 @@ export async function watchHeads(
   return heads;
 }
 
+/** How long a stuck machine may take; what has not arrived by then is lost. */
+const deadlineMs = 10_000;
+
 /** Resolves when nothing that is published is left to move. */
 const moved = (pool: Pool): Promise<void> =>
-  until(async () => (await pool.query('select from sluice.outbox limit 1')).rowCount === 0);
+  until(async () => (await pool.query('select from sluice.outbox limit 1')).rowCount === 0, { deadlineMs });
 
 async function readLog(sluice: Sluice, name: string): Promise<Seen[]> {
   const stream = sluice.stream<Payload>(name);
@@ -66,12 +69,14 @@ export interface Settled {
   readonly heads?: readonly Head[] | undefined;
 }
 
-/** Resolves when every committed event is in the logs and with these readers. Rejects when that takes 20 s. */
+/** Resolves when every committed event is in the logs and with these readers. Rejects when that takes too long. */
 export async function arrived({ pool, readers }: Pick<Settled, 'pool' | 'readers'>): Promise<void> {
   await moved(pool);
   const ends = await headsOf(pool, [...new Set(readers.map(({ stream }) => stream))]);
   const headOf = new Map(ends.map(({ stream, head }) => [stream, head]));
-  await until(() => readers.every(({ stream, position }) => position >= (headOf.get(stream) ?? 0n)));
+  await until(() => readers.every(({ stream, position }) => position >= (headOf.get(stream) ?? 0n)), {
+    deadlineMs,
+  });
 }
 
 /** The history once everything has come to rest; ends the readers. What has not arrived by then counts as lost. */

@@ -1,6 +1,6 @@
 // Owns chance in tests: one seed decides everything that a workload chooses, is told when it fails, and can be given
 // again: `SLUICE_SEED=… npx vitest run <file>`. What the scheduler and the server choose is not in it.
-import { messageOf } from '../../src/util/errors.ts';
+import { onTestFailed } from 'vitest';
 
 export interface Random {
   /** In [0, 1). */
@@ -33,13 +33,10 @@ export function randomFrom(seed: number): Random {
   };
 }
 
-/** Runs `work` with a seed; whatever it throws says how to run it again. */
+/** Runs a test's `work` with a seed; if the test fails, or does not end in time, says how to run it again. */
 export async function withSeed(work: (seed: number) => Promise<void>): Promise<void> {
   const given = process.env['SLUICE_SEED'];
   const seed = given === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(given);
-  try {
-    await work(seed);
-  } catch (error) {
-    throw new Error(`SLUICE_SEED=${seed} runs this again:\n${messageOf(error)}`, { cause: error });
-  }
+  onTestFailed(() => void process.stderr.write(`SLUICE_SEED=${seed} runs this again\n`));
+  await work(seed);
 }

@@ -11,7 +11,17 @@ const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
 subscribe('sluice:relay.role', (message) => say({ role: message }));
 
-const sluice = await connect(JSON.parse(process.argv[2] ?? '{}'));
+/** @param {unknown} error */
+const mayBeTriedAgain = (error) => error instanceof SluiceError && error.retryable;
+
+/** @returns {Promise<import('sluice').Sluice>} */
+const open = () =>
+  connect(JSON.parse(process.argv[2] ?? '{}')).catch((error) => {
+    if (mayBeTriedAgain(error)) return open();
+    throw error;
+  });
+
+const sluice = await open();
 const closing = new AbortController();
 
 /** @param {{ name: string, stream: string, after: string }} options */
@@ -26,7 +36,8 @@ const follow = async ({ name, stream, after }) => {
         position = cursor;
       }
     } catch (error) {
-      failed = !(error instanceof SluiceError && (error.retryable || error.code === 'stream_not_found'));
+      const missing = error instanceof SluiceError && error.code === 'stream_not_found';
+      failed = !missing && !mayBeTriedAgain(error);
       if (failed) say({ failed: { name, message: String(error) } });
       else await new Promise((done) => setImmediate(done));
     }
