@@ -1,6 +1,7 @@
 // The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
 // from the schema, and the one place where driver errors become SluiceErrors.
 import { Pool, type ClientBase } from 'pg';
+import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -32,6 +33,8 @@ export class Database {
   readonly #prepare: boolean;
   readonly #own: Pool | undefined;
   #closing: Promise<void> | undefined;
+  #running = 0;
+  #idle: Deferred<void> | undefined;
 
   constructor({ connectionString, pool, schema, prepare, logger }: DatabaseOptions) {
     this.names = namesFor(schema);
@@ -50,6 +53,7 @@ export class Database {
       });
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
+        if (this.#closing) return; // the pool's end() resolves before its last sockets are gone
         logger.warn({ error }, 'an idle connection was lost');
         report('sluice:background.failed', () => ({ where: 'pool', error }));
       });
@@ -76,12 +80,27 @@ export class Database {
 
   async #run<Row>(config: QueryConfig): Promise<Row[]> {
     if (this.#closing) throw new SluiceError('closed', 'this Sluice is closed');
-    return translated(async () => (await this.pool.query(config)).rows as Row[]);
+    this.#running += 1;
+    try {
+      return await translated(async () => (await this.pool.query(config)).rows as Row[]);
+    } finally {
+      this.#running -= 1;
+      if (this.#running === 0) this.#idle?.resolve();
+    }
   }
 
-  /** Ends the pool if it is ours. */
+  /** Refuses new statements, waits for those accepted, and ends the pool if it is ours. */
   close(): Promise<void> {
-    this.#closing ??= this.#own ? this.#own.end() : Promise.resolve();
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  // The pool's end() would leave the statements that wait for a connection without an answer.
+  async #close(): Promise<void> {
+    if (this.#running > 0) {
+      this.#idle = deferred();
+      await this.#idle.promise;
+    }
+    await this.#own?.end();
   }
 }

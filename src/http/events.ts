@@ -1,5 +1,6 @@
 // GET /v1/events: reads the parameters, asks for a grant, fixes the starting position, and answers with an event
 // stream. Everything that can be refused is refused before the first byte.
+import { wallClockMs } from '../util/clock.ts';
 import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
@@ -39,10 +40,7 @@ export async function handleEvents(request: Request, context: EventsContext): Pr
   if (asked instanceof Response) return asked;
   const grant = await requestGrant(context.authorize, request, [asked.stream], 'read');
   if (grant instanceof Response) return grant;
-  const expiresInMs =
-    grant.expiresAt === undefined
-      ? undefined
-      : grant.expiresAt.getTime() - performance.timeOrigin - performance.now();
+  const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
   }

@@ -45,16 +45,17 @@ export interface PageRequest {
   readonly stream: string | bigint;
   readonly offset: bigint;
   readonly limit?: number | undefined;
+  readonly maxBytes?: number | undefined;
 }
 
 /** Undefined: there is no such stream. */
 export async function readPage(database: Database, request: PageRequest): Promise<Page | undefined> {
-  const { stream, offset, limit = MAX_PAGE_EVENTS } = request;
+  const { stream, offset, limit = MAX_PAGE_EVENTS, maxBytes = MAX_PAGE_BYTES } = request;
   const by = typeof stream === 'string' ? 'name' : 'id';
   const to = offset + BigInt(limit);
   const rows = await database.rows<Row>(
     statement(database.names.quoted, by),
-    [String(stream), String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), MAX_PAGE_BYTES],
+    [String(stream), String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), maxBytes],
     `sluice_read_by_${by}`,
   );
   const first = rows[0];

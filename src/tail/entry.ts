@@ -2,6 +2,7 @@
 // whoever it goes to; a batch is one buffer for one write, shared by all who get it.
 import { encodePosition } from '../protocol/cursor.ts';
 import { encodeEvent } from '../protocol/frames.ts';
+import { typeProblem } from '../protocol/wire.ts';
 import { envelopeText, type EventRecord, type StreamIdentity } from '../log/event.ts';
 
 /** `envelope`: everything, for onmessage. `data`: the bare payload under the event's type. */
@@ -41,10 +42,13 @@ export class Entry {
     return Buffer.from(
       format === 'envelope'
         ? encodeEvent({ id, data: envelopeText(name, this.record) })
-        : encodeEvent({ id, event: type, data }),
+        : encodeEvent({ id, event: isFramable(type) ? type : null, data }),
     );
   }
 }
+
+// What reached the table past the functions, which check it, may not break the frames of others.
+const isFramable = (type: string | null): boolean => type !== null && typeProblem(type) === undefined;
 
 /** One or more consecutive events. */
 export class Batch {

@@ -6,6 +6,7 @@ import { readPage, type Page } from '../log/read.ts';
 import { nap } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
+import { STEP_BYTES } from './window.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
@@ -40,7 +41,7 @@ export class Pages {
     for (let attempt = 0; ; attempt += 1) {
       await this.#enter();
       try {
-        return await readPage(this.#database, { stream: incarnation, offset });
+        return await readPage(this.#database, { stream: incarnation, offset, maxBytes: STEP_BYTES });
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
         report('sluice:background.failed', () => ({ where: 'catch-up read', error }));

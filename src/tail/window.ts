@@ -2,6 +2,12 @@
 // the next offset, so it can never hold a gap. Pure.
 import type { Entry } from './entry.ts';
 
+/**
+ * Bytes of data handed to a subscriber in one step, at most, unless a single event has more. What a stalled one may
+ * hold beyond its socket's buffer.
+ */
+export const STEP_BYTES: number = 256 * 2 ** 10;
+
 export interface WindowLimits {
   readonly maxEvents: number;
   readonly maxBytes: number;
@@ -55,12 +61,16 @@ export class Window {
       : undefined;
   }
 
-  /** Up to `max` events after `offset`; the window must cover it. */
+  /** Up to `max` events after `offset`, within STEP_BYTES but at least one; the window must cover the offset. */
   after(offset: bigint, max: number): Entry[] {
     const { first } = this;
     if (!first || !this.covers(offset)) return [];
     const from = this.#dropped + Number(offset + 1n - first.offset);
-    return this.#entries.slice(from, from + max);
+    let to = from;
+    for (let bytes = 0; to < Math.min(from + max, this.#entries.length) && bytes < STEP_BYTES; to += 1) {
+      bytes += this.#entries[to]?.record.data.length ?? 0;
+    }
+    return this.#entries.slice(from, to);
   }
 
   clear(): void {
