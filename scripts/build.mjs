@@ -1,7 +1,16 @@
 // Compiles src/ to dist/ with tsc and copies the demo's static files. `--if-stale` does nothing when dist is
 // newer than every source, so `npm start` and `npm test` also work in a clone installed with scripts disabled.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -18,7 +27,12 @@ const walk = (dir) =>
 const isFresh = () => {
   if (!existsSync(stamp)) return false;
   const built = statSync(stamp).mtimeMs;
-  const sources = [...walk(join(root, 'src')), ...walk(join(root, 'sql')), join(root, 'package.json'), join(root, 'tsconfig.base.json')];
+  const sources = [
+    ...walk(join(root, 'src')),
+    ...walk(join(root, 'sql')),
+    join(root, 'package.json'),
+    join(root, 'tsconfig.base.json'),
+  ];
   return sources.every((file) => statSync(file).mtimeMs < built);
 };
 

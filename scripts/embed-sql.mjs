@@ -12,7 +12,10 @@ const load = (folder) => {
   return readdirSync(dir)
     .filter((file) => file.endsWith('.sql'))
     .sort()
-    .map((file) => `  ${JSON.stringify(basename(file, '.sql'))}: ${JSON.stringify(readFileSync(new URL(file, dir), 'utf8'))},\n`)
+    .map(
+      (file) =>
+        `  ${JSON.stringify(basename(file, '.sql'))}: ${JSON.stringify(readFileSync(new URL(file, dir), 'utf8'))},\n`,
+    )
     .join('');
 };
 
