@@ -9,7 +9,8 @@ import { percentile } from './support/statistics.mjs';
 import { plainEvents } from './support/tables.mjs';
 
 const PER_SECOND = 1000;
-const GAP_MS = 20;
+/** Longer than the relay stays awake after an event. */
+const GAP_MS = 50;
 
 /** @typedef {import('./support/role.mjs').Role} Role */
 
@@ -21,7 +22,7 @@ export async function run({ server, quick }) {
     const reader = await startRole('latency-reader', url);
     const writer = await startRole('latency-writer', url);
     try {
-      const idle = measure(reader, (what) => writer.call('idle', what, quick ? 40 : 100, GAP_MS));
+      const idle = measure(reader, (what) => writer.call('idle', what, quick ? 25 : 60, GAP_MS));
       const steady = measure(reader, (what) => writer.call('steady', what, PER_SECOND, quick ? 700 : 2000));
       await idle(1); // statements planned, connections open
       return {

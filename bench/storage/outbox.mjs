@@ -11,6 +11,7 @@ import { outboxes } from './outboxes.mjs';
 const WRITERS = 16;
 const PER_TRANSACTION = 100;
 const EVENTS_PER_PASS = 1000;
+const PASSES = 50;
 
 /** @typedef {import('./outboxes.mjs').Outbox} Outbox */
 
@@ -22,32 +23,48 @@ export async function measureOutboxes(url, quick) {
       await client.query(`insert into ${schema}.streams (name) values ('hot')`);
     }
   });
-  const rates = await publishRates(url, quick ? { rounds: 1, ms: 700 } : { rounds: 3, ms: 1500 });
-  const rows = [];
-  for (const outbox of outboxes) {
-    const sizes = quick ? { backlog: 20_000, through: 30_000 } : { backlog: 200_000, through: 300_000 };
-    rows.push([
-      outbox.name,
-      round(median(rates[outbox.name] ?? [])),
-      ...(await passTimes(url, outbox, sizes)),
-    ]);
-  }
-  return [
-    {
-      title: `The outbox: ${WRITERS} writers on one stream while a mover runs; passes in milliseconds`,
-      columns: [
-        '',
-        'published /s',
-        'drained /s',
-        'empty pass, fresh',
-        'one event, fresh',
-        'empty pass, old snapshot',
-        'one event, old snapshot',
-        'outbox MB then',
-      ],
-      rows,
-    },
-  ];
+  const published = await publishRates(url, quick ? { rounds: 1, ms: 700 } : { rounds: 3, ms: 1500 });
+  return withClient(url, async (client) => {
+    for (const outbox of outboxes) await drain(client, outbox);
+    await vacuum(client);
+    const fresh = await onePasses(client);
+    const drained = await drainRates(
+      client,
+      quick ? { rounds: 1, backlog: 20_000 } : { rounds: 2, backlog: 100_000 },
+    );
+    await vacuum(client);
+    const old = await behindSnapshot(url, async () => {
+      await passThrough(client, quick ? 30_000 : 300_000);
+      return { ...(await onePasses(client)), megabytes: await sizes(client) };
+    });
+    /** @param {Record<string, number[]>} results */
+    const of = (results, /** @type {Outbox} */ { name }) => round(median(results[name] ?? []));
+    return [
+      {
+        title: `The outbox: ${WRITERS} writers on one stream while a mover runs; passes in milliseconds`,
+        columns: [
+          '',
+          'published /s',
+          'drained /s',
+          'empty pass, fresh',
+          'one event, fresh',
+          'empty pass, old snapshot',
+          'one event, old snapshot',
+          'MB then',
+        ],
+        rows: outboxes.map((outbox) => [
+          outbox.name,
+          of(published, outbox),
+          of(drained, outbox),
+          of(fresh.empty, outbox),
+          of(fresh.one, outbox),
+          of(old.empty, outbox),
+          of(old.one, outbox),
+          of(old.megabytes, outbox),
+        ]),
+      },
+    ];
+  });
 }
 
 /** @param {string} url @param {{ rounds: number, ms: number }} how */
@@ -72,27 +89,31 @@ async function publishRates(url, { rounds, ms }) {
   }
 }
 
-/** @param {string} url @param {Outbox} outbox @param {{ backlog: number, through: number }} sizes */
-const passTimes = (url, outbox, { backlog, through }) =>
-  withClient(url, async (client) => {
-    await drain(client, outbox);
-    await client.query(`vacuum analyze ${outbox.schema}.outbox`);
-    const fresh = await onePasses(client, outbox);
+/** A backlog moved by one mover alone. @param {import('pg').Client} client @param {{ rounds: number, backlog: number }} how */
+const drainRates = (client, { rounds, backlog }) =>
+  eachInTurn(rounds, async (outbox) => {
     await fill(client, outbox, backlog);
     const started = performance.now();
-    const drained = await drain(client, outbox);
-    const perSecond = (drained * 1000) / (performance.now() - started);
-    await client.query(`vacuum analyze ${outbox.schema}.outbox`);
-    const old = await behindSnapshot(url, async () => {
-      for (let n = 0; n < through; n += EVENTS_PER_PASS) {
-        await fill(client, outbox, EVENTS_PER_PASS);
-        await drain(client, outbox);
-        if (outbox.rotate !== undefined) await client.query({ name: outbox.rotate, text: outbox.rotate });
-      }
-      return [...(await onePasses(client, outbox)), await outboxMegabytes(client, outbox.schema)];
-    });
-    return [perSecond, ...fresh, ...old].map(round);
+    const moved = await drain(client, outbox);
+    return (moved * 1000) / (performance.now() - started);
   });
+
+/** So many events published and moved, a thousand at a time. @param {import('pg').Client} client @param {number} count */
+const passThrough = (client, count) =>
+  eachInTurn(count / EVENTS_PER_PASS, async (outbox) => {
+    await fill(client, outbox, EVENTS_PER_PASS);
+    await drain(client, outbox);
+    if (outbox.rotate !== undefined) await client.query({ name: outbox.rotate, text: outbox.rotate });
+  });
+
+/** @template T @param {number} rounds @param {(outbox: Outbox) => Promise<T>} work */
+const eachInTurn = (rounds, work) =>
+  inTurn(rounds, Object.fromEntries(outboxes.map((outbox) => [outbox.name, () => work(outbox)])));
+
+/** @param {import('pg').Client} client */
+async function vacuum(client) {
+  for (const { schema } of outboxes) await client.query(`vacuum analyze ${schema}.outbox`);
+}
 
 /**
  * With a transaction open that has a snapshot and does nothing.
@@ -131,29 +152,27 @@ async function drain(client, { pass }) {
   }
 }
 
-/** The time of a pass that finds nothing, and of one that finds one event. @param {import('pg').Client} client @param {Outbox} outbox */
-async function onePasses(client, { publish, pass }) {
-  /** @type {number[]} */
-  const empty = [];
-  /** @type {number[]} */
-  const one = [];
-  for (let n = 0; n < 30; n += 1) {
-    await client.query(publish, ['hot', JSON.stringify(payload(3, n)), 'order.paid']);
-    for (const times of [one, empty]) {
-      const started = performance.now();
-      await client.query({ name: pass, text: pass });
-      times.push(performance.now() - started);
-    }
-  }
-  return [median(empty), median(one)];
+/** The time of passes that find one event, and of passes that find nothing. @param {import('pg').Client} client */
+async function onePasses(client) {
+  const pass = async (/** @type {Outbox} */ { pass: text }) => {
+    const started = performance.now();
+    await client.query({ name: text, text });
+    return performance.now() - started;
+  };
+  const one = await eachInTurn(PASSES, async (outbox) => {
+    await client.query(outbox.publish, ['hot', JSON.stringify(payload(3, 0)), 'order.paid']);
+    return pass(outbox);
+  });
+  return { one, empty: await eachInTurn(PASSES, pass) };
 }
 
-/** Tables and indexes of the outbox, and what else its design needs. @param {import('pg').Client} client @param {string} schema */
-async function outboxMegabytes(client, schema) {
-  const { rows } = await client.query(
-    `select sum(pg_total_relation_size(c.oid))::double precision / 1e6 as megabytes
-     from pg_class c where c.relnamespace = $1::regnamespace and c.relkind = 'r' and c.relname ~ '^(outbox|ticks)'`,
-    [schema],
-  );
-  return rows[0].megabytes;
-}
+/** Tables and indexes of the outbox, and what else its design needs. @param {import('pg').Client} client */
+const sizes = (client) =>
+  eachInTurn(1, async ({ schema }) => {
+    const { rows } = await client.query(
+      `select sum(pg_total_relation_size(c.oid))::double precision / 1e6 as megabytes
+       from pg_class c where c.relnamespace = $1::regnamespace and c.relkind = 'r' and c.relname ~ '^(outbox|ticks)'`,
+      [schema],
+    );
+    return Number(rows[0].megabytes);
+  });

@@ -101,6 +101,12 @@ begin
     )
     select s.id, s.name from seen join ticks.streams s on s.name = seen.name
   loop
+    -- A look without the lock first: taking it is a write, which would be flushed for nothing.
+    v_last := ticks.last_tick(v_stream.id);
+    v_xmax := pg_snapshot_xmax(v_last);
+    v_xip := array(select pg_snapshot_xip(v_last));
+    continue when not exists (select from ticks.outbox o where o.stream = v_stream.name and o.xid >= v_xmax)
+      and not exists (select from ticks.outbox o where o.stream = v_stream.name and o.xid = any (v_xip));
     perform from ticks.streams s where s.id = v_stream.id for no key update skip locked;
     continue when not found;
     v_last := ticks.last_tick(v_stream.id);
