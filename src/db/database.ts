@@ -5,6 +5,7 @@ import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { endpointOf } from './endpoint.ts';
 import { namesFor, type Names } from './names.ts';
 import type { PoolLike, QueryConfig } from './queryable.ts';
 import { translated } from './sqlstate.ts';
@@ -31,6 +32,7 @@ export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
   readonly #prepare: boolean;
+  readonly #endpoint: string | undefined;
   readonly #own: Pool | undefined;
   #closing: Promise<void> | undefined;
   #running = 0;
@@ -38,7 +40,9 @@ export class Database {
 
   constructor({ connectionString, pool, schema, prepare, logger }: DatabaseOptions) {
     this.names = namesFor(schema);
-    this.#prepare = prepare;
+    this.#endpoint = endpointOf({ connectionString });
+    this.#prepare =
+      prepare && (!pool || this.#isOurWay('options' in pool ? (pool.options as object) : undefined));
     if (!pool) {
       this.#own = new Pool({
         connectionString,
@@ -63,16 +67,25 @@ export class Database {
 
   /** Runs one statement. `name` keeps it prepared where that is possible. */
   async query<Row>(text: string, values: unknown[] = [], name?: string): Promise<Row[]> {
-    return this.#run<Row>(this.statement(text, values, name));
+    return this.#run<Row>(this.#statement(text, values, name));
   }
 
   /** Like query, with rows as arrays: for the statements that return many. */
   async rows<Row extends unknown[]>(text: string, values: unknown[], name: string): Promise<Row[]> {
-    return this.#run<Row>({ ...this.statement(text, values, name), rowMode: 'array' });
+    return this.#run<Row>({ ...this.#statement(text, values, name), rowMode: 'array' });
   }
 
-  /** A statement for a pg client; prepared under its name, which then costs no parsing and planning again. */
-  statement(text: string, values: unknown[], name: string | undefined): QueryConfig {
+  /** A statement for a user's pg client: prepared if the client takes the same way to the server as we do. */
+  statementFor(client: object, text: string, values: unknown[], name: string): QueryConfig {
+    return this.#isOurWay(client) ? this.#statement(text, values, name) : { text, values };
+  }
+
+  #isOurWay(connection: object | undefined): boolean {
+    return this.#endpoint !== undefined && endpointOf(connection) === this.#endpoint;
+  }
+
+  // Prepared under its name, a statement costs no parsing and planning again.
+  #statement(text: string, values: unknown[], name: string | undefined): QueryConfig {
     return this.#prepare && name !== undefined
       ? { text, values, name: `${name}_${this.names.suffix}` }
       : { text, values };

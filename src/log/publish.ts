@@ -29,7 +29,7 @@ export async function publishEvents(
   const status = isPgClient(tx) ? tx.getTransactionStatus() : null;
   if (status === 'I') throw notInTransaction();
   if (isPgClient(tx) && status !== null) {
-    const statement = database.statement(text, values, name);
+    const statement = database.statementFor(tx, text, values, name);
     return ids((await translated(() => tx.query(statement))).rows as { id: string }[]);
   }
   await requireTransaction(tx);
