@@ -249,6 +249,8 @@ describe('interleaving 10: what cannot be delivered is listed with its reason', 
       ['stream_closed', 'late 2'],
     ]);
     await expect(publish(db, 'closed', 'too late')).rejects.toMatchObject({ code: 'SL003' });
+    const append = db.query(`select sluice.append('closed', '1')`);
+    await expect(append).rejects.toMatchObject({ code: 'SL003' });
   });
 
   test('deleted: no stream comes back for it', async () => {
@@ -436,12 +438,17 @@ test('interleaving 13: `at` never decreases, not even after a clock that was ahe
   );
   await publish(db, 'ahead', 3);
   await pass();
-  await db.query(`select sluice.append('ahead', '4')`);
+  for (const waitMs of ['0', 'null']) {
+    const append = `select sluice.append_batch(array['ahead'], array[1], '0', array[0], p_wait_ms => ${waitMs})`;
+    await db.query(append);
+    await publish(db, 'ahead', 0);
+    await db.query(append);
+  }
   const { rows } = await db.query(
     `select e."offset"::integer, at >= coalesce(lag(at) over (order by e."offset"), at) as follows
      from sluice.events e join sluice.streams s on s.id = e.stream_id where s.name = 'ahead' order by 1`,
   );
-  expect(rows).toEqual([1, 2, 3, 4].map((offset) => ({ offset, follows: true })));
+  expect(rows).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9].map((offset) => ({ offset, follows: true })));
 });
 
 test('I3: rows whose transaction ids come from another cluster are moved once, in order', async () => {
