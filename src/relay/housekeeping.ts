@@ -5,7 +5,7 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 
 /** The current slot of the outbox is left when it has grown to this: bounds what a pass wades through. */
-const ROTATE_AT_BYTES = 4 * 2 ** 20;
+const ROTATE_AT_BYTES = 2 ** 20;
 /** Between two looks at its size, in milliseconds. */
 const ROTATE_PAUSE_MS = 500;
 /** How long a rotation may make others wait, once one has failed for want of a free moment. */
