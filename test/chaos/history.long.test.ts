@@ -16,8 +16,8 @@ import { sluiceDesign, Writers } from '../support/writers.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 const streams = ['a', 'b', 'c', 'd'];
-const rounds = 12;
-const transactionsPerRound = 250;
+const rounds = 10;
+const transactionsPerRound = 200;
 
 interface Stage {
   readonly random: Random;
@@ -146,10 +146,13 @@ test('I1 I2 I3 I4: for minutes, under any faults at once', async () => {
       for (let round = 0; round < rounds; round += 1) {
         const names = drawn(random);
         const over = new AbortController();
-        const running = names.map((name) => faults[name]!(stage, over.signal));
-        await writers.run(transactionsPerRound);
-        over.abort();
-        await Promise.all(running);
+        const running = Promise.all(names.map((name) => faults[name]!(stage, over.signal)));
+        try {
+          await writers.run(transactionsPerRound);
+        } finally {
+          over.abort();
+          await running;
+        }
         await arrived({ pool: db.pool, readers }).catch((error: unknown) => {
           throw new Error(`after round ${round} (${names.join(', ')})`, { cause: error });
         });
@@ -159,6 +162,8 @@ test('I1 I2 I3 I4: for minutes, under any faults at once', async () => {
       expect(new Set(writers.transactions.map(({ outcome }) => outcome))).toContain('unknown');
       await Promise.all(processes.map(({ process }) => process.close()));
     } finally {
+      watching.abort();
+      await heads;
       await Promise.all(processes.map(({ process }) => process.kill()));
       await Promise.all([pool.end(), fragile.end()]);
     }

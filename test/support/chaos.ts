@@ -22,8 +22,10 @@ type Head = { readonly stream: string; readonly head: bigint };
 
 export async function headsOf(pool: Pool, streams: readonly string[]): Promise<Head[]> {
   const { rows } = await pool.query<{ stream: string; head: string }>(
-    `select s.name as stream, coalesce(max(e."offset"), 0)::text as head
-     from sluice.streams s left join sluice.events e on e.stream_id = s.id where s.name = any ($1) group by s.name`,
+    `select s.name as stream, coalesce(
+       (select e."offset" from sluice.events e where e.stream_id = s.id order by e."offset" desc limit 1), 0
+     )::text as head
+     from sluice.streams s where s.name = any ($1)`,
     [streams],
   );
   return rows.map(({ stream, head }) => ({ stream, head: BigInt(head) }));

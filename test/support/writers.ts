@@ -24,7 +24,7 @@ export interface WritersOptions {
   readonly writers?: number | undefined;
   /** False: only publish, so that nothing but passes moves events. Default true. */
   readonly appends?: boolean | undefined;
-  /** Whether connections may be lost. Everything else that fails is a fault of ours. Default false. */
+  /** Whether connections may be lost, and streams be held for longer. What else fails is a fault of ours. Default false. */
   readonly lossy?: boolean | undefined;
 }
 
@@ -97,8 +97,10 @@ class Writer {
       const written = await work();
       this.#add('ok', begunAt, written);
     } catch (error) {
-      this.#forgive(error);
-      this.#add('unknown', begunAt, events);
+      // Refused for want of time, nothing was written: the checker holds it to that.
+      const refused = error instanceof SluiceError && error.code === 'overloaded';
+      if (!refused || this.#options.lossy !== true) this.#forgive(error);
+      this.#add(refused ? 'rolled-back' : 'unknown', begunAt, events);
     }
   }
 
