@@ -1,6 +1,7 @@
 // SQLSTATE → SluiceError, in this one place. Our own states have class SL: classes whose first letter is I to Z are
 // left to implementations by the SQL standard.
-import { SluiceError, messageOf, type SluiceErrorCode } from '../util/errors.ts';
+import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
+import { driverErrorOf, isNetworkCode, type DriverError } from './driver-error.ts';
 
 /** What sql/functions raise. */
 export const OWN_SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
@@ -39,50 +40,31 @@ const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
   tx_required: 'roll back and begin again',
 };
 
-const NETWORK = new Set([
-  'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOENT',
-]); // prettier-ignore
-
-const codeOf = (error: unknown): string | undefined =>
-  typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
-    ? error.code
-    : undefined;
-
-const isConnectionLoss = (error: unknown, code: string | undefined): boolean =>
+const isConnectionLoss = ({ code, message }: DriverError): boolean =>
   code === undefined
-    ? error instanceof Error &&
-      /^(Connection terminated|Client has encountered|timeout e|Query read timeout)/.test(error.message)
-    : NETWORK.has(code) || code.startsWith('08') || code.startsWith('57P');
+    ? /^(Connection terminated|Client has encountered|timeout e|Query read timeout)/.test(message)
+    : isNetworkCode(code) || code.startsWith('08') || code.startsWith('57P');
 
-/** The SluiceError for something PostgreSQL or its driver threw; anything not known passes through as it is. */
+/** The SluiceError for something PostgreSQL, its driver or a library on top threw; anything not known passes through. */
 export function fromDatabase(error: unknown): unknown {
   if (error instanceof SluiceError) return error;
-  const code = codeOf(error);
-  if (isConnectionLoss(error, code)) {
-    return new SluiceError('connection_lost', `the connection to PostgreSQL failed: ${describe(error)}`, {
+  const found = driverErrorOf(error);
+  if (isConnectionLoss(found)) {
+    return new SluiceError('connection_lost', `the connection to PostgreSQL failed: ${found.message}`, {
       cause: error,
     });
   }
-  const mapped = code === undefined ? withoutCode(error) : SQLSTATES[code];
+  const mapped = found.code === undefined ? withoutCode(found) : SQLSTATES[found.code];
   if (mapped === undefined) return error;
-  const hint = hintOf(error) ?? REMEDIES[mapped];
-  return new SluiceError(mapped, messageOf(error) + (hint === undefined ? '' : `; ${hint}`), {
+  const hint = found.hint ?? REMEDIES[mapped];
+  return new SluiceError(mapped, found.message + (hint === undefined ? '' : `; ${hint}`), {
     cause: error,
   });
 }
 
 // The driver's own half of a login: no password was given where one is asked for.
-const withoutCode = (error: unknown): SluiceErrorCode | undefined =>
-  error instanceof Error && error.message.startsWith('SASL: ') ? 'permission_denied' : undefined;
-
-const hintOf = (error: unknown): string | undefined =>
-  typeof error === 'object' && error !== null && 'hint' in error && typeof error.hint === 'string'
-    ? error.hint
-    : undefined;
-
-// An AggregateError (IPv6 and IPv4 both refused) has an empty message of its own.
-const describe = (error: unknown): string =>
-  error instanceof AggregateError ? error.errors.map(messageOf).join(', ') : messageOf(error);
+const withoutCode = ({ message }: DriverError): SluiceErrorCode | undefined =>
+  message.startsWith('SASL: ') ? 'permission_denied' : undefined;
 
 /** Runs database work, translating what it throws. */
 export async function translated<T>(work: () => Promise<T>): Promise<T> {

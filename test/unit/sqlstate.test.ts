@@ -102,6 +102,66 @@ test('every address that was tried is named', () => {
   expect(error.message).toContain('::1:1');
 });
 
+describe('what a library wrapped', () => {
+  const plain = databaseError('SL003', "stream 's' is closed", 'make another');
+  test.each([
+    ['Drizzle', new Error('Failed query: select secret', { cause: plain })],
+    ['TypeORM', Object.assign(new Error('failed'), { driverError: plain })],
+    ['something that wraps twice', new Error('outer', { cause: new Error('inner', { cause: plain }) })],
+    [
+      'something with a code of its own',
+      Object.assign(new Error('outer', { cause: plain }), { code: 'QUERY_FAILED' }),
+    ],
+    [
+      'Prisma',
+      Object.assign(new Error('Invalid invocation'), {
+        code: 'P2010',
+        meta: {
+          driverAdapterError: {
+            cause: {
+              originalCode: plain.code,
+              originalMessage: plain.message,
+              hint: plain.hint,
+              kind: 'postgres',
+            },
+          },
+        },
+      }),
+    ],
+    [
+      'Prisma before its driver adapters',
+      Object.assign(new Error('Invalid invocation'), {
+        code: 'P2010',
+        meta: { code: plain.code, message: plain.message, hint: plain.hint },
+      }),
+    ],
+  ])('by %s is found, and its own message is told', (_, wrapped) => {
+    expect(translate(wrapped)).toMatchObject({
+      code: 'stream_closed',
+      message: "stream 's' is closed; make another",
+      cause: wrapped,
+    });
+  });
+
+  test('a lost connection too, with a code and without', () => {
+    const lost = new Error('Connection terminated unexpectedly');
+    expect(translate(new Error('Failed query: x', { cause: lost }))).toMatchObject({
+      code: 'connection_lost',
+      message: 'the connection to PostgreSQL failed: Connection terminated unexpectedly',
+    });
+    for (const code of ['CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT']) {
+      expect(translate(networkError(code)).code, code).toBe('connection_lost');
+    }
+  });
+
+  test('what knows nothing of PostgreSQL passes through, and a circle ends', () => {
+    const circle: Error & { code?: string } = new Error('round');
+    circle.cause = circle;
+    const own = Object.assign(new Error('no engine'), { code: 'P1001', meta: { code: 1 } });
+    for (const thrown of [circle, own]) expect(fromDatabase(thrown)).toBe(thrown);
+  });
+});
+
 test('what is not known passes through as it is', async () => {
   const unknown = [
     databaseError('40P01', 'deadlock detected'),

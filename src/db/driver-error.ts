@@ -1,0 +1,65 @@
+// Owns finding what PostgreSQL or the network said inside what was thrown. Drivers throw it plainly; libraries on top
+// of them wrap it: Drizzle as `cause`, TypeORM as `driverError`, Prisma in `meta`, under a code of its own. Pure.
+
+export interface DriverError {
+  /** A SQLSTATE or the name of a network failure; undefined: the driver gave none. */
+  readonly code: string | undefined;
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+const NETWORK: ReadonlySet<string> = new Set([
+  'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOENT',
+  // Those of postgres.js
+  'CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT',
+]); // prettier-ignore
+
+/** Whether a code is of a connection that could not be made or was lost. */
+export const isNetworkCode = (code: string): boolean => NETWORK.has(code);
+
+// Prisma's own codes (P1001, P2010) look like SQLSTATEs; PostgreSQL has none whose class is P1 to P9.
+const isDriverCode = (code: string): boolean => /^(?!P[1-9])[0-9A-Z]{5}$/.test(code) || NETWORK.has(code);
+
+/** Where libraries keep what the driver threw, in the order to look. */
+const WRAPPED_IN = ['driverError', 'driverAdapterError', 'meta', 'cause'];
+const MAX_DEPTH = 5;
+
+/** The innermost place matters only without a code: then its message is the driver's. */
+export function driverErrorOf(error: unknown): DriverError {
+  return (
+    withCode(error, MAX_DEPTH) ?? { code: undefined, message: messageOf(innermost(error)), hint: undefined }
+  );
+}
+
+function withCode(error: unknown, depth: number): DriverError | undefined {
+  if (depth === 0 || !isObject(error)) return undefined;
+  const code = [error['originalCode'], error['code']].find((each) => isText(each) && isDriverCode(each));
+  if (code !== undefined) return { code: code as string, message: messageOf(error), hint: hintOf(error) };
+  for (const member of WRAPPED_IN) {
+    const found = withCode(error[member], depth - 1);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+const innermost = (error: unknown): unknown => {
+  let inner = error;
+  for (let depth = 1; depth < MAX_DEPTH && isObject(inner) && isObject(inner['cause']); depth += 1) {
+    inner = inner['cause'];
+  }
+  return inner;
+};
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null;
+
+const isText = (value: unknown): value is string => typeof value === 'string';
+
+const hintOf = ({ hint }: Record<string, unknown>): string | undefined => (isText(hint) ? hint : undefined);
+
+/** An AggregateError (IPv6 and IPv4 both refused) has an empty message of its own. */
+function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(messageOf).join(', ');
+  if (!isObject(error)) return String(error);
+  return [error['originalMessage'], error['message']].find(isText) ?? '';
+}
