@@ -17,7 +17,11 @@ export interface PoolLike extends Queryable {
   connect(): Promise<Queryable & { release(error?: Error | boolean): void }>;
 }
 
-/** Whatever can run a statement inside your open transaction: a pg client fits as it is. */
+/**
+ * Whatever can run a statement inside your open transaction: a pg client fits as it is, `sluice/adapters` makes one of
+ * the transactions of other libraries. Parameters are `$1`, `$2` …; values are strings, booleans or null, which any
+ * driver can send.
+ */
 export interface SqlExecutor {
   query(text: string, values: unknown[]): Promise<{ rows: unknown[] }>;
 }

@@ -1,10 +1,12 @@
 // Publishing: one insert into the outbox, in the caller's transaction or in one of its own. Holds nothing, waits for
-// nobody; the relay assigns the offset after commit. Publishing outside a transaction by mistake would be a silent
-// loss of atomicity, so an executor has to prove that it is inside one.
+// nobody; the relay assigns the offset after commit. The statements pass through drivers and libraries that are not
+// ours: their parameters are text or a boolean with a cast, so that none infers a type and encodes JSON once more, and
+// they answer rows of text.
+import { textArrayLiteral } from '../db/array-literal.ts';
 import type { Database } from '../db/database.ts';
-import type { Queryable, SqlExecutor } from '../db/queryable.ts';
-import { fromDatabase, translated } from '../db/sqlstate.ts';
-import { SluiceError } from '../util/errors.ts';
+import type { SqlExecutor } from '../db/queryable.ts';
+import { translated } from '../db/sqlstate.ts';
+import { isPgClient, requireTransaction } from '../db/transaction.ts';
 import { toColumns, type EncodedEvent } from './encode.ts';
 
 export interface PublishCall {
@@ -25,15 +27,12 @@ export async function publishEvents(
       ? single(schema, stream, events[0] as EncodedEvent, autoCreate)
       : many(schema, stream, events, autoCreate);
   if (tx === undefined) return ids(await database.query<{ id: string }>(text, values, name));
-  checkExecutor(tx);
-  const status = isPgClient(tx) ? tx.getTransactionStatus() : null;
-  if (status === 'I') throw notInTransaction();
-  if (isPgClient(tx) && status !== null) {
-    const statement = database.statementFor(tx, text, values, name);
-    return ids((await translated(() => tx.query(statement))).rows as { id: string }[]);
-  }
-  await requireTransaction(tx);
-  return ids((await translated(() => tx.query(text, values))).rows as { id: string }[]);
+  const asked = requireTransaction(tx);
+  if (asked) await asked;
+  const { rows } = await translated(() =>
+    isPgClient(tx) ? tx.query(database.statementFor(tx, text, values, name)) : tx.query(text, values),
+  );
+  return ids(rows as { id: string }[]);
 }
 
 type Statement = [text: string, values: unknown[], name: string];
@@ -44,7 +43,7 @@ const single = (
   { data, type, key, headers }: EncodedEvent,
   autoCreate: boolean,
 ): Statement => [
-  `select ${schema}.publish($1, $2, $3, $4, $5, $6)::text as id`,
+  `select ${schema}.publish($1::text, $2::text::json, $3::text, $4::text, $5::text::json, $6::boolean)::text as id`,
   [stream, data, type, key, headers, autoCreate],
   'sluice_publish',
 ];
@@ -57,57 +56,18 @@ function many(
 ): Statement {
   const { data, types, keys, headers } = toColumns(events);
   return [
-    `select id::text from ${schema}.publish_many($1, $2, $3, $4, $5, $6) id`,
-    [stream, data, types, keys, headers, autoCreate],
+    `select id::text from ${schema}.publish_many(
+       $1::text, $2::text, $3::text::text[], $4::text::text[], $5::text::text[], $6::boolean) id`,
+    [
+      stream,
+      data,
+      types && textArrayLiteral(types),
+      keys && textArrayLiteral(keys),
+      headers && textArrayLiteral(headers),
+      autoCreate,
+    ],
     'sluice_publish_many',
   ];
 }
 
 const ids = (rows: readonly { id: string }[]): string[] => rows.map(({ id }) => id);
-
-/** A pg client (8.21 or newer): it knows whether it is inside a transaction, and takes prepared statements. */
-interface PgClient extends Queryable {
-  getTransactionStatus(): string | null;
-}
-
-const isPgClient = (tx: object): tx is PgClient =>
-  'getTransactionStatus' in tx && typeof tx.getTransactionStatus === 'function';
-
-/** @throws TypeError for a pool, or something that cannot run a statement */
-function checkExecutor(tx: SqlExecutor): void {
-  if (typeof tx !== 'object' || tx === null || typeof tx.query !== 'function') {
-    throw new TypeError(
-      'tx must have a query(text, values) method, such as a pg client inside a transaction',
-    );
-  }
-  if ('totalCount' in tx || 'idleCount' in tx) {
-    throw new TypeError(
-      'tx is a pool, whose statements run on any connection; check out a client, begin, and pass that',
-    );
-  }
-}
-
-/**
- * Executors other than pg clients cannot say where they are; a savepoint exists only inside a transaction.
- *
- * @throws SluiceError tx_required
- */
-async function requireTransaction(tx: SqlExecutor): Promise<void> {
-  try {
-    await tx.query('savepoint sluice_publish', []);
-    await tx.query('release savepoint sluice_publish', []);
-  } catch (error) {
-    if (isNoTransaction(error)) throw notInTransaction(error);
-    throw fromDatabase(error);
-  }
-}
-
-const isNoTransaction = (error: unknown): boolean =>
-  typeof error === 'object' && error !== null && 'code' in error && error.code === '25P01';
-
-const notInTransaction = (cause?: unknown): SluiceError =>
-  new SluiceError(
-    'tx_required',
-    'tx is not inside a transaction, so the event could not be undone with it; begin first, or leave tx out',
-    { cause },
-  );
