@@ -21,6 +21,7 @@ const layers: Layers = {
   util: [],
   protocol: [],
   db: [],
+  adapters: ['db'],
   listen: ['db'],
   log: ['db', 'listen', 'protocol'],
   relay: ['db', 'log', 'listen'],
