@@ -1,5 +1,5 @@
 // Guards single interleavings that random histories would meet once in a long while: each is forced, step by step, with
-// locks as the steps. The reference for why they matter is docs/decisions; the invariants are named in each test.
+// locks and held-up answers as the steps.
 import { connect } from 'sluice';
 import { expect, test } from 'vitest';
 import { quick } from '../support/chaos.ts';
@@ -9,13 +9,9 @@ import { targetOf, through } from '../support/deaf-proxy.ts';
 import { until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
 import { Reader } from '../support/readers.ts';
-import { answered, notified, serverTime } from '../support/sessions.ts';
+import { answered, notified, serverTime, waitingForLocks } from '../support/sessions.ts';
 
 const db = useDatabase();
-
-/** Whether a backend waits for a lock. */
-const waits = async (): Promise<boolean> =>
-  (await db.query('select from pg_locks where not granted')).rowCount! > 0;
 
 test('I1: a transaction that commits while a backlog is being cut is not cut itself', async () => {
   await using sluice = await connect({
@@ -36,7 +32,7 @@ test('I1: a transaction that commits while a backlog is being cut is not cut its
   await using gate = await openClient(db.connectionString);
   await gate.query('begin; lock table sluice.undeliverable in share mode');
   const passing = db.query('select * from sluice.pass(10)');
-  await until(waits);
+  await until(async () => (await waitingForLocks(db.pool)) > 0);
   await slow.query('commit');
   await gate.query('commit');
   await passing;

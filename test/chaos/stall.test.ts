@@ -7,6 +7,7 @@ import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { Reader } from '../support/readers.ts';
+import { waitingForLocks } from '../support/sessions.ts';
 import { SluiceProcess } from '../support/sluice-process.ts';
 
 const db = useDatabase();
@@ -121,7 +122,7 @@ test('I7: appends that wait for held streams do not keep waiting one that was he
       await holders[index]!.query('select sluice.append($1, $2)', [name, '0']);
     }
     const long = names.slice(0, 3).map((name) => sluice.stream(name).append(1));
-    await until(async () => (await db.query('select from pg_locks where not granted')).rowCount === 2);
+    await until(async () => (await waitingForLocks(db.pool)) === 2);
     const tried = nextMessage('sluice:append.committed');
     let offset = 0n;
     const briefly = sluice

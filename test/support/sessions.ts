@@ -37,3 +37,11 @@ export const notified = async (pool: Pool): Promise<void> => {
     await answered(pool, { application: 'sluice listener', text: 'select %', since });
   }
 };
+
+/** How many sessions of this database wait for a lock. */
+export const waitingForLocks = async (pool: Pool): Promise<number> => {
+  const { rowCount } = await pool.query(
+    `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+  );
+  return rowCount ?? 0;
+};
