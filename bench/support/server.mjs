@@ -7,7 +7,8 @@ import { startPostgres } from 'sluice/embedded';
 import { measureFlush } from './flush.mjs';
 
 // Everything else as PostgreSQL sets it; fsync, synchronous_commit and full_page_writes are on.
-const SETTINGS = { shared_buffers: '1GB', max_wal_size: '4GB', max_connections: '200' };
+const SETTINGS = { shared_buffers: '1GB', min_wal_size: '2GB', max_wal_size: '4GB', max_connections: '200' };
+const WAL_SEGMENTS = 110;
 
 /**
  * @typedef {object} Server
@@ -23,6 +24,7 @@ export async function openServer() {
   const given = process.env['DATABASE_URL'];
   const embedded = given ? undefined : await startPostgres({ settings: SETTINGS });
   const url = given ?? embedded?.connectionString ?? '';
+  if (embedded) await withClient(url, fillWal);
   const settings = await withClient(url, readSettings);
   const folder = embedded?.dataDir ?? settings['data_directory'];
   return {
@@ -53,6 +55,21 @@ export async function withClient(url, work) {
   } finally {
     await client.end();
   }
+}
+
+/**
+ * A server that has run for a while writes its log into segments it has written before; a new one fills each with
+ * zeros first, for milliseconds in the middle of somebody's commit.
+ *
+ * @param {Client} client
+ */
+async function fillWal(client) {
+  for (let n = 0; n < WAL_SEGMENTS; n += 1) {
+    await client.query(`select pg_logical_emit_message(false, 'bench', 'x')`);
+    await client.query('select pg_switch_wal()');
+  }
+  await client.query('checkpoint');
+  await client.query('checkpoint');
 }
 
 /** @param {string} url @param {(url: string) => Promise<unknown>} work */
