@@ -16,11 +16,12 @@ import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
 const ROLE_RETRY_MS = 1000;
-/** Between passes while publishers keep the relay from sleeping: at least, and at most. */
+/** Between passes that find nothing while publishers keep the relay from sleeping: at least, and at most. */
 const MIN_PAUSE_MS = 1;
 const MAX_PAUSE_MS = 25;
 /** Under load, passes may take this part of the time; fewer and larger passes are cheaper per event. */
 const DUTY = 0.15;
+const MAX_BUSY_PAUSE_MS = 100;
 
 export interface RelayOptions {
   readonly names: Names;
@@ -118,8 +119,11 @@ export class Relay {
       await housekeeping.rotate();
       idlePauses = moved > 0 ? 0 : idlePauses + 1;
       const spent = performance.now() - started;
-      const pause = moved > 0 ? spent / DUTY - spent : MIN_PAUSE_MS * 2 ** idlePauses;
-      await this.#pause(Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, pause)), false);
+      const pause =
+        moved > 0
+          ? Math.min(MAX_BUSY_PAUSE_MS, spent / DUTY - spent)
+          : Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idlePauses);
+      await this.#pause(Math.max(MIN_PAUSE_MS, pause), false);
     }
   }
 
