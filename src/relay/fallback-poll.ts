@@ -55,6 +55,7 @@ export class FallbackPoll {
         await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
         report('sluice:poll.finished', () => ({ behind, stale }));
         while (!signal.aborted && (await housekeeping.purge()));
+        while (!signal.aborted && (await housekeeping.expireKeys()));
       } catch (error) {
         logger.warn({ error }, 'the fallback poll failed; it is tried again');
         report('sluice:background.failed', () => ({ where: 'fallback poll', error }));
@@ -68,6 +69,8 @@ export class FallbackPoll {
       `select exists (
          select from (select published_at from ${database.names.quoted}.outbox limit ${MAX_ROWS}) o
          where o.published_at < clock_timestamp() - make_interval(secs => $1)
+       ) or exists (
+         select from ${database.names.quoted}.delayed where due_at < clock_timestamp() - make_interval(secs => $1)
        ) as stale`,
       [fallbackPollMs / 1000],
       'sluice_stale',

@@ -1,4 +1,5 @@
-// The relay role: the process that moves published events into logs as they commit, and sleeps when there are none.
+// The relay role: the process that moves published events into logs as they commit, and sleeps when there are none,
+// until somebody rings or the next delayed event is due.
 // An optimisation and no guard: passes are safe without it, and every process polls (fallback-poll.ts), so a holder
 // that is frozen or cut off costs latency only.
 //
@@ -144,10 +145,11 @@ export class Relay {
     }
     if (this.#closing.signal.aborted || listener.generation !== generation) return;
     try {
-      const { moved, more } = await passes.run('relay');
+      const { moved, more, dueInMs } = await passes.run('relay');
       if (moved > 0 || more || this.#rung) return;
-      report('sluice:relay.asleep', () => ({}));
-      await this.#pause(jittered(fallbackPollMs, random()), true);
+      report('sluice:relay.asleep', () => ({ dueInMs }));
+      const untilDue = dueInMs === null ? Infinity : Math.max(1, Math.ceil(dueInMs));
+      await this.#pause(Math.min(jittered(fallbackPollMs, random()), untilDue), true);
     } finally {
       this.#rung = false;
       // Not awaited: the pass that the bell asked for need not wait for it. Statements of a session keep their order.

@@ -34,6 +34,8 @@ export interface ConnectOptions {
   readonly maxReads?: number | undefined;
   /** Bytes of JSON in one event, at most. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
+  /** How far ahead an event may be published, in milliseconds. Default 366 days. */
+  readonly maxDelayMs?: number | undefined;
   /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
   /** After this long without a sign of life the server ends the listener's session, freeing its role. Default 10 000. */
@@ -60,6 +62,7 @@ export interface Settings {
   readonly windowBytes: number;
   readonly maxReads: number;
   readonly maxEventBytes: number;
+  readonly maxDelayMs: number;
   readonly heartbeatMs: number;
   readonly idleSessionTimeoutMs: number;
   readonly logger: LoggerLike;
@@ -98,6 +101,7 @@ export function settle(
     windowBytes: atLeast('windowBytes', options.windowBytes ?? 8 * 2 ** 20, 1),
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
+    maxDelayMs: atLeast('maxDelayMs', options.maxDelayMs ?? 366 * 86_400_000, 1),
     heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 1000, 10),
     idleSessionTimeoutMs: atLeast('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, 100),
     logger,

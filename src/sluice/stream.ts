@@ -1,6 +1,6 @@
 // One stream as users hold it: append, publish, read, subscribe. A name and the process's Sluice; holds nothing open.
 import type { SqlExecutor } from '../db/queryable.ts';
-import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
+import { encodeBatch, encodeEvent, type EncodedEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
@@ -11,20 +11,38 @@ import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
 import { findStart, requirePosition } from '../tail/start.ts';
 import { waitOrAbort } from '../util/abort.ts';
-import type { Appended } from '../log/coalescer.ts';
+import type { Appended, AppendDemands } from '../log/lane.ts';
+import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
 
-export interface AppendOptions {
+interface WriteOptions {
   readonly type?: string | undefined;
   readonly key?: string | undefined;
   readonly headers?: Record<string, string> | undefined;
-  /** Stops waiting; an append already sent may still be committed. */
+  /**
+   * 1 to 255 bytes. What is written to the stream under one key within its window (24 hours by default) is written once;
+   * the events of one call share its key.
+   */
+  readonly idempotencyKey?: string | undefined;
+  /** Stops waiting; what was already sent may still be committed. */
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface PublishOptions extends AppendOptions {
+export interface AppendOptions extends WriteOptions {
+  /**
+   * The offset that the first event must get: the head you have seen, plus one. Rejects with `offset_conflict`, which
+   * carries the actual `head`, when something was written meanwhile. A repeated idempotency key counts as written.
+   */
+  readonly expectedOffset?: bigint | undefined;
+}
+
+export interface PublishOptions extends WriteOptions {
   /** The caller's open transaction: a pg client fits. Without it, publish is a transaction of its own. */
   readonly tx?: SqlExecutor | undefined;
+  /** Not before this time. A time that is past: at once. */
+  readonly deliverAt?: Date | undefined;
+  /** Not before so many milliseconds from now, by the database's clock; at most `maxDelayMs`. */
+  readonly delayMs?: number | undefined;
 }
 
 export interface ReadOptions {
@@ -89,8 +107,8 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const { type, key, headers, signal } = options;
     signal?.throwIfAborted();
     const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
-    const appended = await waitOrAbort(this.#core.coalescer.append(this.name, [event]), signal);
-    return { offset: appended.last, cursor: cursorOf(appended), duplicate: false };
+    const appended = await this.#append([event], options);
+    return { offset: appended.first, cursor: cursorOf(appended), duplicate: appended.duplicate };
   }
 
   async appendMany(
@@ -98,16 +116,19 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     options: AppendOptions = {},
   ): Promise<{ first: bigint; last: bigint; cursor: string; duplicate: boolean }> {
     options.signal?.throwIfAborted();
-    const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
-    const appended = await waitOrAbort(this.#core.coalescer.append(this.name, encoded), options.signal);
-    return { first: appended.first, last: appended.last, cursor: cursorOf(appended), duplicate: false };
+    const appended = await this.#append(
+      encodeBatch(withDefaults(events, options), this.#core.limits),
+      options,
+    );
+    const { first, last, duplicate } = appended;
+    return { first, last, cursor: cursorOf(appended), duplicate };
   }
 
   async publish(data: In, options: PublishOptions = {}): Promise<{ id: string }> {
-    const { type, key, headers, tx, signal } = options;
+    const { type, key, headers, signal } = options;
     signal?.throwIfAborted();
     const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
-    const [id] = await waitOrAbort(this.#publish([event], tx), signal);
+    const [id] = await waitOrAbort(this.#publish([event], options), signal);
     return { id: id ?? '' };
   }
 
@@ -117,7 +138,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   ): Promise<{ ids: string[] }> {
     options.signal?.throwIfAborted();
     const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
-    return { ids: await waitOrAbort(this.#publish(encoded, options.tx), options.signal) };
+    return { ids: await waitOrAbort(this.#publish(encoded, options), options.signal) };
   }
 
   async read(options: ReadOptions = {}): Promise<ReadResult<Out>> {
@@ -150,11 +171,24 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     return streamInfo(this.#core.database, this.name);
   }
 
-  #publish(events: Parameters<typeof publishEvents>[2], tx: SqlExecutor | undefined): Promise<string[]> {
-    return publishEvents(this.#core.database, this.name, events, {
-      tx,
-      autoCreate: this.#core.settings.autoCreate,
-    });
+  #append(
+    events: readonly EncodedEvent[],
+    { idempotencyKey, expectedOffset, signal }: AppendOptions,
+  ): Promise<Appended> {
+    checkIdempotencyKey(idempotencyKey);
+    checkExpectedOffset(expectedOffset);
+    const demands: AppendDemands = { idempotencyKey, expectedOffset };
+    return waitOrAbort(this.#core.coalescer.append(this.name, events, demands), signal);
+  }
+
+  #publish(
+    events: readonly EncodedEvent[],
+    { tx, idempotencyKey, deliverAt, delayMs }: PublishOptions,
+  ): Promise<string[]> {
+    checkIdempotencyKey(idempotencyKey);
+    const { autoCreate, maxDelayMs } = this.#core.settings;
+    const due = dueTime({ deliverAt, delayMs }, maxDelayMs);
+    return publishEvents(this.#core.database, this.name, events, { tx, autoCreate, idempotencyKey, due });
   }
 }
 

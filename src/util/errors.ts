@@ -34,6 +34,8 @@ export interface SluiceErrorOptions {
   /** With `cursor_expired` and `cursor_reset`: the oldest offset there is, and the cursor that resumes from it. */
   readonly oldest?: bigint | undefined;
   readonly oldestCursor?: string | undefined;
+  /** With `offset_conflict`: the stream's head. */
+  readonly head?: bigint | undefined;
 }
 
 /**
@@ -50,6 +52,8 @@ export class SluiceError extends Error {
   readonly oldest: bigint | undefined;
   /** With `cursor_expired` and `cursor_reset`: resumes just before `oldest`. */
   readonly oldestCursor: string | undefined;
+  /** With `offset_conflict`: the last offset of the stream; the next one is one more. */
+  readonly head: bigint | undefined;
 
   constructor(code: SluiceErrorCode, message: string, options: SluiceErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -57,6 +61,7 @@ export class SluiceError extends Error {
     this.retryable = RETRYABLE.has(code);
     this.oldest = options.oldest;
     this.oldestCursor = options.oldestCursor;
+    this.head = options.head;
   }
 }
 
