@@ -6,6 +6,8 @@ import { SluiceError } from '../util/errors.ts';
 /** Bytes of UTF-8 in an idempotency key, at most. */
 export const MAX_IDEMPOTENCY_KEY_BYTES = 255;
 
+const MAX_OFFSET = 2n ** 63n - 1n;
+
 /** @throws SluiceError name_invalid */
 export function checkIdempotencyKey(key: unknown): asserts key is string | undefined {
   if (key === undefined) return;
@@ -36,6 +38,9 @@ export function checkExpectedOffset(offset: unknown): asserts offset is bigint |
     throw new TypeError(`expectedOffset is ${given}; give a bigint, such as head + 1n`);
   }
   if (offset < 1n) throw new RangeError(`expectedOffset is ${offset}; the first offset of a stream is 1`);
+  if (offset > MAX_OFFSET) {
+    throw new RangeError(`expectedOffset is ${offset}; offsets end at ${MAX_OFFSET}`);
+  }
 }
 
 /** When an event is due: the arguments of the SQL function, as text; null: now. */
