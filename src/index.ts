@@ -13,7 +13,7 @@ export type { PoolLike, Queryable, QueryConfig, SqlExecutor } from './db/queryab
 export { printMigrations } from './db/migrate.ts';
 export type { NewEvent } from './log/encode.ts';
 export type { StreamEvent } from './log/event.ts';
-export type { SchemaOptions, StandardSchemaV1 } from './log/schema.ts';
+export type { PayloadOptions, StandardSchemaV1 } from './log/payload-schema.ts';
 export type { StreamInfo, Undeliverable } from './log/streams.ts';
 export type { Position } from './protocol/position.ts';
 export type { StreamSubscription } from './tail/iterate.ts';

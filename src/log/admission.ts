@@ -5,7 +5,7 @@
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { Budget } from './budget.ts';
 import type { EncodedEvent } from './encode.ts';
-import { judge, refusal, type StandardSchemaV1, type Verdict } from './schema.ts';
+import { judge, refusal, type StandardSchemaV1, type Verdict } from './payload-schema.ts';
 import { Turns } from './turns.ts';
 
 export interface AdmissionOptions {

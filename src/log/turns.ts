@@ -1,7 +1,7 @@
 // Keeps the order of calls that have to wait for something of their own first: what was called earlier is sent earlier,
 // whichever is ready first. Waiting is bounded: a call stuck for ever must not take those behind it along.
 import { waitOrAbort } from '../util/abort.ts';
-import { deferred } from '../util/deferred.ts';
+import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 
 export interface Turn {
@@ -13,42 +13,39 @@ export interface Turn {
 }
 
 export class Turns {
-  /** Settles when every call so far was sent or given up; undefined: they were. */
-  #last: Promise<unknown> | undefined;
+  /** The calls neither sent nor given up, in their order. It is the turn of the first. */
+  readonly #line = new Set<Deferred<void>>();
 
   /** Whether a call that is ready may be sent at once. */
   get free(): boolean {
-    return this.#last === undefined;
+    return this.#line.size === 0;
   }
 
   /** Calls `send` once the call is ready and every earlier one was sent or given up. */
   async take<T>({ ready, waitMs, signal }: Turn, send: () => Promise<T>): Promise<T> {
-    const before = this.#last;
-    const over = deferred();
-    this.#follow(before ? Promise.all([before, over.promise]) : over.promise);
+    const turn = deferred();
+    this.#line.add(turn);
+    this.#callFirst();
     let sent: Promise<T>;
     try {
       if (ready) await waitOrAbort(ready, signal);
-      if (before) await atMost(before, waitMs, signal);
-      signal?.throwIfAborted(); // aborted in the very turn in which it became ready
+      await atMost(turn.promise, waitMs, signal);
+      signal?.throwIfAborted(); // aborted in the very tick in which it became ready
       sent = send();
     } finally {
-      over.resolve();
+      this.#line.delete(turn);
+      this.#callFirst();
     }
     return sent;
   }
 
-  #follow(last: Promise<unknown>): void {
-    this.#last = last;
-    void last.then(() => this.#forget(last));
-  }
-
-  #forget(last: Promise<unknown>): void {
-    if (this.#last === last) this.#last = undefined;
+  #callFirst(): void {
+    const [first] = this.#line;
+    first?.resolve();
   }
 }
 
-async function atMost(promise: Promise<unknown>, ms: number, signal: AbortSignal | undefined): Promise<void> {
+async function atMost(promise: Promise<void>, ms: number, signal: AbortSignal | undefined): Promise<void> {
   const late = deferred<never>();
   const timer = setTimeout(() => late.reject(tooLate(ms)), ms);
   try {
@@ -61,5 +58,5 @@ async function atMost(promise: Promise<unknown>, ms: number, signal: AbortSignal
 const tooLate = (ms: number): SluiceError =>
   new SluiceError(
     'overloaded',
-    `an earlier call's schema has not answered for ${ms} ms, and this call may not overtake it; nothing was written: try again`,
+    `an earlier call, which this one may not overtake, still waits for its schema after ${ms} ms more; nothing was written: try again`,
   );

@@ -2,7 +2,7 @@
 // Other layers of the package reach those parts through coreOf, users never.
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
-import type { SchemaOptions } from '../log/schema.ts';
+import type { PayloadOptions } from '../log/payload-schema.ts';
 import {
   createStream,
   deleteStream,
@@ -39,7 +39,7 @@ export interface Sluice extends AsyncDisposable {
    * @example
    * const orders = sluice.stream('orders', { schema: z.object({ id: z.int() }) });
    */
-  stream<In = unknown, Out = In>(name: string, options?: SchemaOptions<In, Out>): Stream<In, Out>;
+  stream<In = unknown, Out = In>(name: string, options?: PayloadOptions<In, Out>): Stream<In, Out>;
   /** @throws SluiceError stream_exists, name_invalid */
   createStream(name: string): Promise<StreamInfo>;
   /** Deletes a stream and its events. False: there was none. */
@@ -108,7 +108,7 @@ class ConnectedSluice implements Sluice {
     this.#core = core;
   }
 
-  stream<In = unknown, Out = In>(name: string, options: SchemaOptions<In, Out> = {}): Stream<In, Out> {
+  stream<In = unknown, Out = In>(name: string, options: PayloadOptions<In, Out> = {}): Stream<In, Out> {
     checkStreamName(name);
     return new StreamHandle<In, Out>(this.#core, name, options);
   }

@@ -29,7 +29,7 @@ export class Core {
   readonly tails: Tails;
   readonly coalescer: Coalescer;
   /** Bounds what waits for the answers of streams' schemas. */
-  readonly schemaBudget: Budget;
+  readonly undecided: Budget;
   readonly #bell: ReaderBell;
   readonly #relay: Relay | undefined;
   readonly #poll: FallbackPoll;
@@ -66,7 +66,7 @@ export class Core {
     this.#bell = new ReaderBell(this.database, logger);
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
-    this.schemaBudget = new Budget({ maxEvents, maxBytes });
+    this.undecided = new Budget({ maxEvents, maxBytes });
     const passes = new Passes(
       this.database,
       (incarnation, head) => this.#moved(incarnation, head),

@@ -6,7 +6,7 @@ import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
-import { checkSchemaOptions, type SchemaOptions, type StandardSchemaV1 } from '../log/schema.ts';
+import { checkPayloadOptions, type PayloadOptions, type StandardSchemaV1 } from '../log/payload-schema.ts';
 import { streamInfo, type StreamInfo } from '../log/streams.ts';
 import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
 import type { Position } from '../protocol/position.ts';
@@ -113,8 +113,8 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   readonly #decode: Decode<Out>;
 
   /** @throws TypeError */
-  constructor(core: Core, name: string, options: SchemaOptions<In, Out>) {
-    checkSchemaOptions(options);
+  constructor(core: Core, name: string, options: PayloadOptions<In, Out>) {
+    checkPayloadOptions(options);
     const { schema, validateOnRead = false } = options;
     this.#core = core;
     this.name = name;
@@ -227,7 +227,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
 type Draft = Omit<Arrival, 'tx' | 'signal'>;
 
 const admissionTo = (core: Core, stream: string, schema: StandardSchemaV1): Admission =>
-  new Admission({ stream, schema, budget: core.schemaBudget, waitMs: core.settings.appendTimeoutMs });
+  new Admission({ stream, schema, budget: core.undecided, waitMs: core.settings.appendTimeoutMs });
 
 const cursorOf = ({ incarnation, last, lastTag }: Appended): string =>
   encodePosition({ incarnation, offset: last, tag: lastTag });

@@ -1,13 +1,13 @@
-// A user's Standard Schema (https://standardschema.dev, version 1) asked about one payload. Knows what a schema may
-// answer and how to say what is wrong; what is stored and when it is sent is for others. A schema that answers at once
-// is answered at once: nothing here makes a synchronous schema wait.
+// A schema of payloads, not of the database: a user's Standard Schema (https://standardschema.dev, version 1), asked about
+// one payload. Knows what a schema may answer and how to say what is wrong; what is stored, and when it is sent, is for
+// others. A schema that answers at once is answered at once: nothing here makes a synchronous one wait.
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { messageOf, SluiceError, type PayloadIssue, type SluiceErrorOptions } from '../util/errors.ts';
 
 export type { StandardSchemaV1 };
 
 /** The types of a stream's payloads, and whether they are checked. */
-export interface SchemaOptions<In = unknown, Out = In> {
+export interface PayloadOptions<In = unknown, Out = In> {
   /** What is appended and published must fit it; it is stored as given. Any Standard Schema: zod, valibot, arktype … */
   readonly schema?: StandardSchemaV1<In, Out> | undefined;
   /**
@@ -26,7 +26,7 @@ const MAX_NAMED = 5;
 const MAX_TEXT = 200;
 
 /** @throws TypeError */
-export function checkSchemaOptions(options: unknown): asserts options is SchemaOptions {
+export function checkPayloadOptions(options: unknown): asserts options is PayloadOptions {
   if (!isRecord(options)) {
     throw new TypeError(`the options of a stream are ${String(options)}; give { schema?, validateOnRead? }`);
   }
@@ -97,7 +97,10 @@ function toVerdict(answer: unknown): Verdict {
   const { issues } = answer;
   if (issues) {
     if (!Array.isArray(issues)) throw notAllowed(answer);
-    return { ok: false, issues: Object.freeze(issues.map((issue: unknown) => toIssue(issue, answer))) };
+    return {
+      ok: false,
+      issues: Object.freeze(Array.from(issues, (issue: unknown) => toIssue(issue, answer))),
+    };
   }
   if (!('value' in answer)) throw notAllowed(answer);
   return { ok: true, value: answer['value'] };
@@ -108,7 +111,8 @@ function toIssue(issue: unknown, answer: object): PayloadIssue {
   if (!isRecord(issue) || typeof issue['message'] !== 'string') throw notAllowed(answer);
   const path: unknown = issue['path'] ?? [];
   if (!Array.isArray(path)) throw notAllowed(answer);
-  const keys = path.map((segment: unknown) => {
+  // Not map: a library's own kind of array would make another of its kind.
+  const keys = Array.from(path, (segment: unknown) => {
     const key: unknown = isRecord(segment) ? segment['key'] : segment;
     if (typeof key !== 'string' && typeof key !== 'number' && typeof key !== 'symbol')
       throw notAllowed(answer);
