@@ -213,6 +213,23 @@ describe('I1: calls keep their order while a schema thinks', () => {
   });
 });
 
+test('what else a call asks for holds after the wait as well', async () => {
+  const later = schemaOf<number>((data) => Promise.resolve({ value: data }));
+  const stream = sluice.stream('demands', { schema: later });
+  await Promise.all([
+    stream.append(1, { expectedOffset: 1n, idempotencyKey: 'one' }),
+    stream.append(2, { expectedOffset: 2n, type: 'two' }),
+  ]);
+  expect(await stream.append(1, { idempotencyKey: 'one' })).toMatchObject({ offset: 1n, duplicate: true });
+  expect(await refusalOf(stream.append(3, { expectedOffset: 2n }))).toMatchObject({
+    code: 'offset_conflict',
+  });
+  await stream.publish(4, { delayMs: 3_600_000 });
+  await Promise.all([1, 2].map(() => stream.publish(5, { idempotencyKey: 'five' })));
+  await expect(stream.publish(6, { delayMs: -1 })).rejects.toThrow(RangeError);
+  expect(await delivered('demands')).toEqual(['1', '2', '5']);
+});
+
 describe('signals and bounds', () => {
   test('every write ends with the reason, and a batch asks no further', async () => {
     const gate = gatedSchema();
