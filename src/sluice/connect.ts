@@ -2,6 +2,7 @@
 // Other layers of the package reach those parts through coreOf, users never.
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
+import type { PayloadOptions } from '../log/payload-schema.ts';
 import {
   createStream,
   deleteStream,
@@ -28,8 +29,17 @@ export interface Health {
 
 /** Event streams in one schema of one database. */
 export interface Sluice extends AsyncDisposable {
-  /** A handle; no I/O. @throws SluiceError name_invalid */
-  stream<In = unknown, Out = In>(name: string): Stream<In, Out>;
+  /**
+   * A handle; no I/O. With a `schema` its payloads are checked and its types follow from it: `In` is what may be
+   * written, `Out` what is read with `validateOnRead`. Without that, events are read as stored: of a schema with
+   * defaults or transforms `Out` is then more than there is. Calls on one handle keep their order, also while an
+   * asynchronous schema is asked; `publish` must then be awaited before the commit.
+   *
+   * @throws SluiceError name_invalid; TypeError for what is no Standard Schema
+   * @example
+   * const orders = sluice.stream('orders', { schema: z.object({ id: z.int() }) });
+   */
+  stream<In = unknown, Out = In>(name: string, options?: PayloadOptions<In, Out>): Stream<In, Out>;
   /** @throws SluiceError stream_exists, name_invalid */
   createStream(name: string): Promise<StreamInfo>;
   /** Deletes a stream and its events. False: there was none. */
@@ -98,9 +108,9 @@ class ConnectedSluice implements Sluice {
     this.#core = core;
   }
 
-  stream<In = unknown, Out = In>(name: string): Stream<In, Out> {
+  stream<In = unknown, Out = In>(name: string, options: PayloadOptions<In, Out> = {}): Stream<In, Out> {
     checkStreamName(name);
-    return new StreamHandle<In, Out>(this.#core, name);
+    return new StreamHandle<In, Out>(this.#core, name, options);
   }
 
   async createStream(name: string): Promise<StreamInfo> {

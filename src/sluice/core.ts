@@ -6,6 +6,7 @@ import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
 import { Listener } from '../listen/listener.ts';
 import { appendBatch, appendedRecords } from '../log/append.ts';
+import { Budget } from '../log/budget.ts';
 import { Coalescer } from '../log/coalescer.ts';
 import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
@@ -27,6 +28,8 @@ export class Core {
   readonly listener: Listener;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
+  /** Bounds what waits for the answers of streams' schemas. */
+  readonly undecided: Budget;
   readonly #bell: ReaderBell;
   readonly #relay: Relay | undefined;
   readonly #poll: FallbackPoll;
@@ -62,6 +65,8 @@ export class Core {
     });
     this.#bell = new ReaderBell(this.database, logger);
     this.coalescer = this.#makeCoalescer();
+    const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
+    this.undecided = new Budget({ maxEvents, maxBytes });
     const passes = new Passes(
       this.database,
       (incarnation, head) => this.#moved(incarnation, head),

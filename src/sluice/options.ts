@@ -20,9 +20,12 @@ export interface ConnectOptions {
   readonly autoCreate?: boolean | undefined;
   /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; at least 10. */
   readonly fallbackPollMs?: number | undefined;
-  /** How long an append waits for a stream that another transaction holds, in milliseconds. Default 2 000. */
+  /**
+   * How long an append waits for a stream that another transaction holds, and any write for earlier ones whose schema
+   * has not answered, in milliseconds. Default 2 000.
+   */
   readonly appendTimeoutMs?: number | undefined;
-  /** Events waiting in this process to be appended, at most. Default 100 000. */
+  /** Events waiting in this process to be appended, and as many waiting for their schema, at most. Default 100 000. */
   readonly maxQueuedEvents?: number | undefined;
   /** Their bytes of JSON, at most. Default 256 MiB. */
   readonly maxQueuedBytes?: number | undefined;
