@@ -13,7 +13,9 @@ export type { PoolLike, Queryable, QueryConfig, SqlExecutor } from './db/queryab
 export { printMigrations } from './db/migrate.ts';
 export type { NewEvent } from './log/encode.ts';
 export type { StreamEvent } from './log/event.ts';
-export type { StreamInfo, Undeliverable } from './log/streams.ts';
+export type { StreamChanges, StreamOptions } from './log/stream-options.ts';
+export type { StreamDetails, StreamInfo, Undeliverable } from './log/streams.ts';
+export type { Trimmed, TrimOptions } from './log/trim.ts';
 export type { Position } from './protocol/position.ts';
 export type { StreamSubscription } from './tail/iterate.ts';
 export { SluiceError, type SluiceErrorCode } from './util/errors.ts';

@@ -1,5 +1,5 @@
-// What the holder of the relay role does beside moving events, in small steps between passes: taking back the space of
-// the outbox, and removing the events of deleted streams. A step that fails is reported and tried again later.
+// What is done beside moving events, in small steps between passes: taking back the space of the outbox. A step that
+// fails is reported and tried again later. (What streams let go of is src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -10,7 +10,6 @@ const ROTATE_AT_BYTES = 2 ** 20;
 const ROTATE_PAUSE_MS = 500;
 /** How long a rotation may make others wait, once one has failed for want of a free moment. */
 const ROTATE_WAIT_MS = 5;
-const PURGE_BATCH = 5000;
 
 export class Housekeeping {
   readonly #database: Database;
@@ -38,19 +37,6 @@ export class Housekeeping {
       this.#waitMs = slot === null ? ROTATE_WAIT_MS : 0;
       if (slot !== null && slot !== '-1') report('sluice:relay.rotated', () => ({ slot: Number(slot) }));
     });
-  }
-
-  /** Removes one batch of events of deleted streams; true if there may be more. */
-  async purge(): Promise<boolean> {
-    let more = false;
-    await this.#attempt('purge of deleted streams', async () => {
-      const [row] = await this.#database.query<{ removed: string }>(
-        `select ${this.#database.names.quoted}.purge_events($1)::text as removed`,
-        [PURGE_BATCH],
-      );
-      more = Number(row?.removed ?? 0) >= PURGE_BATCH;
-    });
-    return more;
   }
 
   async #attempt(where: string, work: () => Promise<void>): Promise<void> {

@@ -25,7 +25,7 @@ const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/;
 
 test('create, info, delete', async () => {
   expect(await done('create', 'made')).toMatch(
-    /^name {5}made\nhead {5}0\noldest {3}1\ncreated {2}\S+\nclosed {3}no\n$/,
+    /^name {5}made\nhead {5}0\noldest {3}1\nevents {3}0\nbytes {4}0\nrate .*\nkeeps {4}everything\ncreated {2}\S+\nclosed {3}no\n$/,
   );
   const info = {
     name: 'made',
@@ -33,6 +33,10 @@ test('create, info, delete', async () => {
     oldest: '1',
     createdAt: expect.stringMatching(time),
     closed: false,
+    count: '0',
+    retention: {},
+    bytes: '0',
+    rates: { lastMinute: 0, lastHour: 0 },
   };
   expect(await json('info', 'made')).toEqual([info]);
   expect(await done('info', 'made')).toMatch(/^name {5}made\n/);
@@ -97,7 +101,7 @@ test('streams lists all, or those with a prefix, in order', async () => {
     { name: 'list:b', head: '0' },
   ]);
   expect(await done('streams', 'list:')).toMatch(
-    /^ +1 +1 {2}\S+ {2}open {4}list:a\n +0 +1 {2}\S+ {2}open {4}list:b\n$/,
+    /^ +1 +1 +1 {2}\S+ {2}open {4}list:a\n +0 +1 +0 {2}\S+ {2}open {4}list:b\n$/,
   );
   const { stdout, stderr } = await sluice(['streams', 'nothing has this']);
   expect([stdout, stderr]).toEqual(['', 'no stream has that prefix\n']);
