@@ -41,12 +41,13 @@ export async function configureStream(
   changes: StreamChanges,
   waitMs: number,
 ): Promise<void> {
+  const text = streamOptionsText(changes);
   if (OPTIONS.every((option) => changes[option] === undefined)) {
     throw new TypeError(`nothing says what to change; give ${OPTIONS.join(', ')}, or null for no bound`);
   }
   await database.query(`select ${database.names.quoted}.configure_stream($1, $2, $3)`, [
     name,
-    streamOptionsText(changes),
+    text,
     Math.ceil(waitMs),
   ]);
 }
