@@ -1,7 +1,7 @@
 // Guards I8 and I7 for trimming: a start that moves at once and only forward, for every reader; nobody skips or sees
 // what is gone, whether its rows are still there or not; and rows that go in bounded batches, through crashes, however
 // writers, passes, deletions and other trims come in between.
-import { connect, SluiceError, type Sluice, type Stream, type TrimOptions } from 'sluice';
+import { connect, type Sluice, type SluiceError, type Stream, type TrimOptions } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
