@@ -103,7 +103,7 @@ begin
   v_starts := array(select sum(c.count) over (order by c.n) - c.count + 1 from unnest(p_counts) with ordinality c (count, n) order by c.n);
   return query
   with stream as materialized (
-    select s.id, s.name, s.closed_at is not null as closed, s.idempotency_window,
+    select s.id, s.name, s.closed_at is not null as closed, s.idempotency_window_ms,
       coalesce(s.id = any (v_ids) and s.id <> all (v_busy), false) as held_by_us,
       coalesce(greatest(s.trimmed_to, last."offset"), 0) as head,
       coalesce(last.tag, s.trimmed_tag) as head_tag, greatest(v_now, last.at) as at
@@ -137,7 +137,7 @@ begin
     where r.outcome = 'ok'
   ), remembered as (
     insert into :"schema".idempotency_keys (stream_id, key, first_offset, last_offset, last_tag, expires_at)
-    select r.id, r.key, r.starts_at, r.starts_at + r.count - 1, p_tags[v_starts[r.idx] + r.count - 1], v_now + r.idempotency_window
+    select r.id, r.key, r.starts_at, r.starts_at + r.count - 1, p_tags[v_starts[r.idx] + r.count - 1], v_now + r.idempotency_window_ms * interval '1 ms'
     from result r where r.outcome = 'ok' and r.key is not null
     on conflict (stream_id, key) do update -- it had expired, and is not removed yet
     set first_offset = excluded.first_offset, last_offset = excluded.last_offset, last_tag = excluded.last_tag,

@@ -43,7 +43,7 @@ begin
   return query
   with stream as materialized (
     select s.id, s.name, s.closed_at is not null as closed, greatest(s.trimmed_to, last."offset") as head,
-      greatest(v_now, last.at) as at, s.idempotency_window, c.cut
+      greatest(v_now, last.at) as at, s.idempotency_window_ms, c.cut
     from :"schema".streams s
     -- bounded by trimmed_to: without it the scan wades through trimmed entries that an old snapshot keeps
     left join lateral (
@@ -60,7 +60,7 @@ begin
     delete from :"schema".outbox o using stream s
     where o.stream = any (array[s.name])
       and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from whole w))
-    returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, s.idempotency_window, o.id, o.xid,
+    returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, s.idempotency_window_ms, o.id, o.xid,
       o.published_at, o.stream, o.type, o.key, o.headers, o.idempotency_key, o.call_id, o.data
   ), grouped as (
     select t.*, min(t.id) over (partition by t.stream_id, t.xid) as first_id from taken t
@@ -87,7 +87,7 @@ begin
   ), remembered as (
     insert into :"schema".idempotency_keys (stream_id, key, first_offset, last_offset, last_tag, expires_at)
     select n.stream_id, n.idempotency_key, min(n."offset"), max(n."offset"),
-      (array_agg(n.tag order by n."offset" desc))[1], v_now + min(n.idempotency_window)
+      (array_agg(n.tag order by n."offset" desc))[1], v_now + min(n.idempotency_window_ms) * interval '1 ms'
     from numbered n where n.idempotency_key is not null
     group by n.stream_id, n.idempotency_key
     on conflict (stream_id, key) do update -- it had expired, and is not removed yet

@@ -29,8 +29,8 @@ alter table :"schema".outbox
 
 -- How long a repeated key is recognised.
 alter table :"schema".streams
-  add column idempotency_window interval not null default interval '24 hours'
-    constraint streams_idempotency_window_positive check (idempotency_window > interval '0');
+  add column idempotency_window_ms bigint not null default 86400000
+    constraint streams_idempotency_window_valid check (idempotency_window_ms between 1 and 3155760000000);
 
 -- What was written under a key, for as long as it is remembered. Written and read under the stream's lock alone, so no
 -- writer ever waits here for another's transaction.

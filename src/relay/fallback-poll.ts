@@ -54,7 +54,6 @@ export class FallbackPoll {
         const behind = await this.#options.checkReaders();
         await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
         report('sluice:poll.finished', () => ({ behind, stale }));
-        while (!signal.aborted && (await housekeeping.purge()));
         while (!signal.aborted && (await housekeeping.expireKeys()));
       } catch (error) {
         logger.warn({ error }, 'the fallback poll failed; it is tried again');

@@ -1,5 +1,5 @@
-// What is done beside moving events, in small steps: taking back the space of the outbox, removing the events of deleted
-// streams, forgetting idempotency keys. A step that fails is reported and tried again later.
+// What is done beside moving events, in small steps: taking back the space of the outbox, forgetting idempotency keys. A
+// step that fails is reported and tried again later. (What streams let go of is src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -10,7 +10,6 @@ const ROTATE_AT_BYTES = 2 ** 20;
 const ROTATE_PAUSE_MS = 500;
 /** How long a rotation may make others wait, once one has failed for want of a free moment. */
 const ROTATE_WAIT_MS = 5;
-const PURGE_BATCH = 5000;
 const EXPIRY_BATCH = 5000;
 
 export class Housekeeping {
@@ -41,24 +40,15 @@ export class Housekeeping {
     });
   }
 
-  /** Removes one batch of events of deleted streams; true if there may be more. */
-  async purge(): Promise<boolean> {
-    return this.#batch('purge of deleted streams', 'purge_events', PURGE_BATCH);
-  }
-
   /** Forgets one batch of idempotency keys whose time is over; true if there may be more. */
   async expireKeys(): Promise<boolean> {
-    return this.#batch('expiry of idempotency keys', 'expire_keys', EXPIRY_BATCH);
-  }
-
-  async #batch(where: string, step: 'purge_events' | 'expire_keys', limit: number): Promise<boolean> {
     let more = false;
-    await this.#attempt(where, async () => {
+    await this.#attempt('expiry of idempotency keys', async () => {
       const [row] = await this.#database.query<{ removed: string }>(
-        `select ${this.#database.names.quoted}.${step}($1)::text as removed`,
-        [limit],
+        `select ${this.#database.names.quoted}.expire_keys($1)::text as removed`,
+        [EXPIRY_BATCH],
       );
-      more = Number(row?.removed ?? 0) >= limit;
+      more = Number(row?.removed ?? 0) >= EXPIRY_BATCH;
     });
     return more;
   }

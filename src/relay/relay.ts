@@ -13,6 +13,7 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Passes } from './pass.ts';
 import type { Housekeeping } from './housekeeping.ts';
+import type { Retention } from './retention.ts';
 import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
@@ -29,6 +30,7 @@ export interface RelayOptions {
   readonly listener: Listener;
   readonly passes: Passes;
   readonly housekeeping: Housekeeping;
+  readonly retention: Retention;
   readonly fallbackPollMs: number;
   readonly logger: LoggerLike;
 }
@@ -86,11 +88,13 @@ export class Relay {
 
   // While the listener's session is the one that holds the role.
   async #hold(generation: number): Promise<void> {
-    const { listener, names } = this.#options;
+    const { listener, names, retention } = this.#options;
     const unlisten = await listener.listen(names.relayChannel, {
       message: () => this.#ring(),
       gap: () => this.#ring(),
     });
+    const letting = new AbortController();
+    const retaining = retention.run(letting.signal); // on its own: a pass waits for nothing of it
     try {
       while (!this.#closing.signal.aborted && listener.generation === generation && listener.connected) {
         await this.#workUntilQuiet();
@@ -98,6 +102,8 @@ export class Relay {
       }
     } finally {
       unlisten();
+      letting.abort();
+      await retaining;
       if (listener.generation === generation) {
         await listener.query('select pg_advisory_unlock($1)', [names.roleKey]).catch(() => {}); // the session is gone, and the lock with it
       }

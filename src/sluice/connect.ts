@@ -3,11 +3,14 @@
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
 import type { PayloadOptions } from '../log/payload-schema.ts';
+import { configureStream, type StreamChanges, type StreamOptions } from '../log/stream-options.ts';
 import {
   createStream,
   deleteStream,
   listStreams,
   listUndeliverable,
+  requireInfo,
+  type StreamDetails,
   type StreamInfo,
   type Undeliverable,
 } from '../log/streams.ts';
@@ -40,11 +43,24 @@ export interface Sluice extends AsyncDisposable {
    * const orders = sluice.stream('orders', { schema: z.object({ id: z.int() }) });
    */
   stream<In = unknown, Out = In>(name: string, options?: PayloadOptions<In, Out>): Stream<In, Out>;
-  /** @throws SluiceError stream_exists, name_invalid */
-  createStream(name: string): Promise<StreamInfo>;
+  /**
+   * Makes a stream; one that is only appended or published to keeps everything.
+   *
+   * @throws SluiceError stream_exists, name_invalid; TypeError, RangeError for options
+   */
+  createStream(name: string, options?: StreamOptions): Promise<StreamDetails>;
+  /**
+   * Changes options of a stream: those given; null takes a bound away. Once it resolves, nothing is trimmed any more by
+   * what was set before.
+   *
+   * @throws SluiceError stream_not_found, overloaded (somebody holds the stream); TypeError, RangeError for options
+   * @example
+   * await sluice.configureStream('orders', { maxAgeMs: 30 * 86_400_000, maxCount: null });
+   */
+  configureStream(name: string, changes: StreamChanges): Promise<StreamDetails>;
   /** Deletes a stream and its events. False: there was none. */
   deleteStream(name: string): Promise<boolean>;
-  /** Streams whose name starts with `prefix`, in bytewise order of their names. */
+  /** Streams whose name starts with `prefix`, in bytewise order of their names. @throws SluiceError name_invalid */
   streams(options?: {
     readonly prefix?: string | undefined;
     readonly signal?: AbortSignal | undefined;
@@ -113,9 +129,16 @@ class ConnectedSluice implements Sluice {
     return new StreamHandle<In, Out>(this.#core, name, options);
   }
 
-  async createStream(name: string): Promise<StreamInfo> {
+  async createStream(name: string, options: StreamOptions = {}): Promise<StreamDetails> {
     checkStreamName(name);
-    return createStream(this.#core.database, name);
+    return createStream(this.#core.database, name, options);
+  }
+
+  async configureStream(name: string, changes: StreamChanges): Promise<StreamDetails> {
+    checkStreamName(name);
+    const { database, settings } = this.#core;
+    await configureStream(database, name, changes, settings.appendTimeoutMs);
+    return requireInfo(database, name);
   }
 
   async deleteStream(name: string): Promise<boolean> {
@@ -129,7 +152,9 @@ class ConnectedSluice implements Sluice {
   streams(
     options: { readonly prefix?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterable<StreamInfo> {
-    return untilAborted(listStreams(this.#core.database, options.prefix ?? ''), options.signal);
+    const { prefix = '', signal } = options;
+    if (prefix !== '') checkStreamName(prefix);
+    return untilAborted(listStreams(this.#core.database, prefix), signal);
   }
 
   undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {

@@ -14,6 +14,7 @@ import { FallbackPoll } from '../relay/fallback-poll.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
+import { Retention } from '../relay/retention.ts';
 import { report } from '../util/diagnostics.ts';
 import { Tails } from '../tail/tails.ts';
 import type { Settings } from './options.ts';
@@ -75,7 +76,9 @@ export class Core {
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
     const { database, listener } = this;
-    this.#relay = settings.relay ? new Relay({ names: database.names, listener, ...shared }) : undefined;
+    const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
+    const { names } = database;
+    this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
     this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
   }
 

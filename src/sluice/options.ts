@@ -21,8 +21,13 @@ export interface ConnectOptions {
   /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; at least 10. */
   readonly fallbackPollMs?: number | undefined;
   /**
-   * How long an append waits for a stream that another transaction holds, and any write for earlier ones whose schema
-   * has not answered, in milliseconds. Default 2 000.
+   * How often streams are brought within their bounds (see StreamOptions) by the process that has the relay role, in
+   * milliseconds. Default 10 000; at least 10. Each time leaves one dead version of the stream's row behind.
+   */
+  readonly retentionIntervalMs?: number | undefined;
+  /**
+   * How long an append, a trim or a change of options waits for a stream that another transaction holds, and any write
+   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000.
    */
   readonly appendTimeoutMs?: number | undefined;
   /** Events waiting in this process to be appended, and as many waiting for their schema, at most. Default 100 000. */
@@ -58,6 +63,7 @@ export interface Settings {
   readonly relay: boolean;
   readonly autoCreate: boolean;
   readonly fallbackPollMs: number;
+  readonly retentionIntervalMs: number;
   readonly appendTimeoutMs: number;
   readonly maxQueuedEvents: number;
   readonly maxQueuedBytes: number;
@@ -97,6 +103,7 @@ export function settle(
     relay: options.relay ?? true,
     autoCreate: options.autoCreate ?? true,
     fallbackPollMs: atLeast('fallbackPollMs', options.fallbackPollMs ?? 5000, 10),
+    retentionIntervalMs: atLeast('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, 10),
     appendTimeoutMs: atLeast('appendTimeoutMs', options.appendTimeoutMs ?? 2000, 1),
     maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
     maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),

@@ -6,7 +6,8 @@ import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
 import { checkPayloadOptions, type PayloadOptions, type StandardSchemaV1 } from '../log/payload-schema.ts';
-import { streamInfo, type StreamInfo } from '../log/streams.ts';
+import { streamInfo, type StreamDetails } from '../log/streams.ts';
+import { trimStream, type Trimmed, type TrimOptions } from '../log/trim.ts';
 import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
 import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
@@ -56,8 +57,17 @@ export interface Stream<In = unknown, Out = In> {
    * iteration with `payload_invalid`; subscribe again after the error's `cursor` to go on without it.
    */
   subscribe(options?: SubscribeOptions): StreamSubscription<Out>;
+  /**
+   * Lets go of the oldest events. They are gone for every reader when this resolves; their space comes back in the
+   * background. What is published and not moved yet is not trimmed.
+   *
+   * @throws RangeError beyond the head; SluiceError stream_not_found, overloaded (somebody holds the stream)
+   * @example
+   * const { oldest, removed } = await stream.trim({ maxCount: 1000 });
+   */
+  trim(options: TrimOptions): Promise<Trimmed>;
   /** Null: there is no such stream. */
-  info(): Promise<StreamInfo | null>;
+  info(): Promise<StreamDetails | null>;
 }
 
 export class StreamHandle<In, Out> implements Stream<In, Out> {
@@ -142,7 +152,12 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal, decode });
   }
 
-  async info(): Promise<StreamInfo | null> {
+  async trim(options: TrimOptions): Promise<Trimmed> {
+    const { database, settings } = this.#core;
+    return trimStream(database, this.name, options, settings.appendTimeoutMs);
+  }
+
+  async info(): Promise<StreamDetails | null> {
     return streamInfo(this.#core.database, this.name);
   }
 

@@ -245,6 +245,32 @@ describe('the window', () => {
     expect(await keysOf('window')).toBe(1);
   });
 
+  test('is the stream’s own option, also when it is changed', async () => {
+    expect((await sluice.createStream('short', { idempotencyWindowMs: 1000 })).idempotencyWindowMs).toBe(
+      1000,
+    );
+    const stream = sluice.stream('short');
+    const secondsLeft = async (key: string): Promise<number> => {
+      await stream.append(1, { idempotencyKey: key });
+      const { rows } = await db.query(
+        `select date_part('epoch', expires_at - clock_timestamp()) as left from sluice.idempotency_keys where key = $1`,
+        [key],
+      );
+      return Number(rows[0]?.['left']);
+    };
+    expect(await secondsLeft('one second')).toBeLessThanOrEqual(1);
+    await sluice.configureStream('short', { idempotencyWindowMs: 10_000 });
+    expect(await secondsLeft('ten seconds')).toBeGreaterThan(1);
+    const { idempotencyWindowMs } = await sluice.configureStream('short', { idempotencyWindowMs: null });
+    expect(idempotencyWindowMs).toBe(86_400_000);
+    for (const bad of [0, -1, 1.5, Number.NaN, 4e12]) {
+      await expect(sluice.createStream('bad window', { idempotencyWindowMs: bad })).rejects.toThrow(
+        /^idempotencyWindowMs is .*; give/,
+      );
+    }
+    expect(await sluice.stream('bad window').info()).toBeNull();
+  });
+
   test('I7: expired keys go by themselves, in bounded batches; others stay', async () => {
     await sluice.createStream('expiry');
     await db.query(

@@ -36,17 +36,9 @@ const write = async (name: string, count: number): Promise<void> => {
 const cursorAt = async (name: string, offset: bigint): Promise<string> =>
   (await sluice.stream(name).read({ after: offset, limit: 1 })).cursor;
 
-/** Up to and with `offset`, everything is gone. */
+/** Up to and with `offset`, everything is gone; its rows are still there, or not, as the background has it. */
 const trim = async (name: string, offset: number): Promise<void> => {
-  await db.query(
-    `update sluice.streams s set trimmed_to = e."offset", trimmed_tag = e.tag
-     from sluice.events e where s.name = $1 and e.stream_id = s.id and e."offset" = $2`,
-    [name, offset],
-  );
-  await db.query(
-    'delete from sluice.events e using sluice.streams s where s.name = $1 and e.stream_id = s.id and e."offset" <= $2',
-    [name, offset],
-  );
+  await sluice.stream(name).trim({ before: BigInt(offset) + 1n });
 };
 /** What a lossy failover does: events after `keep` are taken back, and `count` others stand there. One transaction. */
 const rewrite = async (name: string, keep: number, count: number): Promise<void> => {
