@@ -9,6 +9,7 @@ const benches = {
   publish: 'events/s published in transactions, beside a plain insert of the same row',
   append: 'events/s appended, beside raw inserts of the same rows',
   latency: 'publish and append to the callback in another process, beside a bare commit and NOTIFY',
+  retention: 'appends while old events go, beside the same appends while none do',
   storage: 'candidates for how events and the outbox are stored',
 };
 
