@@ -3,9 +3,11 @@
 -- it, added up one by one, are enough. Looks at up to p_limit events per way; `more` says that another step is needed.
 --
 -- The window (from_offset, to_offset] of `weights` follows the head, gives up what it can spare at its old end, and
--- reaches back while it holds too little. p_floor: what other bounds let go of anyway, so nobody need weigh it. When
--- an event that was weighed cannot be weighed again (trimmed by hand), or never will be (a failover took it back), the
--- window starts over at the head.
+-- reaches back while it holds too little. p_floor: what other bounds let go of anyway, so nobody need weigh it.
+--
+-- Rows may go between two statements of this function, when somebody trims by hand. To miss one while adding up keeps
+-- too much until the next step; to miss one while taking away would let go of too much, so there they are counted: they
+-- are dense, or the window starts over at the head.
 create or replace function :"schema".weigh_stream(
   p_stream_id bigint, p_floor bigint, p_head bigint, p_max_bytes bigint, p_limit integer, out cut bigint, out more boolean
 )
@@ -34,13 +36,11 @@ begin
   end if;
   if v_whole then -- follows the head
     v_next := least(p_head, w.b + p_limit);
-    select coalesce(sum(e.size), 0), count(*) into v_bytes, v_count
+    select coalesce(sum(e.size), 0) into v_bytes
     from :"schema".events e where e.stream_id = p_stream_id and e."offset" > w.b and e."offset" <= v_next;
-    v_whole := v_count = v_next - w.b;
     w.b := v_next;
     w.bytes := w.bytes + v_bytes;
-  end if;
-  if not v_whole then
+  else
     w.a := p_head;
     w.b := p_head;
     w.bytes := 0;
@@ -49,22 +49,21 @@ begin
   if w.bytes >= p_max_bytes then -- lets go of what it can spare
     select max(o."offset"), max(o.bytes), count(*) into v_next, v_bytes, v_count
     from (
-      select e."offset", sum(e.size) over (order by e."offset") as bytes from :"schema".events e
+      select e."offset", sum(e.size) over (order by e."offset") as bytes, row_number() over (order by e."offset") as n
+      from :"schema".events e
       where e.stream_id = p_stream_id and e."offset" > w.a and e."offset" <= least(w.b, w.a + p_limit)
-    ) o where w.bytes - o.bytes >= p_max_bytes;
+    ) o where w.bytes - o.bytes >= p_max_bytes and o."offset" = w.a + o.n;
     w.a := coalesce(v_next, w.a);
     w.bytes := w.bytes - coalesce(v_bytes, 0);
     more := more or v_count = p_limit;
     cut := w.a;
   elsif w.a > p_floor then -- reaches back
     v_next := greatest(p_floor, w.a - p_limit);
-    select coalesce(sum(e.size), 0), count(*) into v_bytes, v_count
+    select coalesce(sum(e.size), 0) into v_bytes
     from :"schema".events e where e.stream_id = p_stream_id and e."offset" > v_next and e."offset" <= w.a;
-    if v_count = w.a - v_next then -- else the start has moved meanwhile: the next step knows
-      w.a := v_next;
-      w.bytes := w.bytes + v_bytes;
-    end if;
-    more := more or w.a > p_floor or w.bytes >= p_max_bytes or v_count < w.a - v_next;
+    w.a := v_next;
+    w.bytes := w.bytes + v_bytes;
+    more := more or w.a > p_floor or w.bytes >= p_max_bytes;
   end if;
   update :"schema".weights n
   set from_offset = w.a, to_offset = w.b, bytes = w.bytes, settled_for = case when not more then p_max_bytes end
