@@ -11,6 +11,7 @@ import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
 import { FallbackPoll } from '../relay/fallback-poll.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
+import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
 import { report } from '../util/diagnostics.ts';
@@ -28,7 +29,7 @@ export class Core {
   readonly tails: Tails;
   readonly coalescer: Coalescer;
   readonly #bell: ReaderBell;
-  readonly #relay: Relay | undefined;
+  #relay: Relay | undefined;
   readonly #poll: FallbackPoll;
   #closing: Promise<void> | undefined;
 
@@ -82,9 +83,17 @@ export class Core {
       await checkServer(this.database.pool);
       await checkSchema(this.database.pool, this.database.names, SCHEMA_VERSION);
     });
+    const may = await mayRelay(this.database);
     await this.listener.open();
+    if (!may) this.#leaveMovingToOthers();
     this.#relay?.start();
-    this.#poll.start();
+    this.#poll.start(may);
+  }
+
+  #leaveMovingToOthers(): void {
+    const message = "this user may not move published events; another process must (grant_right 'relay')";
+    this.settings.logger[this.#relay ? 'warn' : 'debug']({ schema: this.settings.schema }, message);
+    this.#relay = undefined;
   }
 
   /** A stream has gone on: tells this process's readers and everybody else's. */
