@@ -15,11 +15,14 @@ import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
 import { report } from '../util/diagnostics.ts';
+import { Replica } from '../tail/replica.ts';
 import { Tails } from '../tail/tails.ts';
 import type { Settings } from './options.ts';
 
 /** A tail without subscribers goes away after this long. */
 const TAIL_IDLE_MS = 10_000;
+/** A standby that has not answered by then is left for the primary: a page takes it milliseconds. */
+const STANDBY_DEADLINE_MS = 5000;
 
 export class Core {
   readonly settings: Settings;
@@ -28,6 +31,7 @@ export class Core {
   readonly listener: Listener;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
+  readonly #standby: Database | undefined;
   readonly #bell: ReaderBell;
   #relay: Relay | undefined;
   readonly #poll: FallbackPoll;
@@ -53,8 +57,11 @@ export class Core {
       heartbeatMs,
       idleSessionTimeoutMs,
     });
+    const { database } = this;
+    this.#standby = this.#openStandby(prepare);
     this.tails = new Tails({
-      database: this.database,
+      database,
+      replica: this.#standby && new Replica({ primary: database, standby: this.#standby, logger }),
       listener: this.listener,
       logger,
       window: { maxEvents: settings.windowEvents, maxBytes: settings.windowBytes },
@@ -70,7 +77,7 @@ export class Core {
     );
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
-    const { database, listener } = this;
+    const { listener } = this;
     this.#relay = settings.relay ? new Relay({ names: database.names, listener, ...shared }) : undefined;
     this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
   }
@@ -129,6 +136,14 @@ export class Core {
     await this.#bell.close();
     await this.listener.close();
     await this.database.close();
+    await this.#standby?.close();
+  }
+
+  #openStandby(prepare: boolean): Database | undefined {
+    const { readConnectionString: connectionString, schema, logger } = this.settings;
+    if (connectionString === undefined) return undefined;
+    const deadlineMs = STANDBY_DEADLINE_MS;
+    return new Database({ connectionString, pool: undefined, schema, prepare, deadlineMs, logger });
   }
 
   #makeCoalescer(): Coalescer {

@@ -11,6 +11,7 @@ import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Loss } from './loss.ts';
 import { Pages } from './pages.ts';
+import type { Replica } from './replica.ts';
 import { findStart } from './start.ts';
 import { Subscriber, type Sink } from './subscriber.ts';
 import { Tail } from './tail.ts';
@@ -26,6 +27,8 @@ export interface TailsOptions {
   readonly window: WindowLimits;
   /** Catch-up reads at a time. */
   readonly maxReads: number;
+  /** Where to look first for what a reader far behind lacks. */
+  readonly replica?: Replica | undefined;
   /** A tail without subscribers is closed after this long, in milliseconds. */
   readonly idleMs: number;
 }
@@ -57,7 +60,8 @@ export class Tails {
 
   constructor(options: TailsOptions) {
     this.#options = options;
-    this.#pages = new Pages(options.database, { maxReads: options.maxReads, signal: this.#closing.signal });
+    const { database, maxReads, replica } = options;
+    this.#pages = new Pages(database, { maxReads, replica, signal: this.#closing.signal });
   }
 
   /**

@@ -14,6 +14,7 @@ export type DiagnosticsName =
   | 'sluice:relay.refused' // { count }
   | 'sluice:relay.role' // { held }
   | 'sluice:relay.rotated' // { slot }
+  | 'sluice:replica.read' // { offset, used }
   | 'sluice:sse.closed' // { connectionId, reason }
   | 'sluice:sse.opened' // { connectionId, stream }
   | 'sluice:tail.closed' // { stream }

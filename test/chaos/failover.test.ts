@@ -1,10 +1,11 @@
 // Guards I1 to I3 and I8 across a failover, with real clusters: a standby that had everything loses nothing; one that was
 // behind takes events back, and whoever has seen those is told, on live streams and on resume, and never skips.
-import { connect, type Sluice, type StreamEvent } from 'sluice';
+import { connect, type Sluice } from 'sluice';
 import { describe, expect, test } from 'vitest';
 import { arrived, assertSound, quick, settle } from '../support/chaos.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { until } from '../support/diagnostics.ts';
+import { Following } from '../support/following.ts';
 import { lossyPool } from '../support/lossy-pool.ts';
 import { createProxy } from '../support/proxy.ts';
 import { Reader } from '../support/readers.ts';
@@ -41,29 +42,6 @@ describe('I1–I3: a standby that is up to date', { timeout: 120_000 }, () => {
       expect(history.transactions.filter(({ outcome }) => outcome === 'ok').length).toBeGreaterThan(100);
     }));
 });
-
-/** One reader under way, asked for what comes next. */
-class Following {
-  readonly #events: AsyncIterator<StreamEvent<string>>;
-  readonly ready: Promise<void>;
-  constructor(sluice: Sluice, stream: string, after: bigint | string) {
-    const subscription = sluice.stream<string>(stream).subscribe({ after });
-    this.ready = subscription.ready;
-    this.#events = subscription[Symbol.asyncIterator]();
-  }
-  async next(count: number): Promise<string[]> {
-    const got: string[] = [];
-    while (got.length < count) {
-      const { value, done } = await this.#events.next();
-      if (done === true) throw new Error('it ended');
-      got.push(`${value.offset} ${value.data}`);
-    }
-    return got;
-  }
-  async close(): Promise<void> {
-    await this.#events.return?.();
-  }
-}
 
 describe('I8: a standby that was behind', { timeout: 120_000 }, () => {
   const streams = ['quiet', 'busy', 'whole'] as const;
@@ -142,7 +120,7 @@ describe('I8: a standby that was behind', { timeout: 120_000 }, () => {
       await expect(resumed.next(1)).rejects.toMatchObject(lost);
       const again = new Following(sluice, stream, (error as { oldestCursor: string }).oldestCursor);
       expect((await again.next(3)).at(-1)).toBe('3 old');
-      await again.close();
+      await again[Symbol.asyncDispose]();
       using sse = await openSse(serving.url(stream), { lastEventId: after });
       await sse.received(3);
       expect(sse.control('reset')).toMatchObject([{ stream, requested: '5' }]);
@@ -151,11 +129,11 @@ describe('I8: a standby that was behind', { timeout: 120_000 }, () => {
     for (const stream of streams) {
       const resumed = new Following(sluice, stream, seenBefore.get(stream)!);
       expect(await resumed.next(1)).toEqual(['3 old']);
-      await resumed.close();
+      await resumed[Symbol.asyncDispose]();
     }
     for (const { following, sse } of live) {
       sse.close();
-      await following.close();
+      await following[Symbol.asyncDispose]();
     }
   });
 });

@@ -66,11 +66,17 @@ export class ServerPair implements AsyncDisposable {
 
   /** Resolves when the standby shows all that the primary has written so far. */
   async caughtUp(): Promise<void> {
+    await this.flush();
     const { rows } = await this.primary.query<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn');
     await until(async () => {
       const replayed = 'select pg_last_wal_replay_lsn() >= $1::pg_lsn as reached';
       return (await this.standby.query<{ reached: boolean }>(replayed, [rows[0]!.lsn])).rows[0]!.reached;
     });
+  }
+
+  /** Sends the standby what transactions that are still open have written. */
+  async flush(): Promise<void> {
+    await this.primary.query(`select pg_logical_emit_message(true, 'test', '')`);
   }
 
   /** The primary dies, as by a crash. */
