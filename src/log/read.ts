@@ -1,7 +1,7 @@
 // Pages of a stream, read by cursor: one statement, one snapshot, the state of the stream beside its events. Nothing
 // else reads events. Bounded in events and in bytes; a page with no event after the standing one means "up to date".
 import type { Database } from '../db/database.ts';
-import type { EventRecord } from './event.ts';
+import type { EventRecord, StreamIdentity } from './event.ts';
 import type { StreamState } from './locate.ts';
 import { isStandbyOf } from './standby.ts';
 
@@ -22,7 +22,7 @@ type StateColumns = [string, string, number, boolean, string, number];
 type EventColumns = [string, number, number, string | null, string | null, string | null, string];
 type Row = [...StateColumns, ...(EventColumns | [null])];
 
-const statement = (schema: string, by: 'name' | 'id', condition = 'true'): string => `
+const statement = (schema: string, condition: string): string => `
   select s.id::text, s.trimmed_to::text, s.trimmed_tag, s.closed_at is not null, coalesce(h."offset", s.trimmed_to)::text,
     coalesce(h.tag, s.trimmed_tag), e."offset"::text, e.tag, date_part('epoch', e.at) * 1000, e.type, e.key,
     e.headers::text, e.data::text
@@ -39,11 +39,14 @@ const statement = (schema: string, by: 'name' | 'id', condition = 'true'): strin
       from ${schema}.events e where e.stream_id = s.id and e."offset" between $2::bigint and $3::bigint
     ) p where p.bytes_before < $4
   ) e on true
-  where s.${by} = $1 and ${condition} order by e."offset"`;
+  where ${condition} order by e."offset"`;
 
-/** Reads by name (whatever incarnation there is now) or by incarnation. */
+/**
+ * Reads by name (whatever incarnation there is now) or one incarnation of it. Never by a number alone: after a failover
+ * that lost the creation of a stream, its number can be given to another.
+ */
 export interface PageRequest {
-  readonly stream: string | bigint;
+  readonly stream: string | StreamIdentity;
   readonly offset: bigint;
   readonly limit?: number | undefined;
   readonly maxBytes?: number | undefined;
@@ -54,17 +57,21 @@ export interface PageRequest {
 /** Undefined: there is no such stream; or the server is no such standby. */
 export async function readPage(database: Database, request: PageRequest): Promise<Page | undefined> {
   const { stream, offset, limit = MAX_PAGE_EVENTS, maxBytes = MAX_PAGE_BYTES, standbyOf } = request;
-  const by = typeof stream === 'string' ? 'name' : 'id';
   const to = offset + BigInt(limit);
-  const values = [String(stream), String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), maxBytes];
+  const bounds = [String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), maxBytes];
+  const [condition, values] =
+    typeof stream === 'string'
+      ? ['s.name = $1', [stream, ...bounds]]
+      : ['s.id = $1 and s.name = $5', [String(stream.incarnation), ...bounds, stream.name]];
+  const kind = typeof stream === 'string' ? 'name' : 'id';
   const { quoted } = database.names;
   const rows =
     standbyOf === undefined
-      ? await database.rows<Row>(statement(quoted, by), values, `sluice_read_by_${by}`)
+      ? await database.rows<Row>(statement(quoted, condition), values, `sluice_read_by_${kind}`)
       : await database.rows<Row>(
-          statement(quoted, by, isStandbyOf('$5')),
+          statement(quoted, `${condition} and ${isStandbyOf(`$${values.length + 1}`)}`),
           [...values, standbyOf],
-          `sluice_read_standby_by_${by}`,
+          `sluice_read_standby_by_${kind}`,
         );
   const first = rows[0];
   if (!first) return undefined;

@@ -157,7 +157,7 @@ export class Core {
       committed: (group, outcome) => {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
-        this.tails.feed(before, () => appendedRecords(group, outcome));
+        this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
         this.#bell.ring(incarnation, first + BigInt(group.events.length) - 1n);
       },
     });

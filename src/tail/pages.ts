@@ -2,6 +2,7 @@
 // many clients coming back at once cost few queries and never crowd out the rest. A read that fails because the
 // database is away is tried again until it is back or nobody waits any more.
 import type { Database } from '../db/database.ts';
+import type { StreamIdentity } from '../log/event.ts';
 import { readPage, type Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import { nap } from '../util/abort.ts';
@@ -40,18 +41,18 @@ export class Pages {
   }
 
   /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
-  read(incarnation: bigint, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${incarnation}:${offset}`, () => this.#insist(incarnation, offset));
+  read(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset));
   }
 
   /** The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. */
-  catchUp(standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
-    const { incarnation, offset, tag } = standing;
+  catchUp(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
+    const { offset, tag } = standing;
     const replica = this.#replica;
-    if (!replica) return this.read(incarnation, offset);
-    return this.#share(`${incarnation}:${offset}:${tag}`, async () => {
-      const page = await this.#taking(() => replica.read(standing, upTo));
-      return page ?? this.read(incarnation, offset);
+    if (!replica) return this.read(stream, offset);
+    return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
+      const page = await this.#taking(() => replica.read(stream, standing, upTo));
+      return page ?? this.read(stream, offset);
     });
   }
 
@@ -63,10 +64,10 @@ export class Pages {
     return page;
   }
 
-  async #insist(incarnation: bigint, offset: bigint): Promise<Page | undefined> {
+  async #insist(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const request = { stream: incarnation, offset, maxBytes: STEP_BYTES };
+        const request = { stream, offset, maxBytes: STEP_BYTES };
         return await this.#taking(() => readPage(this.#database, request));
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
@@ -101,3 +102,5 @@ export class Pages {
     else this.#reads -= 1;
   }
 }
+
+const keyOf = ({ incarnation, name }: StreamIdentity): string => `${incarnation}:${name}`;

@@ -3,6 +3,7 @@
 // the stream that the primary is known to have. Everything else is for the primary to say: where the head is, that
 // history is gone or another one, that a stream was deleted. So a reader can get events from here, and no conclusion.
 import type { Database } from '../db/database.ts';
+import type { StreamIdentity } from '../log/event.ts';
 import { locate } from '../log/locate.ts';
 import { readPage, type Page } from '../log/read.ts';
 import { databaseIdentity } from '../log/standby.ts';
@@ -48,10 +49,10 @@ export class Replica {
   }
 
   /** What follows the place and may be delivered; undefined when the primary has to be asked. Never rejects. */
-  async read(standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
+  async read(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
     if (performance.now() < this.#restUntil) return undefined;
     try {
-      const page = await this.#page(standing);
+      const page = await this.#page(stream, standing.offset);
       this.#failures = 0;
       const found = page && usable(page, standing, upTo);
       report('sluice:replica.read', () => ({ offset: standing.offset, used: found !== undefined }));
@@ -62,10 +63,10 @@ export class Replica {
     }
   }
 
-  async #page({ incarnation, offset }: CursorPosition): Promise<Page | undefined> {
+  async #page(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
     const { primary, standby } = this.#options;
     const standbyOf = (this.#identity ??= (await databaseIdentity(primary)).identity);
-    const page = await readPage(standby, { stream: incarnation, offset, maxBytes: STEP_BYTES, standbyOf });
+    const page = await readPage(standby, { stream, offset, maxBytes: STEP_BYTES, standbyOf });
     if (page) return page;
     // Not there yet, or not one of ours.
     const { identity, inRecovery } = await databaseIdentity(standby);

@@ -122,7 +122,7 @@ export class Tail {
       this.#dirty = false;
       const from = this.#last;
       try {
-        this.#take(from, await this.#pages.read(from.incarnation, from.offset));
+        this.#take(from, await this.#pages.read(this.identity, from.offset));
       } catch (error) {
         this.#logger.error(
           { error, stream: this.identity.name },
@@ -200,8 +200,8 @@ export class Tail {
         this.#serve(
           subscriber,
           step === 'primary'
-            ? await this.#pages.read(this.identity.incarnation, offset)
-            : await this.#pages.catchUp(subscriber.position, this.#last.offset),
+            ? await this.#pages.read(this.identity, offset)
+            : await this.#pages.catchUp(this.identity, subscriber.position, this.#last.offset),
         );
         subscriber.epoch = epoch;
       }
@@ -243,5 +243,5 @@ export class Tail {
   }
 }
 
-const deleted = (name: string): SluiceError =>
+export const deleted = (name: string): SluiceError =>
   new SluiceError('stream_not_found', `stream ${JSON.stringify(name)} was deleted`);

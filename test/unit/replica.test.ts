@@ -38,7 +38,7 @@ const offsets = (found: Page | undefined): number[] | undefined =>
   found?.rows.map(({ offset }) => Number(offset));
 
 describe('a page of a standby', () => {
-  test('is used as far as the primary is known to have come: it may show a commit before the primary does', () => {
+  test('interleaving 29: is used as far as the primary is known to have come: it may show a commit before the primary does', () => {
     expect(offsets(usable(page(3, 9), at(3), 9n))).toEqual([3, 4, 5, 6, 7, 8, 9]);
     expect(offsets(usable(page(3, 9), at(3), 5n))).toEqual([3, 4, 5]);
     expect(offsets(usable(page(0, 9), at(0), 2n))).toEqual([1, 2]);

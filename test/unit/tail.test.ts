@@ -3,7 +3,7 @@
 // some of them from a standby that is behind. The logs behind the pages are arrays; everything else is the real tail.
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { EventRecord } from '../../src/log/event.ts';
+import type { EventRecord, StreamIdentity } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import type { Loss } from '../../src/tail/loss.ts';
@@ -154,7 +154,7 @@ const run = async (
   const standby = new Log();
   const pages = {
     // A read sees the log at some moment between the question and the answer.
-    read: async (_: bigint, offset: bigint): Promise<Page | undefined> => {
+    read: async (_: StreamIdentity, offset: bigint): Promise<Page | undefined> => {
       reads += 1;
       if (reads > maxReads) throw new Error(`more than ${maxReads} reads`);
       await scheduler.schedule(Promise.resolve(), `read ${offset}`);
@@ -162,10 +162,14 @@ const run = async (
       await scheduler.schedule(Promise.resolve(), `answer ${offset}`);
       return page;
     },
-    catchUp: async (standing: CursorPosition, upTo: bigint): Promise<Page | undefined> => {
+    catchUp: async (
+      stream: StreamIdentity,
+      standing: CursorPosition,
+      upTo: bigint,
+    ): Promise<Page | undefined> => {
       await scheduler.schedule(Promise.resolve(), `standby ${standing.offset}`);
       const page = usable(standby.page(Number(standing.offset))!, standing, upTo);
-      if (!page) return pages.read(incarnation, standing.offset);
+      if (!page) return pages.read(stream, standing.offset);
       await scheduler.schedule(Promise.resolve(), `standby's answer ${standing.offset}`);
       fromStandby += 1;
       return page;
