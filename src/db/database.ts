@@ -16,12 +16,15 @@ export interface DatabaseOptions {
   readonly schema: string;
   /** Whether statements may stay prepared on a connection: not through a transaction pooler. */
   readonly prepare: boolean;
+  /** A server that does not answer for this long counts as lost, in milliseconds. Default 60 000. */
+  readonly deadlineMs?: number | undefined;
   readonly logger: LoggerLike;
 }
 
 const MAX_CONNECTIONS = 10;
-/** A server that does not answer for this long counts as lost, so that nothing waits for ever on a dead peer. */
-const QUERY_TIMEOUT_MS = 60_000;
+/** So that nothing waits for ever on a dead peer. */
+const DEADLINE_MS = 60_000;
+const CONNECT_TIMEOUT_MS = 10_000;
 
 // Offsets cannot be assigned at a higher level (require_read_committed), which may be the database's default. The pool
 // awaits it, though its type does not say so.
@@ -38,7 +41,8 @@ export class Database {
   #running = 0;
   #idle: Deferred<void> | undefined;
 
-  constructor({ connectionString, pool, schema, prepare, logger }: DatabaseOptions) {
+  constructor(options: DatabaseOptions) {
+    const { connectionString, pool, schema, prepare, deadlineMs = DEADLINE_MS, logger } = options;
     this.names = namesFor(schema);
     this.#endpoint = endpointOf({ connectionString });
     this.#prepare =
@@ -48,8 +52,8 @@ export class Database {
         connectionString,
         max: MAX_CONNECTIONS,
         application_name: 'sluice',
-        connectionTimeoutMillis: 10_000,
-        query_timeout: QUERY_TIMEOUT_MS,
+        connectionTimeoutMillis: Math.min(deadlineMs, CONNECT_TIMEOUT_MS),
+        query_timeout: deadlineMs,
         keepAlive: true,
         allowExitOnIdle: true,
         // Behind a transaction pooler a setting would outlive our turn and meet somebody else's.

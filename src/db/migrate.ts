@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { Client } from 'pg';
 import { SluiceError } from '../util/errors.ts';
+import { grantAgain, rightsHeld, type Holder } from './keep-rights.ts';
 import { namesFor, renderSql, type Names } from './names.ts';
 import { checkSchema, checkServer, installedVersion } from './schema-version.ts';
 import type { PoolLike, Queryable } from './queryable.ts';
@@ -87,6 +88,7 @@ export async function applyMigrations(
     await run(client, `set local lock_timeout = ${lockTimeoutMs}`);
     await run(client, `select pg_advisory_xact_lock(${names.migrateKey})`);
     const from = (await installedVersion(client, names))?.version ?? 0;
+    const held = from <= SCHEMA_VERSION ? await rightsHeld(client, names) : [];
     if (from < SCHEMA_VERSION) {
       if (from === 0) await run(client, bookkeeping(names));
       for (const migration of migrations.filter(({ version }) => version > from)) {
@@ -94,7 +96,7 @@ export async function applyMigrations(
         await run(client, recorded(names, migration));
       }
     }
-    if (from <= SCHEMA_VERSION) await applyFunctions(client, names);
+    if (from <= SCHEMA_VERSION) await applyFunctions(client, names, held);
     else await checkSchema(client, names, SCHEMA_VERSION);
     await run(client, 'commit');
     return { from, to: Math.max(from, SCHEMA_VERSION) };
@@ -104,7 +106,7 @@ export async function applyMigrations(
   }
 }
 
-async function applyFunctions(client: Queryable, names: Names): Promise<void> {
+async function applyFunctions(client: Queryable, names: Names, held: readonly Holder[]): Promise<void> {
   const text = functionsText(names);
   const hash = createHash('sha256').update(text).digest('hex');
   const { rows } = await client.query({
@@ -114,6 +116,7 @@ async function applyFunctions(client: Queryable, names: Names): Promise<void> {
   if ((rows[0] as { hash: string | null } | undefined)?.hash === hash) return;
   await run(client, text);
   await run(client, privileges(names));
+  await grantAgain(client, names, held);
   await client.query({
     text: `update ${names.quoted}.migrations set functions_hash = $1 where version = $2`,
     values: [hash, SCHEMA_VERSION],

@@ -1,8 +1,9 @@
 // Pages of a stream, read by cursor: one statement, one snapshot, the state of the stream beside its events. Nothing
 // else reads events. Bounded in events and in bytes; a page with no event after the standing one means "up to date".
 import type { Database } from '../db/database.ts';
-import type { EventRecord } from './event.ts';
+import type { EventRecord, StreamIdentity } from './event.ts';
 import type { StreamState } from './locate.ts';
+import { isStandbyOf } from './standby.ts';
 
 /** Events in one page at most. */
 export const MAX_PAGE_EVENTS = 1000;
@@ -21,7 +22,7 @@ type StateColumns = [string, string, number, boolean, string, number];
 type EventColumns = [string, number, number, string | null, string | null, string | null, string];
 type Row = [...StateColumns, ...(EventColumns | [null])];
 
-const statement = (schema: string, by: 'name' | 'id'): string => `
+const statement = (schema: string, condition: string): string => `
   select s.id::text, s.trimmed_to::text, s.trimmed_tag, s.closed_at is not null, coalesce(h."offset", s.trimmed_to)::text,
     coalesce(h.tag, s.trimmed_tag), e."offset"::text, e.tag, date_part('epoch', e.at) * 1000, e.type, e.key,
     e.headers::text, e.data::text
@@ -40,26 +41,40 @@ const statement = (schema: string, by: 'name' | 'id'): string => `
       where e.stream_id = s.id and e."offset" between $2::bigint and $3::bigint and e."offset" > s.trimmed_to
     ) p where p.bytes_before < $4
   ) e on true
-  where s.${by} = $1 order by e."offset"`;
+  where ${condition} order by e."offset"`;
 
-/** Reads by name (whatever incarnation there is now) or by incarnation. */
+/**
+ * Reads by name (whatever incarnation there is now) or one incarnation of it. Never by a number alone: after a failover
+ * that lost the creation of a stream, its number can be given to another.
+ */
 export interface PageRequest {
-  readonly stream: string | bigint;
+  readonly stream: string | StreamIdentity;
   readonly offset: bigint;
   readonly limit?: number | undefined;
   readonly maxBytes?: number | undefined;
+  /** Read only from a standby of the database of this identity (see standby.ts). */
+  readonly standbyOf?: string | undefined;
 }
 
-/** Undefined: there is no such stream. */
+/** Undefined: there is no such stream; or the server is no such standby. */
 export async function readPage(database: Database, request: PageRequest): Promise<Page | undefined> {
-  const { stream, offset, limit = MAX_PAGE_EVENTS, maxBytes = MAX_PAGE_BYTES } = request;
-  const by = typeof stream === 'string' ? 'name' : 'id';
+  const { stream, offset, limit = MAX_PAGE_EVENTS, maxBytes = MAX_PAGE_BYTES, standbyOf } = request;
   const to = offset + BigInt(limit);
-  const rows = await database.rows<Row>(
-    statement(database.names.quoted, by),
-    [String(stream), String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), maxBytes],
-    `sluice_read_by_${by}`,
-  );
+  const bounds = [String(offset), String(to < MAX_OFFSET ? to : MAX_OFFSET), maxBytes];
+  const [condition, values] =
+    typeof stream === 'string'
+      ? ['s.name = $1', [stream, ...bounds]]
+      : ['s.id = $1 and s.name = $5', [String(stream.incarnation), ...bounds, stream.name]];
+  const kind = typeof stream === 'string' ? 'name' : 'id';
+  const { quoted } = database.names;
+  const rows =
+    standbyOf === undefined
+      ? await database.rows<Row>(statement(quoted, condition), values, `sluice_read_by_${kind}`)
+      : await database.rows<Row>(
+          statement(quoted, `${condition} and ${isStandbyOf(`$${values.length + 1}`)}`),
+          [...values, standbyOf],
+          `sluice_read_standby_by_${kind}`,
+        );
   const first = rows[0];
   if (!first) return undefined;
   return { state: toState(first), rows: rows.filter((row) => row[6] !== null).map(toRecord) };

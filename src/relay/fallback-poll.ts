@@ -34,8 +34,9 @@ export class FallbackPoll {
     this.#options = options;
   }
 
-  start(): void {
-    this.#running ??= this.#run();
+  /** `moves`: whether this process may move events and tidy up; else it looks after its readers alone. */
+  start(moves: boolean): void {
+    this.#running ??= this.#run(moves);
   }
 
   async close(): Promise<void> {
@@ -43,23 +44,28 @@ export class FallbackPoll {
     await this.#running;
   }
 
-  async #run(): Promise<void> {
-    const { fallbackPollMs, logger, housekeeping } = this.#options;
+  async #run(moves: boolean): Promise<void> {
+    const { fallbackPollMs, logger } = this.#options;
     const { signal } = this.#closing;
     for (;;) {
       await nap(jittered(fallbackPollMs, random()), signal).done;
       if (signal.aborted) return;
       try {
-        const stale = await this.#moveStale();
+        const stale = moves ? await this.#moveStale() : 0;
         const behind = await this.#options.checkReaders();
-        await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
         report('sluice:poll.finished', () => ({ behind, stale }));
-        while (!signal.aborted && (await housekeeping.expireKeys()));
+        if (moves) await this.#tidy();
       } catch (error) {
         logger.warn({ error }, 'the fallback poll failed; it is tried again');
         report('sluice:background.failed', () => ({ where: 'fallback poll', error }));
       }
     }
+  }
+
+  async #tidy(): Promise<void> {
+    const { housekeeping } = this.#options;
+    await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
+    while (!this.#closing.signal.aborted && (await housekeeping.expireKeys()));
   }
 
   async #moveStale(): Promise<number> {

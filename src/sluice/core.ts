@@ -12,15 +12,19 @@ import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
 import { FallbackPoll } from '../relay/fallback-poll.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
+import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
 import { Retention } from '../relay/retention.ts';
 import { report } from '../util/diagnostics.ts';
+import { Replica } from '../tail/replica.ts';
 import { Tails } from '../tail/tails.ts';
 import type { Settings } from './options.ts';
 
 /** A tail without subscribers goes away after this long. */
 const TAIL_IDLE_MS = 10_000;
+/** A standby that has not answered by then is left for the primary: a page takes it milliseconds. */
+const STANDBY_DEADLINE_MS = 5000;
 
 export class Core {
   readonly settings: Settings;
@@ -31,8 +35,9 @@ export class Core {
   readonly coalescer: Coalescer;
   /** Bounds what waits for the answers of streams' schemas. */
   readonly undecided: Budget;
+  readonly #standby: Database | undefined;
   readonly #bell: ReaderBell;
-  readonly #relay: Relay | undefined;
+  #relay: Relay | undefined;
   readonly #poll: FallbackPoll;
   #closing: Promise<void> | undefined;
 
@@ -56,8 +61,11 @@ export class Core {
       heartbeatMs,
       idleSessionTimeoutMs,
     });
+    const { database } = this;
+    this.#standby = this.#openStandby(prepare);
     this.tails = new Tails({
-      database: this.database,
+      database,
+      replica: this.#standby && new Replica({ primary: database, standby: this.#standby, logger }),
       listener: this.listener,
       logger,
       window: { maxEvents: settings.windowEvents, maxBytes: settings.windowBytes },
@@ -75,9 +83,13 @@ export class Core {
     );
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
-    const { database, listener } = this;
-    const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
-    const { names } = database;
+    const { listener } = this;
+    const { names } = this.database;
+    const retention = new Retention({
+      database: this.database,
+      intervalMs: settings.retentionIntervalMs,
+      logger,
+    });
     this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
     this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
   }
@@ -90,9 +102,17 @@ export class Core {
       await checkServer(this.database.pool);
       await checkSchema(this.database.pool, this.database.names, SCHEMA_VERSION);
     });
+    const may = await mayRelay(this.database);
     await this.listener.open();
+    if (!may) this.#leaveMovingToOthers();
     this.#relay?.start();
-    this.#poll.start();
+    this.#poll.start(may);
+  }
+
+  #leaveMovingToOthers(): void {
+    const message = "this user may not move published events; another process must (grant_right 'relay')";
+    this.settings.logger[this.#relay ? 'warn' : 'debug']({ schema: this.settings.schema }, message);
+    this.#relay = undefined;
   }
 
   /** A stream has gone on: tells this process's readers and everybody else's. */
@@ -128,6 +148,14 @@ export class Core {
     await this.#bell.close();
     await this.listener.close();
     await this.database.close();
+    await this.#standby?.close();
+  }
+
+  #openStandby(prepare: boolean): Database | undefined {
+    const { readConnectionString: connectionString, schema, logger } = this.settings;
+    if (connectionString === undefined) return undefined;
+    const deadlineMs = STANDBY_DEADLINE_MS;
+    return new Database({ connectionString, pool: undefined, schema, prepare, deadlineMs, logger });
   }
 
   #makeCoalescer(): Coalescer {
@@ -141,7 +169,7 @@ export class Core {
       committed: (group, outcome) => {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
-        this.tails.feed(before, () => appendedRecords(group, outcome));
+        this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
         this.#bell.ring(incarnation, first + BigInt(group.events.length) - 1n);
       },
     });

@@ -8,6 +8,11 @@ export interface ConnectOptions {
   readonly connectionString?: string | undefined;
   /** A direct URL for LISTEN and session locks, when `connectionString` goes through a transaction pooler. */
   readonly listenConnectionString?: string | undefined;
+  /**
+   * A hot standby of the same database, for what subscriptions read to catch up. It may be behind, or away: whatever it
+   * cannot be shown to have is read from the primary. Default: none.
+   */
+  readonly readConnectionString?: string | undefined;
   /** Your own pg.Pool for queries. Listening still needs a connection string. Not closed by Sluice. */
   readonly pool?: PoolLike | undefined;
   /** The schema Sluice is installed in. Default `sluice`. */
@@ -57,6 +62,7 @@ export interface ConnectOptions {
 export interface Settings {
   readonly connectionString: string | undefined;
   readonly listenConnectionString: string | undefined;
+  readonly readConnectionString: string | undefined;
   readonly pool: PoolLike | undefined;
   readonly schema: string;
   readonly migrate: 'check' | 'apply';
@@ -97,6 +103,7 @@ export function settle(
   return {
     connectionString,
     listenConnectionString: options.listenConnectionString ?? connectionString,
+    readConnectionString: options.readConnectionString,
     pool,
     schema: options.schema ?? 'sluice',
     migrate,

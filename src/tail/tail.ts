@@ -11,7 +11,7 @@ import type { LoggerLike } from '../util/logger.ts';
 import { Batch, Entry } from './entry.ts';
 import { lossOf } from './loss.ts';
 import type { Pages } from './pages.ts';
-import { nextStep } from './splice.ts';
+import { nextStep, type Step } from './splice.ts';
 import type { Subscriber } from './subscriber.ts';
 import { Window, type WindowLimits } from './window.ts';
 
@@ -23,7 +23,7 @@ export interface TailOptions {
   /** The stream's last event when the tail starts. */
   readonly head: CursorPosition;
   readonly window: WindowLimits;
-  readonly pages: Pick<Pages, 'read'>;
+  readonly pages: Pick<Pages, 'read' | 'catchUp'>;
   readonly logger: LoggerLike;
   /** The tail has closed, by itself or by its owner. */
   readonly onClose: () => void;
@@ -33,7 +33,7 @@ export class Tail {
   readonly identity: StreamIdentity;
   /** The last offset that is gone, as of the last read. */
   trimmedTo = 0n;
-  readonly #pages: Pick<Pages, 'read'>;
+  readonly #pages: Pick<Pages, 'read' | 'catchUp'>;
   readonly #logger: LoggerLike;
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
@@ -122,7 +122,7 @@ export class Tail {
       this.#dirty = false;
       const from = this.#last;
       try {
-        this.#take(from, await this.#pages.read(from.incarnation, from.offset));
+        this.#take(from, await this.#pages.read(this.identity, from.offset));
       } catch (error) {
         this.#logger.error(
           { error, stream: this.identity.name },
@@ -197,7 +197,12 @@ export class Tail {
           continue;
         }
         const epoch = this.#epoch;
-        this.#serve(subscriber, await this.#pages.read(this.identity.incarnation, offset));
+        this.#serve(
+          subscriber,
+          step === 'primary'
+            ? await this.#pages.read(this.identity, offset)
+            : await this.#pages.catchUp(this.identity, subscriber.position, this.#last.offset),
+        );
         subscriber.epoch = epoch;
       }
     } catch (error) {
@@ -208,13 +213,14 @@ export class Tail {
     }
   }
 
-  #stepFor({ position, epoch }: Subscriber): ReturnType<typeof nextStep> {
-    if (epoch !== this.#epoch) return 'database';
+  // `primary`: only there can be told whether the position still exists.
+  #stepFor({ position, epoch }: Subscriber): Step | 'primary' {
+    if (epoch !== this.#epoch || position.offset < this.trimmedTo) return 'primary';
     const here =
       position.offset === this.#last.offset ? this.#last : this.#window.at(position.offset)?.record;
     if (here && here.tag !== position.tag) {
-      this.wake(); // one of the two stands on another history: both ask the database
-      return 'database';
+      this.wake(); // one of the two stands on another history: both ask the primary
+      return 'primary';
     }
     return nextStep(position.offset, { last: this.#last.offset, windowFirst: this.#window.first?.offset });
   }
@@ -237,5 +243,5 @@ export class Tail {
   }
 }
 
-const deleted = (name: string): SluiceError =>
+export const deleted = (name: string): SluiceError =>
   new SluiceError('stream_not_found', `stream ${JSON.stringify(name)} was deleted`);

@@ -11,9 +11,10 @@ import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Loss } from './loss.ts';
 import { Pages } from './pages.ts';
+import type { Replica } from './replica.ts';
 import { findStart } from './start.ts';
 import { Subscriber, type Sink } from './subscriber.ts';
-import { Tail } from './tail.ts';
+import { deleted, Tail } from './tail.ts';
 import type { WindowLimits } from './window.ts';
 
 /** Streams asked about in one statement of the poll. */
@@ -26,6 +27,8 @@ export interface TailsOptions {
   readonly window: WindowLimits;
   /** Catch-up reads at a time. */
   readonly maxReads: number;
+  /** Where to look first for what a reader far behind lacks. */
+  readonly replica?: Replica | undefined;
   /** A tail without subscribers is closed after this long, in milliseconds. */
   readonly idleMs: number;
 }
@@ -57,7 +60,8 @@ export class Tails {
 
   constructor(options: TailsOptions) {
     this.#options = options;
-    this.#pages = new Pages(options.database, { maxReads: options.maxReads, signal: this.#closing.signal });
+    const { database, maxReads, replica } = options;
+    this.#pages = new Pages(database, { maxReads, replica, signal: this.#closing.signal });
   }
 
   /**
@@ -85,10 +89,12 @@ export class Tails {
     if (tail && tail.last.offset < head) tail.wake();
   }
 
-  /** Events this process appended, right after `before`. */
-  feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
+  /** Events this process appended to the stream, right after `before`. */
+  feed(stream: string, before: CursorPosition, records: () => readonly EventRecord[]): void {
     this.#hints += 1;
-    this.#tails.get(before.incarnation)?.feed(before, records);
+    const tail = this.#tails.get(before.incarnation);
+    if (tail?.identity.name === stream) tail.feed(before, records);
+    else tail?.wake();
   }
 
   /** Asks the database for the heads of all active streams and wakes the tails that differ; returns how many did. */
@@ -184,7 +190,8 @@ export class Tails {
     const { incarnation, head, headTag } = state;
     this.#cancelTimer(incarnation);
     const known = this.#tails.get(incarnation);
-    if (known) return known;
+    if (known?.identity.name === name) return known;
+    known?.close(deleted(known.identity.name)); // its number has been given to this one: see PageRequest
     const { window, logger } = this.#options;
     const onClose = (): void => {
       this.#cancelTimer(incarnation);

@@ -14,6 +14,7 @@ export type DiagnosticsName =
   | 'sluice:relay.refused' // { count }
   | 'sluice:relay.role' // { held }
   | 'sluice:relay.rotated' // { slot }
+  | 'sluice:replica.read' // { offset, used }
   | 'sluice:retention.enforced' // { trimmed, removed, held, ms }
   | 'sluice:retention.purged' // { events, more, ms }
   | 'sluice:sse.closed' // { connectionId, reason }

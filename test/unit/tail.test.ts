@@ -1,12 +1,13 @@
 // Guards the join of replay and live delivery (I2) and what readers are told of lost history (I8), under random
-// schedules: appends, wakes, slow sinks, failovers and trims interleaved with page reads that answer whenever they like.
-// The log behind the pages is an array; everything else is the real tail.
+// schedules: appends, wakes, slow sinks, failovers and trims interleaved with page reads that answer whenever they like,
+// some of them from a standby that is behind. The logs behind the pages are arrays; everything else is the real tail.
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { EventRecord } from '../../src/log/event.ts';
+import type { EventRecord, StreamIdentity } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import type { Loss } from '../../src/tail/loss.ts';
+import { usable } from '../../src/tail/replica.ts';
 import { Subscriber } from '../../src/tail/subscriber.ts';
 import { Tail } from '../../src/tail/tail.ts';
 import { silentLogger } from '../../src/util/logger.ts';
@@ -15,6 +16,9 @@ const incarnation = 1n;
 const pageSize = 3;
 /** Far more than any schedule here needs, and few enough to tell a loop. */
 const maxReads = 500;
+
+/** Pages that readers got from the standby. */
+let fromStandby = 0;
 
 /** A stream as the database has it. Every event ever appended has a tag of its own. */
 class Log {
@@ -118,7 +122,8 @@ type Action =
   | { readonly do: 'leave' }
   | { readonly do: 'wake' }
   | { readonly do: 'failover'; readonly lost: number }
-  | { readonly do: 'trim'; readonly to: number };
+  | { readonly do: 'trim'; readonly to: number }
+  | { readonly do: 'replay' };
 
 const append = fc.record({
   do: fc.constant('append' as const),
@@ -133,6 +138,8 @@ const subscribe = fc.record({
 const leave = fc.record({ do: fc.constant('leave' as const) });
 const wake = fc.record({ do: fc.constant('wake' as const) });
 const failover = fc.record({ do: fc.constant('failover' as const), lost: fc.nat(6) });
+/** The standby catches up; until the next one it stays where it is, whatever becomes of the primary. */
+const replay = fc.record({ do: fc.constant('replay' as const) });
 const trim = fc.record({ do: fc.constant('trim' as const), to: fc.nat(20) });
 
 /** Runs the actions in order, each step and each answer whenever the scheduler says, then lets all come to rest. */
@@ -144,14 +151,27 @@ const run = async (
   const log = new Log();
   log.append(4);
   let reads = 0;
+  const standby = new Log();
   const pages = {
     // A read sees the log at some moment between the question and the answer.
-    read: async (_: bigint, offset: bigint): Promise<Page | undefined> => {
+    read: async (_: StreamIdentity, offset: bigint): Promise<Page | undefined> => {
       reads += 1;
       if (reads > maxReads) throw new Error(`more than ${maxReads} reads`);
       await scheduler.schedule(Promise.resolve(), `read ${offset}`);
       const page = log.page(Number(offset));
       await scheduler.schedule(Promise.resolve(), `answer ${offset}`);
+      return page;
+    },
+    catchUp: async (
+      stream: StreamIdentity,
+      standing: CursorPosition,
+      upTo: bigint,
+    ): Promise<Page | undefined> => {
+      await scheduler.schedule(Promise.resolve(), `standby ${standing.offset}`);
+      const page = usable(standby.page(Number(standing.offset))!, standing, upTo);
+      if (!page) return pages.read(stream, standing.offset);
+      await scheduler.schedule(Promise.resolve(), `standby's answer ${standing.offset}`);
+      fromStandby += 1;
       return page;
     },
   };
@@ -198,6 +218,9 @@ const run = async (
       tail.detach(reader.subscriber);
     } else if (action.do === 'wake') {
       tail.wake();
+    } else if (action.do === 'replay') {
+      standby.tags = [...log.tags];
+      standby.trimmed = log.trimmed;
     } else if (action.do === 'failover') {
       log.failover(log.tags.length - action.lost);
     } else {
@@ -224,7 +247,8 @@ const schedule = (actions: fc.Arbitrary<Action>): fc.Arbitrary<Action[]> =>
 
 describe('I2', () => {
   test('every subscriber gets each event after its start exactly once and in order, whatever the schedule', async () => {
-    const actions = schedule(fc.oneof(append, append, subscribe, leave, wake));
+    const actions = schedule(fc.oneof(append, append, subscribe, leave, wake, replay));
+    fromStandby = 0;
     await fc.assert(
       fc.asyncProperty(fc.scheduler(), actions, window, async (scheduler, list, maxEvents) => {
         const { log, readers } = await run(scheduler, list, maxEvents);
@@ -236,6 +260,7 @@ describe('I2', () => {
       }),
       { numRuns: 300 },
     );
+    expect(fromStandby).toBeGreaterThan(100); // else the standby's part in this would go untested
   });
 
   test('nothing reaches a subscriber after it left', async () => {
@@ -244,7 +269,7 @@ describe('I2', () => {
       identity: { name: 's', incarnation },
       head: log.at(0),
       window: { maxEvents: 10, maxBytes: 1_000_000 },
-      pages: { read: async (_, offset) => log.page(Number(offset)) },
+      pages: { read: async () => undefined, catchUp: async () => undefined },
       logger: silentLogger,
       onClose: () => {},
     });
@@ -269,6 +294,7 @@ describe('I8', () => {
         { weight: 3, arbitrary: subscribe },
         { weight: 1, arbitrary: wake },
         { weight: 2, arbitrary: failover },
+        { weight: 2, arbitrary: replay },
       ),
     );
     await fc.assert(
@@ -299,6 +325,7 @@ describe('I8', () => {
         { weight: 3, arbitrary: subscribe },
         { weight: 1, arbitrary: wake },
         { weight: 2, arbitrary: trim },
+        { weight: 2, arbitrary: replay },
       ),
     );
     await fc.assert(

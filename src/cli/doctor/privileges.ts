@@ -1,60 +1,52 @@
-// What the current user may do with Sluice's schema: read, publish, append, relay. The first is needed by everybody; a
-// process that may not relay works, but its published events wait for one that may.
+// What the current user may do with Sluice's schema: publish, append, read, consume, manage, relay. The schema itself
+// knows what each takes (sql/functions/rights.sql). A process that may not relay works, but its published events wait for
+// one that may.
 import type { Client } from 'pg';
 import { bad, ok, warn, type Finding } from './finding.ts';
 import { oneRow, quoteIdent } from './probe.ts';
 
-interface Rights {
+interface Access {
   readonly user: string;
   /** Null: there is no such schema. */
   readonly usage: boolean | null;
-  readonly read: boolean;
-  readonly publish: boolean;
-  readonly append: boolean;
-  readonly relay: boolean;
+  /** Whether it may ask for its rights; every one of them includes that. */
+  readonly asks: boolean;
 }
 
-const statement = `
-  with functions as (
-    select p.proname as name, has_function_privilege(p.oid, 'execute') as allowed
-    from pg_proc p where p.pronamespace = (select oid from pg_namespace where nspname = $1)
-  ), tables as (
-    select c.relname as name, has_table_privilege(c.oid, 'select') as s, has_table_privilege(c.oid, 'insert') as i,
-      has_table_privilege(c.oid, 'update') as u, has_table_privilege(c.oid, 'delete') as d
-    from pg_class c where c.relnamespace = (select oid from pg_namespace where nspname = $1)
-  )
+const accessStatement = `
   select current_user as "user", (
       select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1
-    ) as usage,
-    (select bool_and(s) from tables where name in ('streams', 'events')) as read,
-    (select bool_and(allowed) from functions where name in ('publish', 'publish_many')) as publish,
-    (select bool_and(allowed) from functions where name = 'append_batch') as append,
-    (select bool_and(allowed) from functions where name in ('pass', 'move_pending'))
-      and (select bool_and(s and case name when 'streams' then u when 'outbox' then d else i end)
-        from tables where name in ('streams', 'outbox', 'events', 'undeliverable')) as relay`;
+    ) as usage, exists (
+      select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname = $1 and p.proname = 'rights' and has_function_privilege(p.oid, 'execute')
+    ) as asks`;
+
+interface Right {
+  readonly may: string;
+  readonly held: boolean;
+}
 
 /** No finding when there is no such schema. */
 export async function examinePrivileges(client: Client, schema: string): Promise<Finding[]> {
-  const rights = await oneRow<Rights>(client, statement, [schema]);
-  return rights.usage === null ? [] : [judge(rights, schema)];
+  const { user, usage, asks } = await oneRow<Access>(client, accessStatement, [schema]);
+  if (usage === null) return [];
+  const call = (right: string): string =>
+    `as the owner of the schema: select ${quoteIdent(schema)}.grant_right('${user.replaceAll("'", "''")}', '${right}')`;
+  const choice = call('publish, append, read, consume, manage or relay');
+  const name = `user ${JSON.stringify(user)}`;
+  if (!usage) return [bad('privileges', `${name} may not use schema ${quoteIdent(schema)}`, choice)];
+  const rights = asks ? await rightsIn(client, schema) : [];
+  const may = rights.filter(({ held }) => held).map((right) => right.may);
+  if (may.length === 0) return [bad('privileges', `${name} was granted no right whole`, choice)];
+  const all = `${name} may ${may.join(', ')}`;
+  if (may.length === rights.length) return [ok('privileges', all)];
+  return [warn('privileges', `${all}, and no more`, `fine if that is meant; else, ${call('relay')}`)];
 }
 
-function judge(rights: Rights, schema: string): Finding {
-  const { user } = rights;
-  const may = (['read', 'publish', 'append', 'relay'] as const).filter((right) => rights[right]);
-  const all = `user ${JSON.stringify(user)} may ${may.join(', ') || 'do nothing'}`;
-  if (!rights.usage) {
-    const grant = `grant usage on schema ${quoteIdent(schema)} to ${quoteIdent(user)}, and what it needs in it`;
-    return bad('privileges', `user ${JSON.stringify(user)} may not use schema ${quoteIdent(schema)}`, grant);
-  }
-  if (!rights.read) {
-    const grant = `grant select on all tables in schema ${quoteIdent(schema)} to ${quoteIdent(user)}`;
-    return bad('privileges', `${all}, but not read`, grant);
-  }
-  if (may.length === 4) return ok('privileges', all);
-  return warn(
-    'privileges',
-    `${all}, and no more`,
-    'fine if that is meant; else connect as the owner of the schema',
+async function rightsIn(client: Client, schema: string): Promise<Right[]> {
+  const { rows } = await client.query<Right>(
+    `select may, bool_and(held) as held from ${quoteIdent(schema)}.rights() group by may
+     order by array_position('{read,consume,publish,append,manage,relay}', may)`,
   );
+  return rows;
 }

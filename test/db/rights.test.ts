@@ -1,0 +1,237 @@
+// Guards least privilege: a role that may do one thing can do it through SQL and through the library, with `check`, and
+// can do nothing else; nobody else can do anything. What was granted survives an upgrade that needs more.
+import { connect, migrate, type ConnectOptions, type Sluice } from 'sluice';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
+import { useDatabase } from '../support/database.ts';
+import { nextMessage } from '../support/diagnostics.ts';
+import { logOf, passAll } from '../support/log-sql.ts';
+
+const db = useDatabase();
+
+let roles = 0;
+let role: string;
+let url: string;
+beforeEach(async () => {
+  const { pathname, href } = new URL(db.connectionString);
+  role = `Role "${(roles += 1)}" of ${pathname.slice(1)}`;
+  await db.query(`create role ${quoted()} login password 'its own'`);
+  const own = new URL(href);
+  [own.username, own.password] = [encodeURIComponent(role), 'its own'];
+  url = own.href;
+});
+afterEach(async () => {
+  await db.query(`drop owned by ${quoted()}; drop role ${quoted()}`);
+});
+const quoted = (): string => `"${role.replaceAll('"', '""')}"`;
+const grant = (right: string): Promise<unknown> =>
+  db.query('select sluice.grant_right($1, $2)', [role, right]);
+const open = (options: ConnectOptions = {}): Promise<Sluice> =>
+  connect({ connectionString: url, fallbackPollMs: 50, ...options });
+
+/** Whether each statement is allowed; it is rolled back. */
+const allowed = async (statements: Readonly<Record<string, string>>): Promise<string[]> => {
+  await using client = await openClient(url);
+  const able: string[] = [];
+  for (const [name, statement] of Object.entries(statements)) {
+    await client.query('begin');
+    const refused = await client.query(statement).then(
+      () => undefined,
+      (error: { code: string }) => error.code,
+    );
+    await client.query('rollback');
+    if (refused === undefined) able.push(name);
+    else expect([name, refused]).toEqual([name, '42501']);
+  }
+  return able;
+};
+
+const everything = {
+  publish: `select sluice.publish('rights', '1')`,
+  'publish many': `select sluice.publish_many('rights', '1')`,
+  append: `select sluice.append('rights', '1')`,
+  'append batch': `select sluice.append_batch('{rights}', '{1}', '1', '{7}')`,
+  'read events': 'select * from sluice.events',
+  'read streams': 'select * from sluice.streams',
+  'read the outbox': 'select * from sluice.outbox',
+  'read a slot': 'select * from sluice.outbox_0',
+  'read what is undeliverable': 'select * from sluice.undeliverable',
+  'write events': `insert into sluice.events values (-1, 1, now(), 0, 1, null, null, null, '1')`,
+  'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
+  'change streams': 'update sluice.streams set trimmed_to = 0',
+  'empty a slot': 'truncate sluice.outbox_2',
+  'skip outbox ids': `select nextval('sluice.outbox_id')`,
+  'create a stream': `select sluice.create_stream('another')`,
+  'close a stream': `select sluice.close_stream('rights')`,
+  'delete a stream': `select sluice.delete_stream('rights')`,
+  'move events': 'select * from sluice.pass()',
+  'tidy up': 'select sluice.rotate_outbox()',
+  'create here': 'create table sluice.mine (id integer)',
+};
+
+describe('a role can do what its right says, and nothing else', () => {
+  const read = ['read events', 'read streams'];
+  const manage = [
+    ...read,
+    'read what is undeliverable',
+    'create a stream',
+    'close a stream',
+    'delete a stream',
+  ];
+  test.for([
+    ['publish', ['publish', 'publish many']],
+    ['append', ['append', 'append batch']],
+    ['read', read],
+    ['consume', read],
+    ['manage', manage],
+    ['relay', Object.keys(everything).filter((name) => name !== 'create here')],
+  ] as const)('%s', async ([right, able]) => {
+    await db.query(`select sluice.append('rights', '0')`);
+    expect(await allowed(everything)).toEqual([]);
+    await grant(right);
+    expect((await allowed(everything)).sort()).toEqual([...able].sort());
+    await db.query('select sluice.revoke_rights($1)', [role]);
+    expect(await allowed(everything)).toEqual([]);
+  });
+
+  test('every function that runs with its owner’s rights belongs to a right', async () => {
+    const { rows } = await db.query(
+      `select p.proname from pg_proc p
+       where p.pronamespace = 'sluice'::regnamespace and p.prosecdef and not exists (
+         select from sluice.rights() r
+         where r.may <> 'relay' and r.statement like '%' || p.oid::regprocedure || '%')`,
+    );
+    expect(rows).toEqual([]);
+  });
+
+  test('a right or role that does not exist is named, with the ones there are', async () => {
+    await expect(grant('write')).rejects.toMatchObject({
+      message: "there is no right 'write'",
+      hint: expect.stringMatching(/'append', 'consume', 'manage', 'publish', 'read', 'relay'/),
+    });
+    await expect(db.query(`select sluice.grant_right('no one', 'read')`)).rejects.toThrow(
+      /"no one" does not exist/,
+    );
+  });
+});
+
+describe('through the library', () => {
+  /** Everything that fails in the background until the given number of polls has gone round. */
+  const polls = async (count: number): Promise<void> => {
+    for (let poll = 0; poll < count; poll += 1) await nextMessage('sluice:poll.finished');
+  };
+
+  test('who may publish does, with tx and without, and its background work fails nowhere', async () => {
+    await grant('publish');
+    const failures: unknown[] = [];
+    const failed = (_: object, message: string): number => failures.push(message);
+    const logger = { debug: failed, info: failed, warn: failed, error: failed };
+    await using sluice = await open({ logger, relay: false, heartbeatMs: 20 });
+    const stream = sluice.stream('published');
+    await using client = await openClient(url);
+    await client.query('begin');
+    await stream.publish(1, { tx: client });
+    await stream.publishMany([{ data: 2 }, { data: 3 }], { tx: client });
+    await client.query('commit');
+    await stream.publish(4);
+    await expect(stream.append(5)).rejects.toMatchObject({ code: 'permission_denied' });
+    await expect(stream.read()).rejects.toMatchObject({ code: 'permission_denied' });
+    await expect(sluice.createStream('no')).rejects.toMatchObject({ code: 'permission_denied' });
+    await polls(2);
+    expect(failures).toEqual([
+      "this user may not move published events; another process must (grant_right 'relay')",
+    ]);
+    await passAll(db);
+    expect(await logOf(db, 'published')).toEqual(['1', '2', '3', '4']);
+  });
+
+  test.each(['read', 'consume'])('who may %s reads and subscribes, live too', async (right) => {
+    await grant(right);
+    const name = `for ${right}`;
+    await db.query('select sluice.append($1, $2)', [name, '1']);
+    await using sluice = await open();
+    const stream = sluice.stream<number>(name);
+    const seen: number[] = [];
+    const subscription = stream.subscribe();
+    await subscription.ready;
+    await db.query('select sluice.append($1, $2)', [name, '2']);
+    for await (const { data } of subscription) if (seen.push(data) === 2) break;
+    expect(seen).toEqual([1, 2]);
+    expect((await stream.info())?.head).toBe(2n);
+    await polls(1);
+    await expect(stream.append(3)).rejects.toMatchObject({ code: 'permission_denied' });
+    await expect(stream.publish(3)).rejects.toMatchObject({ code: 'permission_denied' });
+  });
+
+  test('who may relay moves events as the owner would', async () => {
+    await grant('relay');
+    await using sluice = await open({ fallbackPollMs: 600_000 });
+    const stream = sluice.stream<number>('relayed');
+    await sluice.createStream('relayed');
+    const subscription = stream.subscribe();
+    await subscription.ready;
+    await stream.publish(1);
+    for await (const { offset } of subscription) if (offset === 1n) break;
+    await db.query('select sluice.rotate_outbox()');
+    expect(await sluice.deleteStream('relayed')).toBe(true);
+  });
+});
+
+describe('an upgrade', () => {
+  /** As an older package left it: publish takes other parameters, and was granted to whoever has it now. */
+  const age = async (): Promise<void> => {
+    const held = (await allowed(everything)).includes('publish');
+    await db.query(
+      `drop function sluice.publish;
+       create function sluice.publish(p_stream text, p_data json) returns bigint language sql as 'select 1::bigint';
+       revoke execute on function sluice.publish from public;
+       update sluice.migrations set functions_hash = 'older'`,
+    );
+    if (held) await db.query(`grant execute on function sluice.publish to ${quoted()}`);
+  };
+  const upgrade = async (): Promise<void> => {
+    await age();
+    await migrate({ connectionString: db.connectionString });
+    await db.query('drop function sluice.publish(text, json)');
+  };
+  const rights = async (): Promise<string[]> => {
+    const { rows } = await db.query<{ may: string }>(
+      `select may from sluice.rights($1) group by may having bool_and(held) order by may`,
+      [role],
+    );
+    return rows.map(({ may }) => may);
+  };
+
+  test('keeps what was granted, although functions were replaced, and grants nothing else', async () => {
+    await grant('publish');
+    await grant('read');
+    expect(await rights()).toEqual(['consume', 'publish', 'read']);
+    await upgrade();
+    expect(await rights()).toEqual(['consume', 'publish', 'read']);
+    expect(await allowed(everything)).toEqual(['publish', 'publish many', 'read events', 'read streams']);
+  });
+
+  test('leaves alone who holds a part of a right only', async () => {
+    await db.query(
+      `grant usage on schema sluice to ${quoted()}; grant execute on function sluice.publish to ${quoted()}`,
+    );
+    expect(await allowed(everything)).toEqual(['publish']);
+    await upgrade();
+    expect(await allowed(everything)).toEqual([]);
+  });
+
+  test('grants nobody a right of which a part was missing', async () => {
+    await grant('read');
+    await db.query(`drop function sluice.publish; update sluice.migrations set functions_hash = 'older'`);
+    expect(await rights()).toEqual(['consume', 'read']);
+    await migrate({ connectionString: db.connectionString });
+    expect(await rights()).toEqual(['consume', 'read']);
+  });
+
+  test('is for the owner', async () => {
+    await grant('relay');
+    await db.query(`update sluice.migrations set functions_hash = 'older'`);
+    await expect(migrate({ connectionString: url })).rejects.toMatchObject({ code: 'permission_denied' });
+    await migrate({ connectionString: db.connectionString });
+  });
+});
