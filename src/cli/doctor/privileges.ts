@@ -1,4 +1,4 @@
-// What the current user may do with Sluice's schema: read, publish, append, relay. The first is needed by everybody; a
+// What the current user may do with Sluice's schema: read, publish, append, relay (which includes letting events go). The first is needed by everybody; a
 // process that may not relay works, but its published events wait for one that may.
 import type { Client } from 'pg';
 import { bad, ok, warn, type Finding } from './finding.ts';
@@ -29,9 +29,11 @@ const statement = `
     (select bool_and(s) from tables where name in ('streams', 'events')) as read,
     (select bool_and(allowed) from functions where name in ('publish', 'publish_many')) as publish,
     (select bool_and(allowed) from functions where name = 'append_batch') as append,
-    (select bool_and(allowed) from functions where name in ('pass', 'move_pending'))
-      and (select bool_and(s and case name when 'streams' then u when 'outbox' then d else i end)
-        from tables where name in ('streams', 'outbox', 'events', 'undeliverable')) as relay`;
+    (select bool_and(allowed) from functions
+      where name in ('pass', 'move_pending', 'retain_stream', 'weigh_stream', 'move_start', 'purge_events'))
+      and (select bool_and(s and case name when 'streams' then u when 'outbox' then d when 'undeliverable' then i
+          when 'events' then i and d else i and u and d end)
+        from tables where name in ('streams', 'outbox', 'events', 'undeliverable', 'purges', 'weights')) as relay`;
 
 /** No finding when there is no such schema. */
 export async function examinePrivileges(client: Client, schema: string): Promise<Finding[]> {
