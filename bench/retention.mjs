@@ -15,7 +15,7 @@ const INTERVAL_MS = 250;
 export async function run({ server, quick }) {
   const rounds = quick ? 2 : 5;
   const ms = quick ? 1000 : 2500;
-  const perRound = quick ? 100_000 : 400_000;
+  const perRound = quick ? 100_000 : 200_000;
   return server.withDatabase(async (url) => {
     await withClient(url, (client) => fill(client, perRound * rounds));
     const writers = await startRole('writers', url, 1);

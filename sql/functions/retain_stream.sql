@@ -18,6 +18,7 @@ declare
   v_heavy bigint;
 begin
   perform set_config('synchronous_commit', 'off', true);
+  perform set_config('lock_timeout', p_wait_ms || 'ms', true);
   removed := 0;
   more := false;
   select t.trimmed_to, t.max_age_ms, t.max_count, t.max_bytes, coalesce(last."offset", t.trimmed_to) as head into s
@@ -38,7 +39,6 @@ begin
     v_cut := greatest(v_cut, v_heavy);
   end if;
   if v_cut > s.trimmed_to then
-    perform set_config('lock_timeout', p_wait_ms || 'ms', true);
     perform from :"schema".streams t
     where t.id = p_stream_id and t.max_age_ms is not distinct from s.max_age_ms
       and t.max_count is not distinct from s.max_count and t.max_bytes is not distinct from s.max_bytes

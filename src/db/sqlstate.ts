@@ -34,6 +34,9 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   '3D000': 'connection_lost',
 };
 
+/** What a function cannot work with (invalid_parameter_value): the caller's mistake, and no state of affairs. */
+const BAD_VALUE = '22023';
+
 const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
   permission_denied: 'check the user, the password and what is granted to it',
   schema_mismatch: 'run `npx sluice migrate`',
@@ -55,13 +58,14 @@ export function fromDatabase(error: unknown): unknown {
       cause: error,
     });
   }
+  if (found.code === BAD_VALUE) return new RangeError(withHint(found.message, found.hint), { cause: error });
   const mapped = found.code === undefined ? withoutCode(found) : SQLSTATES[found.code];
   if (mapped === undefined) return error;
-  const hint = found.hint ?? REMEDIES[mapped];
-  return new SluiceError(mapped, found.message + (hint === undefined ? '' : `; ${hint}`), {
-    cause: error,
-  });
+  return new SluiceError(mapped, withHint(found.message, found.hint ?? REMEDIES[mapped]), { cause: error });
 }
+
+const withHint = (message: string, hint: string | undefined): string =>
+  hint === undefined ? message : `${message}; ${hint}`;
 
 // The driver's own half of a login: no password was given where one is asked for.
 const withoutCode = ({ message }: DriverError): SluiceErrorCode | undefined =>

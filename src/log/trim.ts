@@ -1,6 +1,5 @@
 // Trimming a stream by hand: its start moves at once, for every reader; the space comes back in the background.
 import type { Database } from '../db/database.ts';
-import { driverErrorOf } from '../db/driver-error.ts';
 
 /** What to trim. Of several bounds, the one that takes most counts. */
 export interface TrimOptions {
@@ -19,9 +18,6 @@ export interface Trimmed {
   readonly removed: bigint;
 }
 
-/** What PostgreSQL calls a value that a function cannot work with (invalid_parameter_value). */
-const BAD_VALUE = '22023';
-
 /** @throws TypeError, RangeError for options that make no sense; SluiceError stream_not_found, overloaded */
 export async function trimStream(
   database: Database,
@@ -30,17 +26,11 @@ export async function trimStream(
   waitMs: number,
 ): Promise<Trimmed> {
   const { before, maxAgeMs, maxCount } = checked(options);
-  try {
-    const [row] = await database.query<{ oldest: string; removed: string }>(
-      `select oldest::text, removed::text from ${database.names.quoted}.trim_stream($1, $2, $3, $4, $5)`,
-      [name, before?.toString() ?? null, maxAgeMs ?? null, maxCount ?? null, Math.ceil(waitMs)],
-    );
-    return { oldest: BigInt(row?.oldest ?? 1), removed: BigInt(row?.removed ?? 0) };
-  } catch (error) {
-    const { code, message, hint } = driverErrorOf(error);
-    if (code !== BAD_VALUE) throw error;
-    throw new RangeError(hint === undefined ? message : `${message}; ${hint}`, { cause: error });
-  }
+  const [row] = await database.query<{ oldest: string; removed: string }>(
+    `select oldest::text, removed::text from ${database.names.quoted}.trim_stream($1, $2, $3, $4, $5)`,
+    [name, before?.toString() ?? null, maxAgeMs ?? null, maxCount ?? null, Math.ceil(waitMs)],
+  );
+  return { oldest: BigInt(row?.oldest ?? 1), removed: BigInt(row?.removed ?? 0) };
 }
 
 /** No offset is larger. */

@@ -19,7 +19,10 @@ export interface ConnectOptions {
   readonly schema?: string | undefined;
   /** `check` (default) refuses an older or incompatible schema; `apply` migrates first. */
   readonly migrate?: 'check' | 'apply' | undefined;
-  /** Whether this process may take the relay role. Default true. */
+  /**
+   * Whether this process may take the relay role: moving what is published, and letting go of what streams need not
+   * keep. Default true.
+   */
   readonly relay?: boolean | undefined;
   /** Whether append and publish create a missing stream. Default true. */
   readonly autoCreate?: boolean | undefined;
