@@ -9,6 +9,9 @@ const benches = {
   publish: 'events/s published in transactions, beside a plain insert of the same row',
   append: 'events/s appended, beside raw inserts of the same rows',
   latency: 'publish and append to the callback in another process, beside a bare commit and NOTIFY',
+  catchup: 'replaying a long stream through subscribe, beside a raw cursor over the same rows',
+  bloat: 'publishing and relaying behind a snapshot held while two million events pass',
+  retention: 'appends while old events go, beside the same appends while none do',
   storage: 'candidates for how events and the outbox are stored',
 };
 

@@ -1,20 +1,17 @@
 // `sluice`: connect to a database, publish to streams and read them. Exports only; the parts are in the folders.
 export { connect, migrate, type Health, type Sluice } from './sluice/connect.ts';
 export type { ConnectOptions } from './sluice/options.ts';
-export type {
-  AppendOptions,
-  PublishOptions,
-  ReadOptions,
-  ReadResult,
-  Stream,
-  SubscribeOptions,
-} from './sluice/stream.ts';
+export type { AppendOptions, PublishOptions, ReadOptions, SubscribeOptions } from './sluice/call-options.ts';
+export type { ReadResult, Stream } from './sluice/stream.ts';
 export type { PoolLike, Queryable, QueryConfig, SqlExecutor } from './db/queryable.ts';
 export { printMigrations } from './db/migrate.ts';
 export type { NewEvent } from './log/encode.ts';
 export type { StreamEvent } from './log/event.ts';
-export type { StreamInfo, Undeliverable } from './log/streams.ts';
+export type { PayloadOptions, StandardSchemaV1 } from './log/payload-schema.ts';
+export type { StreamChanges, StreamOptions } from './log/stream-options.ts';
+export type { StreamDetails, StreamInfo, Undeliverable } from './log/streams.ts';
+export type { Trimmed, TrimOptions } from './log/trim.ts';
 export type { Position } from './protocol/position.ts';
 export type { StreamSubscription } from './tail/iterate.ts';
-export { SluiceError, type SluiceErrorCode } from './util/errors.ts';
+export { SluiceError, type PayloadIssue, type SluiceErrorCode } from './util/errors.ts';
 export type { LoggerLike } from './util/logger.ts';

@@ -34,6 +34,14 @@ async function transaction(client, variant) {
   await client.query('commit');
 }
 
+async function drained() {
+  const started = performance.now();
+  while (((await stream.info())?.head ?? 0n) < headBefore + BigInt(written.publish)) {
+    if (performance.now() - started > 60_000) throw new Error('the relay has not moved everything in 60 s');
+  }
+  return performance.now() - started;
+}
+
 serve({
   /** @param {string} url @param {number} connections */
   async open(url, connections) {
@@ -60,14 +68,27 @@ serve({
     const seconds = (performance.now() - started) / 1000;
     return { commits: written[variant] - before, perSecond: (written[variant] - before) / seconds };
   },
-  /** Until everything published is in the log; the milliseconds that took. */
-  async drained() {
+  /** Publishes so many events, in calls of so many, and waits until they are in the log; events per second. */
+  async flood(/** @type {number} */ count, /** @type {number} */ perCall) {
     const started = performance.now();
-    while (((await stream.info())?.head ?? 0n) < headBefore + BigInt(written.publish)) {
-      if (performance.now() - started > 30_000) throw new Error('the relay has not moved everything in 30 s');
-    }
-    return performance.now() - started;
+    let left = count;
+    await Promise.all(
+      clients.map(async () => {
+        while (left > 0) {
+          const size = Math.min(left, perCall);
+          left -= size;
+          written.publish += size;
+          await stream.publishMany(
+            Array.from({ length: size }, (_, n) => ({ data: payload(process.pid, n) })),
+          );
+        }
+      }),
+    );
+    await drained();
+    return (count * 1000) / (performance.now() - started);
   },
+  /** Until everything published is in the log; the milliseconds that took. */
+  drained,
   async close() {
     await Promise.all(clients.map((client) => client.end()));
     await sluice.close();

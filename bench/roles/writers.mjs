@@ -5,6 +5,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { Client } from 'pg';
 import { connect } from 'sluice';
 import { payload } from '../support/payload.mjs';
+import { percentile } from '../support/statistics.mjs';
 import { serve } from '../support/role.mjs';
 import { insertPlainEvent, insertRawEvents, plainEvent } from '../support/tables.mjs';
 
@@ -60,6 +61,20 @@ serve({
       return 1;
     });
     return { perSecond, perCall: (calls.events - before.events) / (calls.calls - before.calls) };
+  },
+  /** The same on one stream, with how long single appends took. */
+  async appendTimed(/** @type {number} */ callers, /** @type {number} */ ms) {
+    const stream = sluice.stream('orders/0');
+    /** @type {number[]} */
+    const times = [];
+    const perSecond = await rate(callers, ms, async (caller) => {
+      written += 1;
+      const started = performance.now();
+      await stream.append(payload(caller, written), { type: 'order.paid' });
+      times.push(performance.now() - started);
+      return 1;
+    });
+    return { perSecond, longestMs: percentile(times, 1), p99Ms: percentile(times, 0.99) };
   },
   /** As many connections, each of which inserts one row at a time with a prepared statement. */
   plain: async (/** @type {number} */ connections, /** @type {number} */ ms) =>

@@ -1,11 +1,18 @@
 -- Appends events to several streams in one call and one commit; what the library's own append uses.
 --
--- Events are laid out stream after stream: p_streams[i] gets p_counts[i] of them. p_data and p_headers hold JSON texts
--- joined by U+001E (see publish_many). With p_wait_ms = 0 a stream that somebody holds is left out ('held') and delays
--- nobody; otherwise the call waits that long (null: as the session does) for its ONE stream: who waits must hold no other.
+-- Events are laid out group after group: p_counts[i] of them for p_streams[i]. A stream has one group, or several in
+-- order when each is to be kept or dropped by itself: p_idempotency_keys[i] is remembered with the group, and a group
+-- whose key is known already is not written again. p_expected[i], allowed for a stream's only group, is the offset that
+-- its first event must get. One key may occur once per stream and call.
 --
--- Returns per stream: its index, the outcome ('ok', 'held', 'closed', 'missing'), its id, the first offset given
--- and the tag of the event before it, which tells a reader in memory whether this follows on what it has.
+-- p_data holds JSON texts joined by U+001E (see publish_many). With p_wait_ms = 0 a stream that somebody holds is left
+-- out ('held') and delays nobody; otherwise the call waits that long (null: as the session does) for its ONE stream:
+-- who waits must hold no other.
+--
+-- Returns per group: its index, the outcome ('ok', 'duplicate', 'conflict', 'held', 'closed', 'missing'), its stream's
+-- id, the first and last offset given to it (by a conflict: first is the one that would have been) and the tag of the
+-- event before it, which tells a reader in memory whether this follows on what it has; for a duplicate, the offsets
+-- given then, and the tag of the last event.
 create or replace function :"schema".append_batch(
   p_streams text[],
   p_counts integer[],
@@ -15,8 +22,13 @@ create or replace function :"schema".append_batch(
   p_keys text[] default null,
   p_headers text[] default null,
   p_auto_create boolean default true,
-  p_wait_ms integer default 0
-) returns table (idx integer, outcome text, stream_id bigint, first_offset bigint, previous_tag integer, at timestamptz)
+  p_wait_ms integer default 0,
+  p_idempotency_keys text[] default null,
+  p_expected bigint[] default null
+) returns table (
+  idx integer, outcome text, stream_id bigint, first_offset bigint, last_offset bigint, previous_tag integer,
+  last_tag integer, at timestamptz
+)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -37,7 +49,7 @@ begin
   perform :"schema".flush_on_commit();
   -- The common case at two thirds of the cost: one stream that is there, open, and has nothing pending. Otherwise the
   -- general case below takes over, and takes the same lock again.
-  if cardinality(p_streams) = 1 and p_wait_ms is distinct from 0 then
+  if cardinality(p_streams) = 1 and p_wait_ms is distinct from 0 and p_idempotency_keys is null and p_expected is null then
     if p_wait_ms is not null then
       perform set_config('lock_timeout', p_wait_ms || 'ms', true);
     end if;
@@ -59,20 +71,21 @@ begin
       idx := 1;
       outcome := 'ok';
       first_offset := v_head + 1;
+      last_offset := v_head + p_counts[1];
       at := v_now;
       return next;
       return;
     end if;
   end if;
   if p_auto_create then
-    for v_name in select n from unnest(p_streams) n where not exists (select from :"schema".streams s where s.name = n) loop
+    for v_name in select distinct n from unnest(p_streams) n where not exists (select from :"schema".streams s where s.name = n) loop
       perform :"schema".check_stream_name(v_name);
       perform :"schema".create_missing_stream(v_name);
     end loop;
   end if;
   if p_wait_ms = 0 then
     v_ids := array(select s.id from :"schema".streams s where s.name = any (p_streams) for no key update skip locked);
-  elsif cardinality(p_streams) = 1 then
+  elsif p_streams[1] = all (p_streams) then
     if p_wait_ms is not null then
       perform set_config('lock_timeout', p_wait_ms || 'ms', true);
     end if;
@@ -90,26 +103,50 @@ begin
   v_starts := array(select sum(c.count) over (order by c.n) - c.count + 1 from unnest(p_counts) with ordinality c (count, n) order by c.n);
   return query
   with stream as materialized (
-    select w.n::integer as idx, s.id, s.closed_at is not null as closed, s.id is not null as found,
+    select s.id, s.name, s.closed_at is not null as closed, s.idempotency_window_ms,
       coalesce(s.id = any (v_ids) and s.id <> all (v_busy), false) as held_by_us,
       coalesce(greatest(s.trimmed_to, last."offset"), 0) as head,
       coalesce(last.tag, s.trimmed_tag) as head_tag, greatest(v_now, last.at) as at
-    from unnest(p_streams) with ordinality w (name, n)
-    left join :"schema".streams s on s.name = w.name
+    from :"schema".streams s
     left join lateral (
       select e."offset", e.tag, e.at from :"schema".events e
       where e.stream_id = s.id and e."offset" > s.trimmed_to order by e."offset" desc limit 1
     ) last on true
+    where s.name = any (p_streams)
+  ), judged as materialized (
+    select w.n::integer as idx, w.count, w.key, s.*, k.first_offset, k.last_offset, k.last_tag,
+      case when s.id is null then case when p_auto_create then 'held' else 'missing' end
+        when k.key is not null and s.held_by_us then 'duplicate'
+        when s.closed then 'closed'
+        when not s.held_by_us then 'held'
+        when w.expected <> s.head + 1 then 'conflict'
+        else 'ok' end as outcome
+    from unnest(p_streams, p_counts, p_idempotency_keys, p_expected) with ordinality w (name, count, key, expected, n)
+    left join stream s on s.name = w.name
+    left join :"schema".idempotency_keys k on k.stream_id = s.id and k.key = w.key and k.expires_at > v_now
+  ), result as materialized (
+    select j.*, j.head + 1 + coalesce(sum(j.count) filter (where j.outcome = 'ok')
+      over (partition by j.id order by j.idx rows between unbounded preceding and 1 preceding), 0)::bigint as starts_at
+    from judged j
   ), placed as (
     insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-    select s.id, s.head + e.n - v_starts[s.idx] + 1, s.at, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
+    select r.id, r.starts_at + e.n - v_starts[r.idx], r.at, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
     from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_headers)
       with ordinality as e (data, tag, type, key, headers, n)
-    join stream s on s.idx = width_bucket(e.n, v_starts)
-    where s.held_by_us and not s.closed
+    join result r on r.idx = width_bucket(e.n, v_starts)
+    where r.outcome = 'ok'
+  ), remembered as (
+    insert into :"schema".idempotency_keys (stream_id, key, first_offset, last_offset, last_tag, expires_at)
+    select r.id, r.key, r.starts_at, r.starts_at + r.count - 1, p_tags[v_starts[r.idx] + r.count - 1], v_now + r.idempotency_window_ms * interval '1 ms'
+    from result r where r.outcome = 'ok' and r.key is not null
+    on conflict (stream_id, key) do update -- it had expired, and is not removed yet
+    set first_offset = excluded.first_offset, last_offset = excluded.last_offset, last_tag = excluded.last_tag,
+      expires_at = excluded.expires_at
   )
-  select s.idx, case when s.closed then 'closed' when s.held_by_us then 'ok' when s.found then 'held'
-      when p_auto_create then 'held' else 'missing' end, s.id, s.head + 1, s.head_tag, s.at
-  from stream s;
+  select r.idx, r.outcome, r.id,
+    case when r.outcome = 'duplicate' then r.first_offset else r.starts_at end,
+    case when r.outcome = 'duplicate' then r.last_offset else r.starts_at + r.count - 1 end,
+    r.head_tag, r.last_tag, r.at
+  from result r;
 end
 $$;

@@ -7,10 +7,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id bigint;
+  v_start bigint;
 begin
-  delete from :"schema".streams s where s.name = p_stream returning s.id into v_id;
+  delete from :"schema".streams s where s.name = p_stream returning s.id, s.trimmed_to into v_id, v_start;
   if found then
-    insert into :"schema".purges (stream_id) values (v_id);
+    insert into :"schema".purges (stream_id, after_offset) values (v_id, v_start);
   end if;
   return v_id;
 end

@@ -9,6 +9,9 @@
 -- for the rest of the cut transactions stays a small part of the work. Null: no cut, for a caller who knows that
 -- little is pending.
 --
+-- Idempotency keys: of the calls that carry one key, the first in log order is kept, unless the key is remembered from
+-- before; the events of a call share its fate. Decided here, under the stream's lock, and nowhere else.
+--
 -- `= any (array[…])` instead of `=`: it can be joined only by looking each stream up in the index. With `=`, a plan made
 -- while the outbox was nearly empty reads all of it and compares, and is kept when others' backlogs have grown.
 create or replace function :"schema".move_pending(p_stream_ids bigint[], p_limit integer)
@@ -40,7 +43,7 @@ begin
   return query
   with stream as materialized (
     select s.id, s.name, s.closed_at is not null as closed, greatest(s.trimmed_to, last."offset") as head,
-      greatest(v_now, last.at) as at, c.cut
+      greatest(v_now, last.at) as at, s.idempotency_window_ms, c.cut
     from :"schema".streams s
     -- bounded by trimmed_to: without it the scan wades through trimmed entries that an old snapshot keeps
     left join lateral (
@@ -57,17 +60,39 @@ begin
     delete from :"schema".outbox o using stream s
     where o.stream = any (array[s.name])
       and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from whole w))
-    returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, o.id, o.xid, o.published_at,
-      o.stream, o.type, o.key, o.headers, o.data
+    returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, s.idempotency_window_ms, o.id, o.xid,
+      o.published_at, o.stream, o.type, o.key, o.headers, o.idempotency_key, o.call_id, o.data
   ), grouped as (
     select t.*, min(t.id) over (partition by t.stream_id, t.xid) as first_id from taken t
     where not t.closed and (t.published_to is null or t.published_to = t.stream_id)
+  ), dropped as (
+    select distinct r.call_id from (
+      select g.*, first_value(g.call_id) over (partition by g.stream_id, g.idempotency_key order by g.first_id, g.id) as kept
+      from grouped g where g.idempotency_key is not null
+    ) r
+    where r.call_id <> r.kept or exists (
+      select from :"schema".idempotency_keys k
+      where k.stream_id = r.stream_id and k.key = r.idempotency_key and k.expires_at > v_now
+    )
+  ), numbered as materialized (
+    select g.*, g.head + row_number() over (partition by g.stream_id order by g.first_id, g.id) as "offset",
+      (random() * 4294967295 - 2147483648)::integer as tag
+    from grouped g
+    where g.idempotency_key is null or g.call_id not in (select d.call_id from dropped d)
   ), placed as (
     insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-    select g.stream_id, g.head + row_number() over (partition by g.stream_id order by g.first_id, g.id), g.at,
-      (random() * 4294967295 - 2147483648)::integer, octet_length(g.data::text), g.type, g.key, g.headers, g.data
-    from grouped g
+    select n.stream_id, n."offset", n.at, n.tag, octet_length(n.data::text), n.type, n.key, n.headers, n.data
+    from numbered n
     returning stream_id, "offset"
+  ), remembered as (
+    insert into :"schema".idempotency_keys (stream_id, key, first_offset, last_offset, last_tag, expires_at)
+    select n.stream_id, n.idempotency_key, min(n."offset"), max(n."offset"),
+      (array_agg(n.tag order by n."offset" desc))[1], v_now + min(n.idempotency_window_ms) * interval '1 ms'
+    from numbered n where n.idempotency_key is not null
+    group by n.stream_id, n.idempotency_key
+    on conflict (stream_id, key) do update -- it had expired, and is not removed yet
+    set first_offset = excluded.first_offset, last_offset = excluded.last_offset, last_tag = excluded.last_tag,
+      expires_at = excluded.expires_at
   ), refused as (
     insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, headers, data)
     select case when t.published_to <> t.stream_id then 'stream_deleted' else 'stream_closed' end,
@@ -77,10 +102,10 @@ begin
     returning 1
   )
   -- Added up in one go: joined to the streams, this would cost their number times that of the rows.
-  select r.id, max(r.head), sum(r.moved)::bigint, sum(r.taken - r.moved)::bigint, bool_or(r.cut) from (
-    select s.id, s.head, 0 as moved, 0 as taken, s.cut is not null as cut from stream s
+  select r.id, max(r.head), sum(r.moved)::bigint, sum(r.refused)::bigint, bool_or(r.cut) from (
+    select s.id, s.head, 0 as moved, 0 as refused, s.cut is not null as cut from stream s
     union all select p.stream_id, p."offset", 1, 0, false from placed p
-    union all select t.stream_id, null, 0, 1, false from taken t
+    union all select t.stream_id, null, 0, 1, false from taken t where t.closed or t.published_to <> t.stream_id
   ) r group by r.id;
 end
 $$;

@@ -4,12 +4,18 @@
 -- Returns one row: the streams that moved and their heads (hints for readers), how many events moved, how many
 -- were refused (listed as undeliverable), and whether
 -- something is or may be left: a stream cut or skipped, or more streams than p_max_streams. `next_after` is where the
--- next pass should start, so that streams that are always held cannot starve those behind them.
+-- next pass should start, so that streams that are always held cannot starve those behind them. `due_in_ms`: until the
+-- next delayed event is due, null when there is none; the look for those starts at p_due_from, and the next one may
+-- start at `due_from` (a transaction may have stayed open past its events' time: start at the beginning now and then).
 create or replace function :"schema".pass(
   p_limit integer default 10000,
   p_max_streams integer default 1000,
-  p_after text default ''
-) returns table (stream_ids bigint[], heads bigint[], moved bigint, refused bigint, more boolean, next_after text)
+  p_after text default '',
+  p_due_from timestamptz default '-infinity'
+) returns table (
+  stream_ids bigint[], heads bigint[], moved bigint, refused bigint, more boolean, next_after text,
+  due_in_ms double precision, due_from timestamptz
+)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -22,15 +28,20 @@ declare
   v_unlocked boolean;
   v_all boolean;
   v_refused bigint := 0;
+  v_more_due boolean;
+  v_next_due timestamptz;
 begin
   perform :"schema".require_read_committed();
   perform :"schema".flush_on_commit();
+  select d.more, d.next_due into v_more_due, v_next_due from :"schema".move_due(p_due_from) d;
+  due_in_ms := date_part('epoch', v_next_due - clock_timestamp()) * 1000;
+  due_from := least(v_next_due, clock_timestamp() - interval '10 seconds');
   -- Which streams have something pending: a hint; the truth is read below, under each stream's lock. Mostly little is
   -- pending and one short look finds it all; past that, or when that is more than one pass takes, one probe per stream.
   select coalesce(array_agg(distinct o.stream), '{}'), count(*) <= 500 into v_names, v_all
   from (select o.stream from :"schema".outbox o limit 501) o;
   if cardinality(v_names) = 0 then
-    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, false, '';
+    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, v_more_due, '', due_in_ms, due_from;
     return;
   end if;
   v_all := v_all and cardinality(v_names) <= p_max_streams;
@@ -45,7 +56,7 @@ begin
     )
     select coalesce(array_agg(d.name order by d.n), '{}') into v_names from dirty d;
   end if;
-  more := not v_all and p_after <> ''; -- the streams up to p_after were not looked at
+  more := v_more_due or not v_all and p_after <> ''; -- the streams up to p_after were not looked at
   next_after := '';
   if cardinality(v_names) > p_max_streams then
     more := true;

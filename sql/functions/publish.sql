@@ -2,6 +2,10 @@
 -- sleeps. Takes no lock that another publisher could wait for, creates nothing, and never fails for a concurrent
 -- change, at any isolation level. Returns the outbox id (no offset: that is assigned after commit).
 --
+-- p_idempotency_key: of the events published or appended to the stream under one key, the first to get there is kept.
+-- That is decided when the offset is assigned, so a repeated publish neither waits nor fails.
+-- p_deliver_at, or p_delay_ms from now: the event counts as published then. Past: at once.
+--
 -- Doorbell: the relay holds the asleep key exclusively while it sleeps. Got it shared, then the relay is awake and
 -- cannot fall asleep before this transaction ends, so no notification is needed. A rolled-back savepoint gives the
 -- lock back, so it is tried on every call and never remembered. Only ever tried: a waiting exclusive lock would turn
@@ -13,7 +17,10 @@ create or replace function :"schema".publish(
   p_key text default null,
   p_headers json default null,
   p_auto_create boolean default true,
-  p_ring boolean default true
+  p_ring boolean default true,
+  p_idempotency_key text default null,
+  p_deliver_at timestamptz default null,
+  p_delay_ms double precision default null
 ) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -21,28 +28,32 @@ as $$
 declare
   v_id bigint;
   v_stream_id bigint;
-  v_closed_at timestamptz;
 begin
   if p_data is null then
     raise exception 'data is null; publish the JSON value null as ''null''' using errcode = 'SL005';
   end if;
-  if not :"schema".type_is_valid(p_type) then
+  if p_idempotency_key is not null or p_deliver_at is not null or p_delay_ms is not null then
+    return (select p.id from :"schema".publish_many(
+      p_stream, p_data::text, array[p_type], array[p_key], array[p_headers::text], p_auto_create, p_ring,
+      p_idempotency_key, p_deliver_at, p_delay_ms
+    ) p (id));
+  end if;
+  if p_type is not null and not :"schema".type_is_valid(p_type) then
     raise exception 'event type % is not valid', quote_literal(left(p_type, 80))
       using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
   end if;
-  select s.id, s.closed_at into v_stream_id, v_closed_at from :"schema".streams s where s.name = p_stream;
-  if not found then
+  if p_stream is null or octet_length(p_stream) > 512 then -- before an index refuses it in other words
     perform :"schema".check_stream_name(p_stream);
-    if not p_auto_create then
-      raise exception 'stream % does not exist', quote_literal(p_stream)
-        using errcode = 'SL001', hint = 'create it first, or leave autoCreate on';
-    end if;
-  elsif v_closed_at is not null then
-    raise exception 'stream % is closed', quote_literal(p_stream) using errcode = 'SL003';
   end if;
+  -- One statement for the common case: each costs as much as the insert itself.
   insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, data)
-  select c.last_value, v_stream_id, p_stream, p_type, p_key, p_headers, p_data from :"schema".outbox_slot c
-  returning id into v_id;
+  select c.last_value, (select s.id from :"schema".streams s where s.name = p_stream and s.closed_at is null),
+    p_stream, p_type, p_key, p_headers, p_data
+  from :"schema".outbox_slot c
+  returning id, stream_id into v_id, v_stream_id;
+  if v_stream_id is null then
+    perform :"schema".require_publishable(p_stream, p_auto_create);
+  end if;
   if p_ring and not pg_try_advisory_xact_lock_shared(:asleep_key) then
     perform :"schema".ring();
   end if;

@@ -1,6 +1,7 @@
--- Publishes several events to one stream in the caller's transaction, as publish does for one. p_data holds the JSON
--- texts joined by U+001E, which no JSON text can contain raw: one plain parameter that every driver can send, where
--- json_to_recordset would refuse nested \u0000 and lone surrogates. The arrays are null when no event has the member.
+-- Publishes several events to one stream in the caller's transaction, as publish does for one; an idempotency key is
+-- that of the call. p_data holds the JSON texts joined by U+001E, which no JSON text can contain raw: one plain
+-- parameter that every driver can send, where json_to_recordset would refuse nested \u0000 and lone surrogates. The
+-- arrays are null when no event has the member.
 create or replace function :"schema".publish_many(
   p_stream text,
   p_data text,
@@ -8,37 +9,62 @@ create or replace function :"schema".publish_many(
   p_keys text[] default null,
   p_headers text[] default null,
   p_auto_create boolean default true,
-  p_ring boolean default true
+  p_ring boolean default true,
+  p_idempotency_key text default null,
+  p_deliver_at timestamptz default null,
+  p_delay_ms double precision default null
 ) returns setof bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_stream_id bigint;
-  v_closed_at timestamptz;
+  v_call_id bigint;
+  v_due_at timestamptz;
+  v_type text;
 begin
-  if exists (select from unnest(p_types) t where not :"schema".type_is_valid(t)) then
-    raise exception 'an event type is not valid'
+  select t into v_type from unnest(p_types) t where not :"schema".type_is_valid(t) limit 1;
+  if found then
+    raise exception 'event type % is not valid', quote_literal(left(v_type, 80))
       using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
   end if;
-  select s.id, s.closed_at into v_stream_id, v_closed_at from :"schema".streams s where s.name = p_stream;
+  perform :"schema".check_stream_name(p_stream);
+  select s.id into v_stream_id from :"schema".streams s where s.name = p_stream and s.closed_at is null;
   if not found then
-    perform :"schema".check_stream_name(p_stream);
-    if not p_auto_create then
-      raise exception 'stream % does not exist', quote_literal(p_stream)
-        using errcode = 'SL001', hint = 'create it first, or leave autoCreate on';
-    end if;
-  elsif v_closed_at is not null then
-    raise exception 'stream % is closed', quote_literal(p_stream) using errcode = 'SL003';
+    perform :"schema".require_publishable(p_stream, p_auto_create);
   end if;
-  return query
-    insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, data)
-    select c.last_value, v_stream_id, p_stream, e.type, e.key, e.headers::json, e.data::json
-    from :"schema".outbox_slot c,
-      unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_headers)
-        with ordinality as e (data, type, key, headers, n)
-    order by e.n
-    returning id;
+  if p_idempotency_key is not null then
+    perform :"schema".check_idempotency_key(p_idempotency_key);
+    v_call_id := nextval(:'schema.outbox_id');
+  end if;
+  v_due_at := :"schema".due_time(p_deliver_at, p_delay_ms);
+  if v_due_at is null then
+    return query
+      insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
+      select c.last_value, v_stream_id, p_stream, e.type, e.key, e.headers::json, p_idempotency_key, v_call_id, e.data::json
+      from :"schema".outbox_slot c,
+        unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_headers)
+          with ordinality as e (data, type, key, headers, n)
+      order by e.n
+      returning id;
+  else
+    return query
+      insert into :"schema".delayed (due_at, first_id, id, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
+      select v_due_at, coalesce(
+          -- An older row may have the same xid after a restore into another cluster.
+          (select min(d.first_id) from :"schema".delayed d
+           where d.xid = pg_current_xact_id() and d.due_at = v_due_at and d.published_at >= now()),
+          min(e.id) over ()
+        ), e.id, v_stream_id, p_stream, e.type, e.key, e.headers::json, p_idempotency_key, v_call_id, e.data::json
+      from (
+        select nextval(:'schema.outbox_id') as id, o.* from (
+          select * from unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_headers)
+            with ordinality as u (data, type, key, headers, n) order by u.n
+        ) o
+      ) e
+      order by e.n
+      returning id;
+  end if;
   if p_ring and not pg_try_advisory_xact_lock_shared(:asleep_key) then
     perform :"schema".ring();
   end if;

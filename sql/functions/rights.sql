@@ -17,7 +17,8 @@ as $$
     ('{publish}', 'function', '{publish,publish_many}', '{execute}'),
     ('{append}', 'function', '{append,append_batch}', '{execute}'),
     ('{read,consume,manage}', 'table', '{streams,events}', '{select}'),
-    ('{manage}', 'function', '{create_stream,close_stream,delete_stream}', '{execute}'),
+    ('{read,consume,manage}', 'function', '{estimate_bytes,offset_before}', '{execute}'),
+    ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream}', '{execute}'),
     ('{manage}', 'table', '{undeliverable}', '{select}'),
     ('{relay}', 'function', null, '{execute}'), -- null: all of that kind
     ('{relay}', 'table', null, '{select,insert,update,delete,truncate}'),

@@ -1,23 +1,44 @@
 // How a stream looks on the command line, alone and in a list, and what is said when it is not there.
-import { SluiceError, type StreamInfo } from '../index.ts';
+import { SluiceError, type StreamDetails, type StreamInfo, type StreamOptions } from '../index.ts';
 import { printable } from './output.ts';
 
-export const describeStream = ({ name, head, oldest, createdAt, closed }: StreamInfo): string =>
+export const describeStream = (stream: StreamDetails): string =>
   [
-    `name     ${printable(name)}`,
-    `head     ${head}`,
-    `oldest   ${oldest}`,
-    `created  ${createdAt.toISOString()}`,
-    `closed   ${closed ? 'yes' : 'no'}`,
+    `name     ${printable(stream.name)}`,
+    `head     ${stream.head}`,
+    `oldest   ${stream.oldest}`,
+    `events   ${stream.count}`,
+    `bytes    ${stream.bytes}${stream.count > EXACT_UP_TO ? ' (estimated)' : ''}`,
+    `rate     ${perSecond(stream.rates.lastMinute)} in the last minute, ${perSecond(stream.rates.lastHour)} in the last hour`,
+    `keeps    ${describeRetention(stream.retention)}`,
+    `keys     remembered for ${stream.idempotencyWindowMs} ms`,
+    `created  ${stream.createdAt.toISOString()}`,
+    `closed   ${stream.closed ? 'yes' : 'no'}`,
   ].join('\n');
 
-const columns = (head: string, oldest: string, created: string, state: string): string =>
-  `${head.padStart(10)}  ${oldest.padStart(10)}  ${created.padEnd(24)}  ${state.padEnd(6)}`;
+/** See StreamDetails.bytes. */
+const EXACT_UP_TO = 1000n;
 
-export const listHeading: string = `${columns('head', 'oldest', 'created', 'state')}  name`;
+const perSecond = (rate: number): string => `${Number(rate.toPrecision(3))} /s`;
 
-export const listStream = ({ name, head, oldest, createdAt, closed }: StreamInfo): string =>
-  `${columns(String(head), String(oldest), createdAt.toISOString(), closed ? 'closed' : 'open')}  ${printable(name)}`;
+function describeRetention({ maxAgeMs, maxCount, maxBytes }: StreamOptions): string {
+  const bounds = [
+    maxAgeMs === undefined ? [] : [`${maxAgeMs} ms`],
+    maxCount === undefined ? [] : [`${maxCount} events`],
+    maxBytes === undefined ? [] : [`${maxBytes} bytes`],
+  ].flat();
+  return bounds.length === 0 ? 'everything' : `at most ${bounds.join(', ')}`;
+}
+
+const columns = (numbers: readonly (bigint | string)[], created: string, state: string): string =>
+  `${numbers.map((each) => String(each).padStart(10)).join('  ')}  ${created.padEnd(24)}  ${state.padEnd(6)}`;
+
+export const listHeading: string = `${columns(['head', 'oldest', 'events'], 'created', 'state')}  name`;
+
+export const listStream = ({ name, head, oldest, count, createdAt, closed }: StreamInfo): string => {
+  const state = closed ? 'closed' : 'open';
+  return `${columns([head, oldest, count], createdAt.toISOString(), state)}  ${printable(name)}`;
+};
 
 export const streamNotFound = (name: string): SluiceError =>
   new SluiceError(

@@ -2,6 +2,7 @@
 // itself. What a command does stands in commands/, one file each.
 import { Command, Option } from 'commander';
 import { addAppend } from './commands/append.ts';
+import { addConfigure } from './commands/configure.ts';
 import { addCreate } from './commands/create.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDev } from './commands/dev.ts';
@@ -12,6 +13,7 @@ import { addPublish } from './commands/publish.ts';
 import { addServe } from './commands/serve.ts';
 import { addStreams } from './commands/streams.ts';
 import { addTail } from './commands/tail.ts';
+import { addTrim } from './commands/trim.ts';
 import type { Context, GlobalOptions } from './context.ts';
 import { packageVersion } from './version.ts';
 
@@ -20,11 +22,13 @@ const commands = [
   addServe,
   addMigrate,
   addCreate,
+  addConfigure,
   addDelete,
   addInfo,
   addAppend,
   addPublish,
   addTail,
+  addTrim,
   addStreams,
   addDoctor,
 ];

@@ -12,6 +12,8 @@ export interface Names {
   readonly asleepKey: bigint;
   /** Advisory key held by the session of the process that has the relay role. */
   readonly roleKey: bigint;
+  /** Advisory key under which what has come due is moved, by one transaction at a time. */
+  readonly dueKey: bigint;
   /** First half of the two-part advisory keys under which missing streams are created. */
   readonly createKey: number;
   /** Advisory key under which migrations run, one process at a time. */
@@ -45,6 +47,7 @@ export function namesFor(schema: string): Names {
     quoted: quoteIdent(schema),
     asleepKey: digest('asleep').readBigInt64BE(),
     roleKey: digest('role').readBigInt64BE(),
+    dueKey: digest('due').readBigInt64BE(),
     createKey: digest('create').readInt32BE(),
     migrateKey: digest('migrate').readBigInt64BE(),
     suffix,
@@ -55,7 +58,7 @@ export function namesFor(schema: string): Names {
 
 /**
  * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
- * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`.
+ * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`.
  */
 export function renderSql(sql: string, names: Names): string {
   // The body delimiter must not occur in the schema's name, which is rendered inside bodies.
@@ -68,11 +71,12 @@ export function renderSql(sql: string, names: Names): string {
     ":'relay_channel'": quoteLiteral(names.relayChannel),
     ":'readers_channel'": quoteLiteral(names.readersChannel),
     ':asleep_key': `(${names.asleepKey}::bigint)`,
+    ':due_key': `(${names.dueKey}::bigint)`,
     ':create_key': `(${names.createKey})`,
   };
   // In one go: what is filled in may look like a placeholder itself.
   return sql.replace(
-    /\$\$|:"schema"|:'schema\.(\w+)'|:'\w+'|:(?:asleep|create)_key\b/g,
+    /\$\$|:"schema"|:'schema\.(\w+)'|:'\w+'|:(?:asleep|due|create)_key\b/g,
     (placeholder, relation: string | undefined) =>
       relation === undefined
         ? (values[placeholder] ?? placeholder)

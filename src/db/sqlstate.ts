@@ -11,6 +11,7 @@ export const OWN_SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   SL004: 'name_invalid',
   SL005: 'payload_invalid',
   SL006: 'unsupported_server',
+  SL007: 'offset_conflict',
 };
 
 const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {

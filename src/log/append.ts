@@ -9,6 +9,10 @@ import type { EventRecord } from './event.ts';
 export interface AppendGroup {
   readonly stream: string;
   readonly events: readonly EncodedEvent[];
+  /** Written once per key, for as long as it is remembered. Once per stream and call. */
+  readonly idempotencyKey?: string | undefined;
+  /** The offset that the first event must get. Such a group is its stream's only one in the call. */
+  readonly expectedOffset?: bigint | undefined;
 }
 
 export type AppendOutcome =
@@ -21,20 +25,32 @@ export type AppendOutcome =
       readonly atMs: number;
       readonly tags: Int32Array;
     }
+  /** Written before, under the same key. */
+  | {
+      readonly kind: 'duplicate';
+      readonly incarnation: bigint;
+      readonly first: bigint;
+      readonly last: bigint;
+      readonly lastTag: number;
+    }
+  | { readonly kind: 'conflict'; readonly head: bigint }
   | { readonly kind: 'held' | 'closed' | 'missing' };
 
 interface Row {
   readonly idx: number;
-  readonly outcome: 'ok' | 'held' | 'closed' | 'missing';
-  readonly id: string | null;
-  readonly first: string | null;
-  readonly previousTag: number | null;
+  readonly outcome: AppendOutcome['kind'];
+  readonly id: string;
+  readonly first: string;
+  readonly last: string;
+  readonly previousTag: number;
+  readonly lastTag: number;
   readonly at: number;
 }
 
 const statement = (schema: string): string =>
-  `select idx, outcome, stream_id as id, first_offset as first, previous_tag as "previousTag", date_part('epoch', at) * 1000 as at
-   from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
+  `select idx, outcome, stream_id as id, first_offset as first, last_offset as last, previous_tag as "previousTag",
+     last_tag as "lastTag", date_part('epoch', at) * 1000 as at
+   from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`;
 
 export interface AppendCall {
   readonly autoCreate: boolean;
@@ -52,6 +68,8 @@ export async function appendBatch(
     groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
   const { data, types, keys, headers } = toColumns(events);
   const tags = getRandomValues(new Int32Array(events.length));
+  const column = <T>(member: (group: AppendGroup) => T | undefined): (T | null)[] | null =>
+    groups.some((group) => member(group) !== undefined) ? groups.map((group) => member(group) ?? null) : null;
   const rows = await database.query<Row>(
     statement(database.names.quoted),
     [
@@ -64,26 +82,32 @@ export async function appendBatch(
       headers,
       autoCreate,
       waitMs,
+      column(({ idempotencyKey }) => idempotencyKey),
+      column(({ expectedOffset }) => expectedOffset),
     ],
     'sluice_append_batch',
   );
   const outcomes: AppendOutcome[] = groups.map(() => ({ kind: 'held' }));
   const starts = startsOf(groups);
-  for (const { idx, outcome, id, first, previousTag, at } of rows) {
-    const start = starts[idx - 1] ?? 0;
-    outcomes[idx - 1] =
-      outcome === 'ok' && id !== null && first !== null
-        ? {
-            kind: 'ok',
-            incarnation: BigInt(id),
-            first: BigInt(first),
-            previousTag: previousTag ?? 0,
-            atMs: Math.floor(at),
-            tags: tags.subarray(start, start + (groups[idx - 1]?.events.length ?? 0)),
-          }
-        : { kind: outcome === 'ok' ? 'held' : outcome };
+  const lastTags = new Map<string, number>(); // of what this very call wrote before
+  for (const row of rows.toSorted((a, b) => a.idx - b.idx)) {
+    const start = starts[row.idx - 1] ?? 0;
+    const ours = tags.subarray(start, start + (groups[row.idx - 1]?.events.length ?? 0));
+    outcomes[row.idx - 1] = toOutcome(row, ours, lastTags.get(row.id) ?? row.previousTag);
+    if (row.outcome === 'ok') lastTags.set(row.id, ours.at(-1) ?? 0);
   }
   return outcomes;
+}
+
+function toOutcome(row: Row, tags: Int32Array, previousTag: number): AppendOutcome {
+  const { outcome: kind } = row;
+  if (kind === 'held' || kind === 'closed' || kind === 'missing') return { kind };
+  const incarnation = BigInt(row.id);
+  const first = BigInt(row.first);
+  if (kind === 'conflict') return { kind, head: first - 1n };
+  return kind === 'duplicate'
+    ? { kind, incarnation, first, last: BigInt(row.last), lastTag: row.lastTag }
+    : { kind, incarnation, first, previousTag, atMs: Math.floor(row.at), tags };
 }
 
 function startsOf(groups: readonly AppendGroup[]): number[] {

@@ -6,13 +6,21 @@ import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { AppendCall, AppendGroup, AppendOutcome } from './append.ts';
 import type { EncodedEvent } from './encode.ts';
+import {
+  groupOf,
+  takeGroups,
+  type AppendDemands,
+  type Appended,
+  type Item,
+  type ItemGroup,
+  type Lane,
+} from './lane.ts';
 
 /** Calls under way at most, and of these how many may wait for a held stream. */
 const MAX_CALLS = 4;
 const MAX_WAITING_CALLS = 2;
 /** Events in one call, unless a single append has more. */
-const MAX_CALL_EVENTS = 2000;
-const MAX_CALL_BYTES = 8 * 2 ** 20;
+const CALL_LIMITS = { maxEvents: 2000, maxBytes: 8 * 2 ** 20 };
 const HELD_RETRY_MS = 25;
 
 export interface CoalescerOptions {
@@ -25,28 +33,6 @@ export interface CoalescerOptions {
   readonly maxQueuedBytes: number;
   send(groups: readonly AppendGroup[], call: AppendCall): Promise<AppendOutcome[]>;
   committed(group: AppendGroup, outcome: Extract<AppendOutcome, { kind: 'ok' }>): void;
-}
-
-export interface Appended {
-  readonly incarnation: bigint;
-  readonly first: bigint;
-  readonly last: bigint;
-  readonly lastTag: number;
-}
-
-interface Item {
-  readonly events: readonly EncodedEvent[];
-  readonly bytes: number;
-  readonly deadline: number;
-  readonly result: Deferred<Appended>;
-}
-
-interface Lane {
-  items: Item[];
-  /** A call for this stream is under way. */
-  busy: boolean;
-  /** Somebody holds the stream: it goes alone, in a call that may wait. */
-  held: boolean;
 }
 
 export class Coalescer {
@@ -64,8 +50,8 @@ export class Coalescer {
     this.#options = options;
   }
 
-  /** Resolves when the events are committed and flushed. */
-  append(stream: string, events: readonly EncodedEvent[]): Promise<Appended> {
+  /** Resolves when the events are committed and flushed, or known to have been before. */
+  append(stream: string, events: readonly EncodedEvent[], demands: AppendDemands = {}): Promise<Appended> {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
     const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
     const { maxQueuedEvents, maxQueuedBytes } = this.#options;
@@ -77,7 +63,8 @@ export class Coalescer {
         new SluiceError('overloaded', `${queued} wait to be appended already; append more slowly`),
       );
     }
-    const item: Item = { events, bytes, deadline: now() + this.#options.lockWaitMs, result: deferred() };
+    const deadline = now() + this.#options.lockWaitMs;
+    const item: Item = { ...demands, events, bytes, deadline, result: deferred() };
     const lane = this.#lanes.get(stream);
     if (lane) lane.items.push(item);
     else this.#lanes.set(stream, { items: [item], busy: false, held: false });
@@ -128,7 +115,7 @@ export class Coalescer {
       if (lane.busy) continue; // held ones too: nobody may wait for them now, and they may be free again
       ready.push([stream, lane]);
       for (const item of lane.items) events += item.events.length;
-      if (events >= MAX_CALL_EVENTS) break;
+      if (events >= CALL_LIMITS.maxEvents) break;
     }
     if (ready.length === 0) return undefined;
     // A single stream may be waited for at once: the call holds nothing that anybody else could want.
@@ -138,13 +125,7 @@ export class Coalescer {
   #take(ready: readonly [string, Lane][], mayWait: boolean): Batch {
     const parts = ready.map(([stream, lane]) => {
       lane.busy = true;
-      const items = takeUpTo(lane, MAX_CALL_EVENTS, MAX_CALL_BYTES);
-      return {
-        stream,
-        lane,
-        items,
-        events: items.length === 1 ? (items[0] as Item).events : items.flatMap((item) => item.events),
-      };
+      return { stream, lane, groups: takeGroups(stream, lane, CALL_LIMITS) };
     });
     return { parts, mayWait };
   }
@@ -154,9 +135,11 @@ export class Coalescer {
     if (mayWait) this.#waitingCalls += 1;
     const started = now();
     try {
-      const waitMs = mayWait ? Math.max(1, Math.ceil((parts[0]?.items[0]?.deadline ?? 0) - started)) : 0;
-      const outcomes = await this.#options.send(parts, { autoCreate: this.#options.autoCreate, waitMs });
-      for (const [index, part] of parts.entries()) this.#settle(part, outcomes[index] ?? { kind: 'held' });
+      const groups = parts.flatMap((part) => part.groups);
+      const waitMs = mayWait ? Math.max(1, Math.ceil((groups[0]?.items[0]?.deadline ?? 0) - started)) : 0;
+      const outcomes = await this.#options.send(groups, { autoCreate: this.#options.autoCreate, waitMs });
+      let next = 0;
+      for (const part of parts) this.#settlePart(part, outcomes.slice(next, (next += part.groups.length)));
       report('sluice:append.committed', () => ({
         streams: parts.length,
         events: countEvents(parts),
@@ -185,34 +168,33 @@ export class Coalescer {
     this.#schedule();
   }
 
-  #settle(part: Part, outcome: AppendOutcome): void {
-    part.lane.held = outcome.kind === 'held';
-    if (outcome.kind === 'held') return this.#putBack(part);
+  // The groups of a stream are held together or not at all.
+  #settlePart({ stream, lane, groups }: Part, outcomes: readonly AppendOutcome[]): void {
+    lane.held = outcomes.some(({ kind }) => kind === 'held') || outcomes.length < groups.length;
+    if (lane.held) return this.#putBack(stream, lane, itemsOf(groups));
+    for (const [index, group] of groups.entries()) this.#settle(group, outcomes[index] as AppendOutcome);
+  }
+
+  #settle(group: ItemGroup, outcome: AppendOutcome): void {
     if (outcome.kind === 'ok') {
-      this.#options.committed(part, outcome);
+      this.#options.committed(group, outcome);
       let next = outcome.first;
-      for (const item of part.items) {
+      for (const item of group.items) {
         const first = next;
         next += BigInt(item.events.length);
         const lastTag = outcome.tags[Number(next - outcome.first) - 1] ?? 0;
-        this.#done(item).resolve({ incarnation: outcome.incarnation, first, last: next - 1n, lastTag });
+        const { incarnation } = outcome;
+        this.#done(item).resolve({ incarnation, first, last: next - 1n, lastTag, duplicate: false });
       }
       return;
     }
-    const error =
-      outcome.kind === 'closed'
-        ? new SluiceError(
-            'stream_closed',
-            `stream ${JSON.stringify(part.stream)} is closed; nothing was appended`,
-          )
-        : new SluiceError(
-            'stream_not_found',
-            `stream ${JSON.stringify(part.stream)} does not exist; create it, or leave autoCreate on`,
-          );
-    for (const item of part.items) this.#done(item).reject(error);
+    for (const item of group.items) {
+      if (outcome.kind === 'duplicate') this.#done(item).resolve({ ...outcome, duplicate: true });
+      else this.#done(item).reject(refusal(group, outcome));
+    }
   }
 
-  #putBack({ stream, lane, items }: Part): void {
+  #putBack(stream: string, lane: Lane, items: readonly Item[]): void {
     const alive = items.filter((item) => item.deadline > now());
     for (const item of items) if (!alive.includes(item)) this.#done(item).reject(heldTooLong(stream));
     lane.items = [...alive, ...lane.items];
@@ -221,14 +203,16 @@ export class Coalescer {
   // Which item the server refused is not known: each is tried alone, in order. A lost connection leaves the outcome
   // unknown, and appending again could double the events, so that is the callers' to decide.
   async #failed(parts: readonly Part[], error: unknown): Promise<void> {
-    const total = parts.reduce((sum, { items }) => sum + items.length, 0);
+    const total = parts.reduce((sum, { groups }) => sum + itemsOf(groups).length, 0);
     const code = error instanceof SluiceError ? error.code : undefined;
-    for (const part of parts) {
-      for (const [index, item] of part.items.entries()) {
-        if (code === 'overloaded') this.#done(item).reject(heldTooLong(part.stream, error));
+    for (const { stream, lane, groups } of parts) {
+      const items = itemsOf(groups);
+      for (const [index, item] of items.entries()) {
+        if (code === 'overloaded') this.#done(item).reject(heldTooLong(stream, error));
         else if (total === 1 || code !== 'payload_invalid') this.#done(item).reject(error);
-        else if (!(await this.#alone(part, item))) {
-          this.#settle({ ...part, items: part.items.slice(index) }, { kind: 'held' }); // none overtakes another
+        else if (!(await this.#alone(stream, item))) {
+          lane.held = true;
+          this.#putBack(stream, lane, items.slice(index)); // none overtakes another
           break;
         }
       }
@@ -236,13 +220,13 @@ export class Coalescer {
   }
 
   // False: the stream is held, and the item has no outcome yet.
-  async #alone({ stream, lane }: Part, item: Item): Promise<boolean> {
-    const part = { stream, lane, items: [item], events: item.events };
+  async #alone(stream: string, item: Item): Promise<boolean> {
+    const group = groupOf(stream, [item]);
     try {
       const waitMs = Math.max(1, Math.ceil(item.deadline - now()));
-      const [outcome] = await this.#options.send([part], { autoCreate: this.#options.autoCreate, waitMs });
+      const [outcome] = await this.#options.send([group], { autoCreate: this.#options.autoCreate, waitMs });
       if (!outcome || outcome.kind === 'held') return false;
-      this.#settle(part, outcome);
+      this.#settle(group, outcome);
     } catch (error) {
       this.#done(item).reject(error);
     }
@@ -256,9 +240,10 @@ export class Coalescer {
   }
 }
 
-interface Part extends AppendGroup {
+interface Part {
+  readonly stream: string;
   readonly lane: Lane;
-  readonly items: readonly Item[];
+  readonly groups: readonly ItemGroup[];
 }
 
 interface Batch {
@@ -268,20 +253,27 @@ interface Batch {
 
 const now = (): number => performance.now();
 
-const countEvents = (parts: readonly Part[]): number =>
-  parts.reduce((sum, { events }) => sum + events.length, 0);
+const itemsOf = (groups: readonly ItemGroup[]): Item[] => groups.flatMap(({ items }) => items);
 
-function takeUpTo(lane: Lane, maxEvents: number, maxBytes: number): Item[] {
-  let events = 0;
-  let bytes = 0;
-  let count = 0;
-  for (const item of lane.items) {
-    if (count > 0 && (events + item.events.length > maxEvents || bytes + item.bytes > maxBytes)) break;
-    events += item.events.length;
-    bytes += item.bytes;
-    count += 1;
+const countEvents = (parts: readonly Part[]): number =>
+  parts.reduce((sum, { groups }) => sum + groups.reduce((n, { events }) => n + events.length, 0), 0);
+
+function refusal(
+  { stream, expectedOffset }: AppendGroup,
+  outcome: Exclude<AppendOutcome, { kind: 'ok' | 'duplicate' | 'held' }>,
+): SluiceError {
+  const name = JSON.stringify(stream);
+  if (outcome.kind === 'conflict') {
+    const { head } = outcome;
+    return new SluiceError(
+      'offset_conflict',
+      `stream ${name} has the head ${head}, so the next offset is ${head + 1n} and not ${expectedOffset}; nothing was appended: read on, and decide again`,
+      { head },
+    );
   }
-  return lane.items.splice(0, count);
+  return outcome.kind === 'closed'
+    ? new SluiceError('stream_closed', `stream ${name} is closed; nothing was appended`)
+    : new SluiceError('stream_not_found', `stream ${name} does not exist; create it, or leave autoCreate on`);
 }
 
 const heldTooLong = (stream: string, cause?: unknown): SluiceError =>

@@ -37,10 +37,16 @@ export interface StreamIdentity {
   readonly incarnation: bigint;
 }
 
-export function toStreamEvent<T>({ name, incarnation }: StreamIdentity, record: EventRecord): StreamEvent<T> {
-  const { offset, tag, type, key } = record;
-  const at = new Date(record.atMs);
-  const data = JSON.parse(record.data) as T;
+export const toStreamEvent = <T>(identity: StreamIdentity, record: EventRecord): StreamEvent<T> =>
+  withData(identity, record, JSON.parse(record.data) as T);
+
+/** An event whose payload is not as stored: what a reader's schema made of it. */
+export function withData<T>(
+  { name, incarnation }: StreamIdentity,
+  { offset, tag, type, key, headers, atMs }: EventRecord,
+  data: T,
+): StreamEvent<T> {
+  const at = new Date(atMs);
   return {
     stream: name,
     offset,
@@ -48,7 +54,7 @@ export function toStreamEvent<T>({ name, incarnation }: StreamIdentity, record: 
     type,
     key,
     data,
-    headers: record.headers === null ? {} : (JSON.parse(record.headers) as Record<string, string>),
+    headers: headers === null ? {} : (JSON.parse(headers) as Record<string, string>),
     at,
     toJSON: () => ({ stream: name, offset: String(offset), type, key, data, at: at.toISOString() }),
   };

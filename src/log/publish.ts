@@ -7,11 +7,15 @@ import type { Database } from '../db/database.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { isPgClient, requireTransaction } from '../db/transaction.ts';
+import type { DueTime } from './delivery.ts';
 import { toColumns, type EncodedEvent } from './encode.ts';
 
 export interface PublishCall {
   readonly tx: SqlExecutor | undefined;
   readonly autoCreate: boolean;
+  readonly idempotencyKey: string | undefined;
+  /** Undefined: now. */
+  readonly due: DueTime | undefined;
 }
 
 /** Returns the outbox ids, in order. */
@@ -19,13 +23,14 @@ export async function publishEvents(
   database: Database,
   stream: string,
   events: readonly EncodedEvent[],
-  { tx, autoCreate }: PublishCall,
+  call: PublishCall,
 ): Promise<string[]> {
+  const { tx, autoCreate, idempotencyKey, due } = call;
   const schema = database.names.quoted;
   const [text, values, name] =
-    events.length === 1
+    events.length === 1 && idempotencyKey === undefined && due === undefined
       ? single(schema, stream, events[0] as EncodedEvent, autoCreate)
-      : many(schema, stream, events, autoCreate);
+      : many(schema, stream, events, call);
   if (tx === undefined) return ids(await database.query<{ id: string }>(text, values, name));
   const asked = requireTransaction(tx);
   if (asked) await asked;
@@ -52,12 +57,13 @@ function many(
   schema: string,
   stream: string,
   events: readonly EncodedEvent[],
-  autoCreate: boolean,
+  { autoCreate, idempotencyKey, due }: PublishCall,
 ): Statement {
   const { data, types, keys, headers } = toColumns(events);
   return [
     `select id::text from ${schema}.publish_many(
-       $1::text, $2::text, $3::text::text[], $4::text::text[], $5::text::text[], $6::boolean) id`,
+       $1::text, $2::text, $3::text::text[], $4::text::text[], $5::text::text[], $6::boolean,
+       p_idempotency_key => $7::text, p_deliver_at => $8::text::timestamptz, p_delay_ms => $9::text::double precision) id`,
     [
       stream,
       data,
@@ -65,6 +71,9 @@ function many(
       keys && textArrayLiteral(keys),
       headers && textArrayLiteral(headers),
       autoCreate,
+      idempotencyKey ?? null,
+      due?.deliverAt ?? null,
+      due?.delayMs ?? null,
     ],
     'sluice_publish_many',
   ];

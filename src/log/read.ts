@@ -35,8 +35,10 @@ const statement = (schema: string, condition: string): string => `
     select p.* from (
       select e.*, coalesce(sum(e.size) filter (where e."offset" > $2)
         over (order by e."offset" rows between unbounded preceding and 1 preceding), 0) as bytes_before
-      -- offsets are dense, so the range alone bounds the page, whatever plan is chosen
-      from ${schema}.events e where e.stream_id = s.id and e."offset" between $2::bigint and $3::bigint
+      -- offsets are dense, so the range alone bounds the page, whatever plan is chosen; the rows of what was trimmed
+      -- may still be there, and are no events any more
+      from ${schema}.events e
+      where e.stream_id = s.id and e."offset" between $2::bigint and $3::bigint and e."offset" > s.trimmed_to
     ) p where p.bytes_before < $4
   ) e on true
   where ${condition} order by e."offset"`;

@@ -65,7 +65,7 @@ export class FallbackPoll {
   async #tidy(): Promise<void> {
     const { housekeeping } = this.#options;
     await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
-    while (!this.#closing.signal.aborted && (await housekeeping.purge()));
+    while (!this.#closing.signal.aborted && (await housekeeping.expireKeys()));
   }
 
   async #moveStale(): Promise<number> {
@@ -74,6 +74,8 @@ export class FallbackPoll {
       `select exists (
          select from (select published_at from ${database.names.quoted}.outbox limit ${MAX_ROWS}) o
          where o.published_at < clock_timestamp() - make_interval(secs => $1)
+       ) or exists (
+         select from ${database.names.quoted}.delayed where due_at < clock_timestamp() - make_interval(secs => $1)
        ) as stale`,
       [fallbackPollMs / 1000],
       'sluice_stale',

@@ -1,5 +1,5 @@
-// What the holder of the relay role does beside moving events, in small steps between passes: taking back the space of
-// the outbox, and removing the events of deleted streams. A step that fails is reported and tried again later.
+// What is done beside moving events, in small steps: taking back the space of the outbox, forgetting idempotency keys. A
+// step that fails is reported and tried again later. (What streams let go of is src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -10,7 +10,7 @@ const ROTATE_AT_BYTES = 2 ** 20;
 const ROTATE_PAUSE_MS = 500;
 /** How long a rotation may make others wait, once one has failed for want of a free moment. */
 const ROTATE_WAIT_MS = 5;
-const PURGE_BATCH = 5000;
+const EXPIRY_BATCH = 5000;
 
 export class Housekeeping {
   readonly #database: Database;
@@ -40,15 +40,15 @@ export class Housekeeping {
     });
   }
 
-  /** Removes one batch of events of deleted streams; true if there may be more. */
-  async purge(): Promise<boolean> {
+  /** Forgets one batch of idempotency keys whose time is over; true if there may be more. */
+  async expireKeys(): Promise<boolean> {
     let more = false;
-    await this.#attempt('purge of deleted streams', async () => {
+    await this.#attempt('expiry of idempotency keys', async () => {
       const [row] = await this.#database.query<{ removed: string }>(
-        `select ${this.#database.names.quoted}.purge_events($1)::text as removed`,
-        [PURGE_BATCH],
+        `select ${this.#database.names.quoted}.expire_keys($1)::text as removed`,
+        [EXPIRY_BATCH],
       );
-      more = Number(row?.removed ?? 0) >= PURGE_BATCH;
+      more = Number(row?.removed ?? 0) >= EXPIRY_BATCH;
     });
     return more;
   }

@@ -6,11 +6,15 @@ import { report } from '../util/diagnostics.ts';
 /** Events moved per stream in one pass, at most, unless a transaction or a long backlog asks for more. */
 const MAX_EVENTS_PER_STREAM = 10_000;
 const MAX_STREAMS_PER_PASS = 1000;
+/** How often a pass looks at all delayed events and not only at those due since the last passes. */
+const FULL_LOOK_MS = 5000;
 
 export interface PassResult {
   readonly moved: number;
   /** Something is or may be left: a stream that was held, a long backlog, more streams than one pass takes. */
   readonly more: boolean;
+  /** Until the next delayed event is due; null: none waits. */
+  readonly dueInMs: number | null;
 }
 
 /** Told of every stream that moved, after the commit. */
@@ -23,12 +27,16 @@ interface Row {
   readonly refused: string;
   readonly more: boolean;
   readonly next: string;
+  readonly dueInMs: number | null;
+  readonly dueFrom: number;
 }
 
 export class Passes {
   readonly #database: Database;
   readonly #onMoved: OnMoved;
   readonly #onRefused: (count: number) => void;
+  #lookedAt = -Infinity;
+  #dueFrom = -Infinity; // seconds since 1970, by the server's clock
   #after = ''; // where the next pass starts, so that held streams cannot starve those behind them
 
   constructor(database: Database, onMoved: OnMoved, onRefused: (count: number) => void) {
@@ -39,13 +47,17 @@ export class Passes {
 
   async run(by: 'relay' | 'poll'): Promise<PassResult> {
     const started = performance.now();
+    const full = started - this.#lookedAt >= FULL_LOOK_MS;
     const [row] = await this.#database.query<Row>(
-      `select stream_ids::text[] as ids, heads::text[] as heads, moved::text, refused::text, more, next_after as next
-       from ${this.#database.names.quoted}.pass($1, $2, $3)`,
-      [MAX_EVENTS_PER_STREAM, MAX_STREAMS_PER_PASS, this.#after],
+      `select stream_ids::text[] as ids, heads::text[] as heads, moved::text, refused::text, more, next_after as next,
+         due_in_ms as "dueInMs", date_part('epoch', due_from) - 0.001 as "dueFrom"
+       from ${this.#database.names.quoted}.pass($1, $2, $3, to_timestamp($4))`,
+      [MAX_EVENTS_PER_STREAM, MAX_STREAMS_PER_PASS, this.#after, full ? -Infinity : this.#dueFrom],
       'sluice_pass',
     );
-    if (!row) return { moved: 0, more: false };
+    if (!row) return { moved: 0, more: false, dueInMs: null };
+    if (full) this.#lookedAt = started;
+    this.#dueFrom = row.dueFrom;
     this.#after = row.next;
     for (const [index, id] of row.ids.entries()) this.#onMoved(BigInt(id), BigInt(row.heads[index] ?? '0'));
     if (row.refused !== '0') this.#onRefused(Number(row.refused));
@@ -53,6 +65,6 @@ export class Passes {
     if (moved > 0 || row.more) {
       report('sluice:relay.passed', () => ({ moved, more: row.more, ms: performance.now() - started, by }));
     }
-    return { moved, more: row.more };
+    return { moved, more: row.more, dueInMs: row.dueInMs };
   }
 }

@@ -1,4 +1,5 @@
-// The relay role: the process that moves published events into logs as they commit, and sleeps when there are none.
+// The relay role: the process that moves published events into logs as they commit, and sleeps when there are none,
+// until somebody rings or the next delayed event is due.
 // An optimisation and no guard: passes are safe without it, and every process polls (fallback-poll.ts), so a holder
 // that is frozen or cut off costs latency only.
 //
@@ -12,21 +13,24 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Passes } from './pass.ts';
 import type { Housekeeping } from './housekeeping.ts';
+import type { Retention } from './retention.ts';
 import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
 const ROLE_RETRY_MS = 1000;
-/** Between passes while publishers keep the relay from sleeping: at least, and at most. */
+/** Between passes that find nothing while publishers keep the relay from sleeping: at least, and at most. */
 const MIN_PAUSE_MS = 1;
 const MAX_PAUSE_MS = 25;
 /** Under load, passes may take this part of the time; fewer and larger passes are cheaper per event. */
 const DUTY = 0.15;
+const MAX_BUSY_PAUSE_MS = 100;
 
 export interface RelayOptions {
   readonly names: Names;
   readonly listener: Listener;
   readonly passes: Passes;
   readonly housekeeping: Housekeeping;
+  readonly retention: Retention;
   readonly fallbackPollMs: number;
   readonly logger: LoggerLike;
 }
@@ -84,11 +88,13 @@ export class Relay {
 
   // While the listener's session is the one that holds the role.
   async #hold(generation: number): Promise<void> {
-    const { listener, names } = this.#options;
+    const { listener, names, retention } = this.#options;
     const unlisten = await listener.listen(names.relayChannel, {
       message: () => this.#ring(),
       gap: () => this.#ring(),
     });
+    const letting = new AbortController();
+    const retaining = retention.run(letting.signal); // on its own: a pass waits for nothing of it
     try {
       while (!this.#closing.signal.aborted && listener.generation === generation && listener.connected) {
         await this.#workUntilQuiet();
@@ -96,6 +102,8 @@ export class Relay {
       }
     } finally {
       unlisten();
+      letting.abort();
+      await retaining;
       if (listener.generation === generation) {
         await listener.query('select pg_advisory_unlock($1)', [names.roleKey]).catch(() => {}); // the session is gone, and the lock with it
       }
@@ -118,8 +126,11 @@ export class Relay {
       await housekeeping.rotate();
       idlePauses = moved > 0 ? 0 : idlePauses + 1;
       const spent = performance.now() - started;
-      const pause = moved > 0 ? spent / DUTY - spent : MIN_PAUSE_MS * 2 ** idlePauses;
-      await this.#pause(Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, pause)), false);
+      const pause =
+        moved > 0
+          ? Math.min(MAX_BUSY_PAUSE_MS, spent / DUTY - spent)
+          : Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idlePauses);
+      await this.#pause(Math.max(MIN_PAUSE_MS, pause), false);
     }
   }
 
@@ -140,10 +151,11 @@ export class Relay {
     }
     if (this.#closing.signal.aborted || listener.generation !== generation) return;
     try {
-      const { moved, more } = await passes.run('relay');
+      const { moved, more, dueInMs } = await passes.run('relay');
       if (moved > 0 || more || this.#rung) return;
-      report('sluice:relay.asleep', () => ({}));
-      await this.#pause(jittered(fallbackPollMs, random()), true);
+      report('sluice:relay.asleep', () => ({ dueInMs }));
+      const untilDue = dueInMs === null ? Infinity : Math.max(1, Math.ceil(dueInMs));
+      await this.#pause(Math.min(jittered(fallbackPollMs, random()), untilDue), true);
     } finally {
       this.#rung = false;
       // Not awaited: the pass that the bell asked for need not wait for it. Statements of a session keep their order.

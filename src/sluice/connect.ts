@@ -2,11 +2,15 @@
 // Other layers of the package reach those parts through coreOf, users never.
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
+import type { PayloadOptions } from '../log/payload-schema.ts';
+import { configureStream, type StreamChanges, type StreamOptions } from '../log/stream-options.ts';
 import {
   createStream,
   deleteStream,
   listStreams,
   listUndeliverable,
+  requireInfo,
+  type StreamDetails,
   type StreamInfo,
   type Undeliverable,
 } from '../log/streams.ts';
@@ -28,13 +32,35 @@ export interface Health {
 
 /** Event streams in one schema of one database. */
 export interface Sluice extends AsyncDisposable {
-  /** A handle; no I/O. @throws SluiceError name_invalid */
-  stream<In = unknown, Out = In>(name: string): Stream<In, Out>;
-  /** @throws SluiceError stream_exists, name_invalid */
-  createStream(name: string): Promise<StreamInfo>;
+  /**
+   * A handle; no I/O. With a `schema` its payloads are checked and its types follow from it: `In` is what may be
+   * written, `Out` what is read with `validateOnRead`. Without that, events are read as stored: of a schema with
+   * defaults or transforms `Out` is then more than there is. Calls on one handle keep their order, also while an
+   * asynchronous schema is asked; `publish` must then be awaited before the commit.
+   *
+   * @throws SluiceError name_invalid; TypeError for what is no Standard Schema
+   * @example
+   * const orders = sluice.stream('orders', { schema: z.object({ id: z.int() }) });
+   */
+  stream<In = unknown, Out = In>(name: string, options?: PayloadOptions<In, Out>): Stream<In, Out>;
+  /**
+   * Makes a stream; one that is only appended or published to keeps everything.
+   *
+   * @throws SluiceError stream_exists, name_invalid; TypeError, RangeError for options
+   */
+  createStream(name: string, options?: StreamOptions): Promise<StreamDetails>;
+  /**
+   * Changes options of a stream: those given; null takes a bound away. Once it resolves, nothing is trimmed any more by
+   * what was set before.
+   *
+   * @throws SluiceError stream_not_found, overloaded (somebody holds the stream); TypeError, RangeError for options
+   * @example
+   * await sluice.configureStream('orders', { maxAgeMs: 30 * 86_400_000, maxCount: null });
+   */
+  configureStream(name: string, changes: StreamChanges): Promise<StreamDetails>;
   /** Deletes a stream and its events. False: there was none. */
   deleteStream(name: string): Promise<boolean>;
-  /** Streams whose name starts with `prefix`, in bytewise order of their names. */
+  /** Streams whose name starts with `prefix`, in bytewise order of their names. @throws SluiceError name_invalid */
   streams(options?: {
     readonly prefix?: string | undefined;
     readonly signal?: AbortSignal | undefined;
@@ -98,14 +124,21 @@ class ConnectedSluice implements Sluice {
     this.#core = core;
   }
 
-  stream<In = unknown, Out = In>(name: string): Stream<In, Out> {
+  stream<In = unknown, Out = In>(name: string, options: PayloadOptions<In, Out> = {}): Stream<In, Out> {
     checkStreamName(name);
-    return new StreamHandle<In, Out>(this.#core, name);
+    return new StreamHandle<In, Out>(this.#core, name, options);
   }
 
-  async createStream(name: string): Promise<StreamInfo> {
+  async createStream(name: string, options: StreamOptions = {}): Promise<StreamDetails> {
     checkStreamName(name);
-    return createStream(this.#core.database, name);
+    return createStream(this.#core.database, name, options);
+  }
+
+  async configureStream(name: string, changes: StreamChanges): Promise<StreamDetails> {
+    checkStreamName(name);
+    const { database, settings } = this.#core;
+    await configureStream(database, name, changes, settings.appendTimeoutMs);
+    return requireInfo(database, name);
   }
 
   async deleteStream(name: string): Promise<boolean> {
@@ -119,7 +152,9 @@ class ConnectedSluice implements Sluice {
   streams(
     options: { readonly prefix?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterable<StreamInfo> {
-    return untilAborted(listStreams(this.#core.database, options.prefix ?? ''), options.signal);
+    const { prefix = '', signal } = options;
+    if (prefix !== '') checkStreamName(prefix);
+    return untilAborted(listStreams(this.#core.database, prefix), signal);
   }
 
   undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {

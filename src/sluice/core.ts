@@ -6,6 +6,7 @@ import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
 import { Listener } from '../listen/listener.ts';
 import { appendBatch, appendedRecords } from '../log/append.ts';
+import { Budget } from '../log/budget.ts';
 import { Coalescer } from '../log/coalescer.ts';
 import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
@@ -14,6 +15,7 @@ import { Housekeeping } from '../relay/housekeeping.ts';
 import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
 import { Relay } from '../relay/relay.ts';
+import { Retention } from '../relay/retention.ts';
 import { report } from '../util/diagnostics.ts';
 import { Replica } from '../tail/replica.ts';
 import { Tails } from '../tail/tails.ts';
@@ -31,6 +33,8 @@ export class Core {
   readonly listener: Listener;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
+  /** Bounds what waits for the answers of streams' schemas. */
+  readonly undecided: Budget;
   readonly #standby: Database | undefined;
   readonly #bell: ReaderBell;
   #relay: Relay | undefined;
@@ -70,6 +74,8 @@ export class Core {
     });
     this.#bell = new ReaderBell(this.database, logger);
     this.coalescer = this.#makeCoalescer();
+    const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
+    this.undecided = new Budget({ maxEvents, maxBytes });
     const passes = new Passes(
       this.database,
       (incarnation, head) => this.#moved(incarnation, head),
@@ -78,7 +84,13 @@ export class Core {
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
     const { listener } = this;
-    this.#relay = settings.relay ? new Relay({ names: database.names, listener, ...shared }) : undefined;
+    const { names } = this.database;
+    const retention = new Retention({
+      database: this.database,
+      intervalMs: settings.retentionIntervalMs,
+      logger,
+    });
+    this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
     this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
   }
 

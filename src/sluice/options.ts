@@ -25,9 +25,17 @@ export interface ConnectOptions {
   readonly autoCreate?: boolean | undefined;
   /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; at least 10. */
   readonly fallbackPollMs?: number | undefined;
-  /** How long an append waits for a stream that another transaction holds, in milliseconds. Default 2 000. */
+  /**
+   * How often streams are brought within their bounds (see StreamOptions) by the process that has the relay role, in
+   * milliseconds. Default 10 000; at least 10. Each time leaves one dead version of the stream's row behind.
+   */
+  readonly retentionIntervalMs?: number | undefined;
+  /**
+   * How long an append, a trim or a change of options waits for a stream that another transaction holds, and any write
+   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000.
+   */
   readonly appendTimeoutMs?: number | undefined;
-  /** Events waiting in this process to be appended, at most. Default 100 000. */
+  /** Events waiting in this process to be appended, and as many waiting for their schema, at most. Default 100 000. */
   readonly maxQueuedEvents?: number | undefined;
   /** Their bytes of JSON, at most. Default 256 MiB. */
   readonly maxQueuedBytes?: number | undefined;
@@ -39,6 +47,8 @@ export interface ConnectOptions {
   readonly maxReads?: number | undefined;
   /** Bytes of JSON in one event, at most. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
+  /** How far ahead an event may be published, in milliseconds. Default 366 days. */
+  readonly maxDelayMs?: number | undefined;
   /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
   /** After this long without a sign of life the server ends the listener's session, freeing its role. Default 10 000. */
@@ -59,6 +69,7 @@ export interface Settings {
   readonly relay: boolean;
   readonly autoCreate: boolean;
   readonly fallbackPollMs: number;
+  readonly retentionIntervalMs: number;
   readonly appendTimeoutMs: number;
   readonly maxQueuedEvents: number;
   readonly maxQueuedBytes: number;
@@ -66,6 +77,7 @@ export interface Settings {
   readonly windowBytes: number;
   readonly maxReads: number;
   readonly maxEventBytes: number;
+  readonly maxDelayMs: number;
   readonly heartbeatMs: number;
   readonly idleSessionTimeoutMs: number;
   readonly logger: LoggerLike;
@@ -98,6 +110,7 @@ export function settle(
     relay: options.relay ?? true,
     autoCreate: options.autoCreate ?? true,
     fallbackPollMs: atLeast('fallbackPollMs', options.fallbackPollMs ?? 5000, 10),
+    retentionIntervalMs: atLeast('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, 10),
     appendTimeoutMs: atLeast('appendTimeoutMs', options.appendTimeoutMs ?? 2000, 1),
     maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
     maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),
@@ -105,6 +118,7 @@ export function settle(
     windowBytes: atLeast('windowBytes', options.windowBytes ?? 8 * 2 ** 20, 1),
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
+    maxDelayMs: atLeast('maxDelayMs', options.maxDelayMs ?? 366 * 86_400_000, 1),
     heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 1000, 10),
     idleSessionTimeoutMs: atLeast('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, 100),
     logger,

@@ -1,46 +1,22 @@
 // One stream as users hold it: append, publish, read, subscribe. A name and the process's Sluice; holds nothing open.
-import type { SqlExecutor } from '../db/queryable.ts';
+import { Admission, type Arrival } from '../log/admission.ts';
+import { decodePage, decodeWith, type Decode } from '../log/decode.ts';
 import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
-import { streamInfo, type StreamInfo } from '../log/streams.ts';
+import { checkPayloadOptions, type PayloadOptions, type StandardSchemaV1 } from '../log/payload-schema.ts';
+import { streamInfo, type StreamDetails } from '../log/streams.ts';
+import { trimStream, type Trimmed, type TrimOptions } from '../log/trim.ts';
 import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
-import type { Position } from '../protocol/position.ts';
 import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
 import { findStart, requirePosition } from '../tail/start.ts';
 import { waitOrAbort } from '../util/abort.ts';
-import type { Appended } from '../log/coalescer.ts';
+import type { Appended, AppendDemands } from '../log/lane.ts';
+import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
-
-export interface AppendOptions {
-  readonly type?: string | undefined;
-  readonly key?: string | undefined;
-  readonly headers?: Record<string, string> | undefined;
-  /** Stops waiting; an append already sent may still be committed. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface PublishOptions extends AppendOptions {
-  /** The caller's open transaction: a pg client fits. Without it, publish is a transaction of its own. */
-  readonly tx?: SqlExecutor | undefined;
-}
-
-export interface ReadOptions {
-  /** Strictly after this; default 'start'. */
-  readonly after?: Position | undefined;
-  /** Events at most, 1 to 1 000; default 1 000. */
-  readonly limit?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface SubscribeOptions {
-  /** Strictly after this; default 'start'. */
-  readonly after?: Position | undefined;
-  /** Ends the iteration normally. */
-  readonly signal?: AbortSignal | undefined;
-}
+import type { AppendOptions, PublishOptions, ReadOptions, SubscribeOptions } from './call-options.ts';
 
 export interface ReadResult<T> {
   readonly events: StreamEvent<T>[];
@@ -55,7 +31,11 @@ export interface ReadResult<T> {
 /** A named append-only log. */
 export interface Stream<In = unknown, Out = In> {
   readonly name: string;
-  /** Writes one event now and gives its offset, once it is committed and flushed. */
+  /**
+   * Writes one event now and gives its offset, once it is committed and flushed.
+   *
+   * @throws SluiceError payload_invalid (with `issues`, if the stream's schema refuses it), and others
+   */
   append(data: In, options?: AppendOptions): Promise<{ offset: bigint; cursor: string; duplicate: boolean }>;
   /** Writes several events at consecutive offsets, together. Each event's own type, key and headers win over the options'. */
   appendMany(
@@ -65,21 +45,45 @@ export interface Stream<In = unknown, Out = In> {
   /** Writes one event in the caller's transaction; it appears after commit, and never after a rollback. */
   publish(data: In, options?: PublishOptions): Promise<{ id: string }>;
   publishMany(events: readonly NewEvent<In>[], options?: PublishOptions): Promise<{ ids: string[] }>;
-  /** One page of events. */
+  /**
+   * One page of events. With `validateOnRead` the page ends before an event that does not fit the schema; only if that
+   * event is the first, it throws.
+   *
+   * @throws SluiceError payload_invalid (with `issues`, `offset`, and the `cursor` to go on after it), and others
+   */
   read(options?: ReadOptions): Promise<ReadResult<Out>>;
-  /** Replay, then live; exactly once and in order. */
+  /**
+   * Replay, then live; exactly once and in order. With `validateOnRead` an event that does not fit the schema ends the
+   * iteration with `payload_invalid`; subscribe again after the error's `cursor` to go on without it.
+   */
   subscribe(options?: SubscribeOptions): StreamSubscription<Out>;
+  /**
+   * Lets go of the oldest events. They are gone for every reader when this resolves; their space comes back in the
+   * background. What is published and not moved yet is not trimmed.
+   *
+   * @throws RangeError beyond the head; SluiceError stream_not_found, overloaded (somebody holds the stream)
+   * @example
+   * const { oldest, removed } = await stream.trim({ maxCount: 1000 });
+   */
+  trim(options: TrimOptions): Promise<Trimmed>;
   /** Null: there is no such stream. */
-  info(): Promise<StreamInfo | null>;
+  info(): Promise<StreamDetails | null>;
 }
 
 export class StreamHandle<In, Out> implements Stream<In, Out> {
   readonly name: string;
   readonly #core: Core;
+  readonly #admission: Admission | undefined;
+  readonly #decode: Decode<Out>;
 
-  constructor(core: Core, name: string) {
+  /** @throws TypeError */
+  constructor(core: Core, name: string, options: PayloadOptions<In, Out>) {
+    checkPayloadOptions(options);
+    const { schema, validateOnRead = false } = options;
     this.#core = core;
     this.name = name;
+    this.#admission = schema && admissionTo(core, name, schema);
+    this.#decode = schema && validateOnRead ? decodeWith<Out>(schema) : toStreamEvent;
   }
 
   async append(
@@ -89,8 +93,8 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const { type, key, headers, signal } = options;
     signal?.throwIfAborted();
     const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
-    const appended = await waitOrAbort(this.#core.coalescer.append(this.name, [event]), signal);
-    return { offset: appended.last, cursor: cursorOf(appended), duplicate: false };
+    const appended = await this.#append({ payloads: [data], encoded: [event], inBatch: false }, options);
+    return { offset: appended.first, cursor: cursorOf(appended), duplicate: appended.duplicate };
   }
 
   async appendMany(
@@ -98,16 +102,17 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     options: AppendOptions = {},
   ): Promise<{ first: bigint; last: bigint; cursor: string; duplicate: boolean }> {
     options.signal?.throwIfAborted();
-    const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
-    const appended = await waitOrAbort(this.#core.coalescer.append(this.name, encoded), options.signal);
-    return { first: appended.first, last: appended.last, cursor: cursorOf(appended), duplicate: false };
+    const appended = await this.#append(this.#draft(events, options), options);
+    const { first, last, duplicate } = appended;
+    return { first, last, cursor: cursorOf(appended), duplicate };
   }
 
   async publish(data: In, options: PublishOptions = {}): Promise<{ id: string }> {
-    const { type, key, headers, tx, signal } = options;
+    const { type, key, headers, signal } = options;
     signal?.throwIfAborted();
     const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
-    const [id] = await waitOrAbort(this.#publish([event], tx), signal);
+    const draft = { payloads: [data], encoded: [event], inBatch: false };
+    const [id] = await waitOrAbort(this.#publish(draft, options), signal);
     return { id: id ?? '' };
   }
 
@@ -116,8 +121,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     options: PublishOptions = {},
   ): Promise<{ ids: string[] }> {
     options.signal?.throwIfAborted();
-    const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
-    return { ids: await waitOrAbort(this.#publish(encoded, options.tx), options.signal) };
+    return { ids: await waitOrAbort(this.#publish(this.#draft(events, options), options), options.signal) };
   }
 
   async read(options: ReadOptions = {}): Promise<ReadResult<Out>> {
@@ -128,11 +132,12 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const position = requirePosition(after);
     const start = await waitOrAbort(findStart(this.#core.database, this.name, position, limit), signal);
     if (start.kind === 'lost') throw toError(start.loss);
-    const { state, place, events } = start;
+    const { state, place, events: records } = start;
     const identity = { name: this.name, incarnation: state.incarnation };
-    const last: CursorPosition = { ...place, ...lastOf(events) };
+    const events = await decodePage(this.#decode, identity, { records, signal });
+    const last: CursorPosition = { ...place, ...lastOf(records.slice(0, events.length)) };
     return {
-      events: events.map((record) => toStreamEvent<Out>(identity, record)),
+      events,
       cursor: encodePosition(last),
       head: state.head,
       oldest: state.trimmedTo + 1n,
@@ -143,20 +148,55 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   subscribe(options: SubscribeOptions = {}): StreamSubscription<Out> {
     const { after = 'start', signal } = options;
     const position = requirePosition(after);
-    return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal });
+    const decode = this.#decode;
+    return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal, decode });
   }
 
-  async info(): Promise<StreamInfo | null> {
+  async trim(options: TrimOptions): Promise<Trimmed> {
+    const { database, settings } = this.#core;
+    return trimStream(database, this.name, options, settings.appendTimeoutMs);
+  }
+
+  async info(): Promise<StreamDetails | null> {
     return streamInfo(this.#core.database, this.name);
   }
 
-  #publish(events: Parameters<typeof publishEvents>[2], tx: SqlExecutor | undefined): Promise<string[]> {
-    return publishEvents(this.#core.database, this.name, events, {
-      tx,
-      autoCreate: this.#core.settings.autoCreate,
-    });
+  #draft(events: readonly NewEvent<In>[], options: AppendOptions): Draft {
+    const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
+    return { payloads: events.map(({ data }) => data), encoded, inBatch: true };
+  }
+
+  #append(draft: Draft, { idempotencyKey, expectedOffset, signal }: AppendOptions): Promise<Appended> {
+    checkIdempotencyKey(idempotencyKey);
+    checkExpectedOffset(expectedOffset);
+    const demands: AppendDemands = { idempotencyKey, expectedOffset };
+    const send = (): Promise<Appended> => this.#core.coalescer.append(this.name, draft.encoded, demands);
+    return waitOrAbort(this.#admit({ ...draft, signal }, send), signal);
+  }
+
+  #publish(
+    draft: Draft,
+    { tx, idempotencyKey, deliverAt, delayMs, signal }: PublishOptions,
+  ): Promise<string[]> {
+    checkIdempotencyKey(idempotencyKey);
+    const { autoCreate, maxDelayMs } = this.#core.settings;
+    const due = dueTime({ deliverAt, delayMs }, maxDelayMs);
+    const call = { tx, autoCreate, idempotencyKey, due };
+    return this.#admit({ ...draft, tx, signal }, () =>
+      publishEvents(this.#core.database, this.name, draft.encoded, call),
+    );
+  }
+
+  // Not async: what need not wait is sent in this tick, before any statement that the caller sends next.
+  #admit<T>(arrival: Arrival, send: () => Promise<T>): Promise<T> {
+    return this.#admission ? this.#admission.admit(arrival, send) : send();
   }
 }
+
+type Draft = Omit<Arrival, 'tx' | 'signal'>;
+
+const admissionTo = (core: Core, stream: string, schema: StandardSchemaV1): Admission =>
+  new Admission({ stream, schema, budget: core.undecided, waitMs: core.settings.appendTimeoutMs });
 
 const cursorOf = ({ incarnation, last, lastTag }: Appended): string =>
   encodePosition({ incarnation, offset: last, tag: lastTag });

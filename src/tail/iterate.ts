@@ -1,10 +1,12 @@
 // A subscription as an async iterable: replay, then live. Holds one batch at most; while the consumer works on it the
 // subscriber counts as full, and what comes meanwhile stays in the window or the database. Leaving the loop, the
-// signal, and closing Sluice end it normally; history that is gone makes it throw.
-import { toStreamEvent, type StreamEvent } from '../log/event.ts';
+// signal, and closing Sluice end it normally; history that is gone makes it throw, and so does an event that the
+// reader's schema does not take.
+import type { Decode } from '../log/decode.ts';
+import type { StreamEvent } from '../log/event.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
-import type { Batch } from './entry.ts';
+import type { Batch, Entry } from './entry.ts';
 import { toError } from './loss.ts';
 import type { Sink } from './subscriber.ts';
 import type { Subscription, Tails } from './tails.ts';
@@ -16,24 +18,29 @@ export interface StreamSubscription<T> extends AsyncIterable<StreamEvent<T>> {
   close(): Promise<void>;
 }
 
-export interface IterateOptions {
+export interface IterateOptions<T> {
   readonly stream: string;
   readonly after: ParsedPosition;
   readonly signal: AbortSignal | undefined;
+  readonly decode: Decode<T>;
 }
 
 export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIterator<StreamEvent<T>> {
   readonly ready: Promise<void>;
   readonly #signal: AbortSignal | undefined;
+  readonly #decode: Decode<T>;
   #subscription: Subscription | undefined;
   #batch: Batch | undefined;
   #index = 0;
   #waiting: Deferred<void> | undefined;
+  /** An event is being decoded: resolves when it is, or when nobody wants it any more. */
+  #decoding: Deferred<void> | undefined;
   #error: Error | undefined;
   #done = false;
 
-  constructor(tails: Tails, { stream, after, signal }: IterateOptions) {
+  constructor(tails: Tails, { stream, after, signal, decode }: IterateOptions<T>) {
     this.#signal = signal;
+    this.#decode = decode;
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (signal?.aborted) this.#end(undefined);
     this.ready = this.#open(tails, stream, after);
@@ -46,10 +53,18 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
 
   async next(): Promise<IteratorResult<StreamEvent<T>, undefined>> {
     for (;;) {
+      if (this.#decoding) {
+        await this.#decoding.promise; // called again before the last call was answered: one event after the other
+        continue;
+      }
       const entry = this.#batch?.entries[this.#index];
       if (entry) {
         this.#index += 1;
-        return { done: false, value: toStreamEvent<T>(entry.identity, entry.record) };
+        const event = this.#give(entry);
+        if (!(event instanceof Promise)) return { done: false, value: event };
+        const value = await event;
+        if (value) return { done: false, value };
+        continue;
       }
       if (this.#error !== undefined) {
         const error = this.#error;
@@ -73,6 +88,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
   close(): Promise<void> {
     this.#batch = undefined;
     this.#end(undefined);
+    this.#decoding?.resolve();
     return Promise.resolve();
   }
 
@@ -95,6 +111,39 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
       this.#end(error instanceof Error ? error : new Error(String(error)));
       throw error;
     }
+  }
+
+  #give({ identity, record }: Entry): StreamEvent<T> | Promise<StreamEvent<T> | undefined> {
+    try {
+      const decoded = this.#decode(identity, record);
+      return decoded instanceof Promise ? this.#giveLater(decoded) : decoded;
+    } catch (error) {
+      throw this.#stop(error);
+    }
+  }
+
+  /** Undefined: closed meanwhile. */
+  async #giveLater(decoded: Promise<StreamEvent<T>>): Promise<StreamEvent<T> | undefined> {
+    const decoding = deferred();
+    this.#decoding = decoding;
+    try {
+      await Promise.race([decoded, decoding.promise]);
+      return this.#batch && (await decoded);
+    } catch (error) {
+      if (this.#batch) throw this.#stop(error);
+      return undefined;
+    } finally {
+      this.#decoding = undefined;
+      decoding.resolve();
+    }
+  }
+
+  /** An event that cannot be given ends the iteration: what follows must not look as if it came next. */
+  #stop(error: unknown): unknown {
+    this.#batch = undefined;
+    this.#end(undefined);
+    this.#error = undefined;
+    return error;
   }
 
   #take(batch: Batch): boolean {

@@ -51,7 +51,8 @@ export async function findStart(
       { kind: 'cursor', positions: [oldestStanding(state)] },
       limit,
     );
-    return next.kind === 'lost' ? findStart(database, stream, after, limit) : next; // trimmed again meanwhile
+    const isTrimmedAgain = next.kind === 'lost' && next.loss.kind === 'gap';
+    return isTrimmedAgain ? findStart(database, stream, after, limit) : next;
   }
   const located = locate(state, standing, rows);
   if (located.kind !== 'ok')

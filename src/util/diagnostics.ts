@@ -15,6 +15,8 @@ export type DiagnosticsName =
   | 'sluice:relay.role' // { held }
   | 'sluice:relay.rotated' // { slot }
   | 'sluice:replica.read' // { offset, used }
+  | 'sluice:retention.enforced' // { trimmed, removed, held, ms }
+  | 'sluice:retention.purged' // { events, more, ms }
   | 'sluice:sse.closed' // { connectionId, reason }
   | 'sluice:sse.opened' // { connectionId, stream }
   | 'sluice:tail.closed' // { stream }

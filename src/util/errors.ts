@@ -29,11 +29,26 @@ const RETRYABLE: ReadonlySet<SluiceErrorCode> = new Set([
   'listener_unavailable',
 ]);
 
+/** What a schema found wrong with a payload, as Standard Schema tells it, with a path of bare keys. */
+export interface PayloadIssue {
+  readonly message: string;
+  /** From the payload's root, which is the empty path. */
+  readonly path: readonly PropertyKey[];
+}
+
 export interface SluiceErrorOptions {
   readonly cause?: unknown;
   /** With `cursor_expired` and `cursor_reset`: the oldest offset there is, and the cursor that resumes from it. */
   readonly oldest?: bigint | undefined;
   readonly oldestCursor?: string | undefined;
+  /** With `offset_conflict`: the stream's head. */
+  readonly head?: bigint | undefined;
+  /** With `payload_invalid` from a schema: see the members of SluiceError. */
+  readonly issues?: readonly PayloadIssue[] | undefined;
+  readonly index?: number | undefined;
+  readonly stream?: string | undefined;
+  readonly offset?: bigint | undefined;
+  readonly cursor?: string | undefined;
 }
 
 /**
@@ -50,6 +65,18 @@ export class SluiceError extends Error {
   readonly oldest: bigint | undefined;
   /** With `cursor_expired` and `cursor_reset`: resumes just before `oldest`. */
   readonly oldestCursor: string | undefined;
+  /** With `offset_conflict`: the last offset of the stream; the next one is one more. */
+  readonly head: bigint | undefined;
+  /** With `payload_invalid`: what the stream's schema found wrong. Undefined if it was no schema, or if it threw (`cause`). */
+  readonly issues: readonly PayloadIssue[] | undefined;
+  /** With `payload_invalid` from a schema, for a batch: which of its events, counted from 0. */
+  readonly index: number | undefined;
+  /** With `payload_invalid` on reading: the stream of the event that does not fit the schema. */
+  readonly stream: string | undefined;
+  /** With `payload_invalid` on reading: its offset. */
+  readonly offset: bigint | undefined;
+  /** With `payload_invalid` on reading: goes on just after it. */
+  readonly cursor: string | undefined;
 
   constructor(code: SluiceErrorCode, message: string, options: SluiceErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -57,6 +84,12 @@ export class SluiceError extends Error {
     this.retryable = RETRYABLE.has(code);
     this.oldest = options.oldest;
     this.oldestCursor = options.oldestCursor;
+    this.head = options.head;
+    this.issues = options.issues;
+    this.index = options.index;
+    this.stream = options.stream;
+    this.offset = options.offset;
+    this.cursor = options.cursor;
   }
 }
 

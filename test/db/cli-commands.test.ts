@@ -25,7 +25,7 @@ const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/;
 
 test('create, info, delete', async () => {
   expect(await done('create', 'made')).toMatch(
-    /^name {5}made\nhead {5}0\noldest {3}1\ncreated {2}\S+\nclosed {3}no\n$/,
+    /^name {5}made\nhead {5}0\noldest {3}1\nevents {3}0\nbytes {4}0\nrate .*\nkeeps {4}everything\nkeys {5}remembered for 86400000 ms\ncreated {2}\S+\nclosed {3}no\n$/,
   );
   const info = {
     name: 'made',
@@ -33,6 +33,11 @@ test('create, info, delete', async () => {
     oldest: '1',
     createdAt: expect.stringMatching(time),
     closed: false,
+    count: '0',
+    retention: {},
+    idempotencyWindowMs: 86_400_000,
+    bytes: '0',
+    rates: { lastMinute: 0, lastHour: 0 },
   };
   expect(await json('info', 'made')).toEqual([info]);
   expect(await done('info', 'made')).toMatch(/^name {5}made\n/);
@@ -44,7 +49,12 @@ test('create, info, delete', async () => {
 test('append prints the offset and the cursor that follows the event', async () => {
   expect(await done('append', 'appended', '{"n":1}')).toMatch(/^offset 1 {2}cursor \S+\n$/);
   const [second] = await json('append', 'appended', '-7', '--type', 'a.b', '--key', 'k');
-  expect(second).toEqual({ stream: 'appended', offset: '2', cursor: expect.any(String) });
+  expect(second).toEqual({
+    stream: 'appended',
+    offset: '2',
+    cursor: expect.any(String) as string,
+    duplicate: false,
+  });
   await done('append', 'appended', '"three"');
   const { cursor } = second as { cursor: string };
   expect(await done('tail', 'appended', '--after', cursor)).toMatch(/^3\t\S+\t-\t"three"\n$/);
@@ -97,7 +107,7 @@ test('streams lists all, or those with a prefix, in order', async () => {
     { name: 'list:b', head: '0' },
   ]);
   expect(await done('streams', 'list:')).toMatch(
-    /^ +1 +1 {2}\S+ {2}open {4}list:a\n +0 +1 {2}\S+ {2}open {4}list:b\n$/,
+    /^ +1 +1 +1 {2}\S+ {2}open {4}list:a\n +0 +1 +0 {2}\S+ {2}open {4}list:b\n$/,
   );
   const { stdout, stderr } = await sluice(['streams', 'nothing has this']);
   expect([stdout, stderr]).toEqual(['', 'no stream has that prefix\n']);
@@ -174,4 +184,24 @@ test('the database is named by the option before the environment', async () => {
   const env = { DATABASE_URL: 'postgres://127.0.0.1:1/none' };
   const { code } = await sluice(['streams', '--database-url', db.connectionString], { env });
   expect(code).toBe(0);
+});
+
+test('publish --delay delivers later, and says so; append and publish write once per --idempotency-key', async () => {
+  expect(await sluice(['publish', 'later', '1', '--delay', '1h'])).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^id \d+\n$/) as string,
+    stderr: expect.stringMatching(/^due in 3600000 ms; a relay moves what is due/) as string,
+  });
+  expect((await db.query(`select from sluice.delayed where stream = 'later'`)).rows).toHaveLength(1);
+  expect(await done('append', 'keyed', '1', '--idempotency-key', 'k')).toMatch(/^offset 1 {2}cursor \S+\n$/);
+  expect(await done('append', 'keyed', '1', '--idempotency-key', 'k')).toMatch(
+    /^offset 1 {2}cursor \S+ {2}duplicate\n$/,
+  );
+  expect(await sluice(['publish', 'keyed', '1', '--idempotency-key', 'k'])).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/^known by its key already, or not in the stream yet/) as string,
+  });
+  expect(await json('append', 'keyed', '2', '--expected-offset', '2')).toMatchObject([
+    { offset: '2', duplicate: false },
+  ]);
 });

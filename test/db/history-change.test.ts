@@ -48,20 +48,9 @@ const cursorAt = async (stream: Stream<string>, offset: bigint): Promise<string>
     ? (await stream.read({ limit: 1 })).cursor.replace(/-.*/, '-0-0')
     : (await stream.read({ after: offset - 1n, limit: 1 })).cursor;
 
-/** All up to and with `offset` is gone. One transaction, as trimming is. */
+/** All up to and with `offset` is gone; its rows are still there, or not, as the background has it. */
 const trim = async ({ name }: Stream<string>, offset: number): Promise<void> => {
-  await using client = await openClient(db.connectionString);
-  await client.query('begin');
-  await client.query(
-    `update sluice.streams s set trimmed_to = e."offset", trimmed_tag = e.tag
-     from sluice.events e where s.name = $1 and e.stream_id = s.id and e."offset" = $2`,
-    [name, offset],
-  );
-  await client.query(
-    'delete from sluice.events e using sluice.streams s where s.name = $1 and e.stream_id = s.id and e."offset" <= $2',
-    [name, offset],
-  );
-  await client.query('commit');
+  await elsewhere.stream(name).trim({ before: BigInt(offset) + 1n });
 };
 
 /** What a lossy failover does: the events after `keep` are taken back, and `count` others stand there. */

@@ -3,6 +3,7 @@
 import { connect, type ConnectOptions, type Sluice, type Stream, type StreamEvent } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { coreOf } from '../../src/sluice/connect.ts';
+import { toStreamEvent } from '../../src/log/event.ts';
 import { EventIterator } from '../../src/tail/iterate.ts';
 import { Tails } from '../../src/tail/tails.ts';
 import { silentLogger } from '../../src/util/logger.ts';
@@ -305,7 +306,7 @@ describe('leaving', () => {
     return Object.assign(tails, { [Symbol.dispose]: () => void tails.close() });
   };
   const subscribe = (tails: Tails, stream: string, signal?: AbortSignal): EventIterator<unknown> =>
-    new EventIterator(tails, { stream, after: { kind: 'start' }, signal });
+    new EventIterator(tails, { stream, after: { kind: 'start' }, signal, decode: toStreamEvent });
   /** A tail is closed once its last subscriber has left, and not before. */
   const closed = (name: string): Promise<unknown> =>
     nextMessage<{ stream: string }>('sluice:tail.closed', ({ stream }) => stream === name);

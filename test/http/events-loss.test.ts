@@ -4,7 +4,7 @@ import { connect, type Sluice } from 'sluice';
 import { createHandler } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
-import { nextMessage } from '../support/diagnostics.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { FrameReader, openSse, type Frame, type SseClient } from '../support/sse.ts';
 
@@ -13,7 +13,8 @@ let sluice: Sluice;
 let serving: Serving;
 
 beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 30 });
+  const often = { fallbackPollMs: 30, retentionIntervalMs: 30 };
+  sluice = await connect({ connectionString: db.connectionString, ...often });
   serving = await serve(sluice);
 });
 afterAll(async () => {
@@ -36,17 +37,9 @@ const write = async (name: string, count: number): Promise<void> => {
 const cursorAt = async (name: string, offset: bigint): Promise<string> =>
   (await sluice.stream(name).read({ after: offset, limit: 1 })).cursor;
 
-/** Up to and with `offset`, everything is gone. */
+/** Up to and with `offset`, everything is gone; its rows are still there, or not, as the background has it. */
 const trim = async (name: string, offset: number): Promise<void> => {
-  await db.query(
-    `update sluice.streams s set trimmed_to = e."offset", trimmed_tag = e.tag
-     from sluice.events e where s.name = $1 and e.stream_id = s.id and e."offset" = $2`,
-    [name, offset],
-  );
-  await db.query(
-    'delete from sluice.events e using sluice.streams s where s.name = $1 and e.stream_id = s.id and e."offset" <= $2',
-    [name, offset],
-  );
+  await sluice.stream(name).trim({ before: BigInt(offset) + 1n });
 };
 /** What a lossy failover does: events after `keep` are taken back, and `count` others stand there. One transaction. */
 const rewrite = async (name: string, keep: number, count: number): Promise<void> => {
@@ -252,6 +245,53 @@ describe('I8: on live connections', () => {
     await client.received(5);
     expect(client.offsets).toEqual([1, 2, 3, 4, 5]);
     expect(client.control('gap')).toEqual([]);
+  });
+
+  test('trimmed in the middle of a catch-up: what was on its way arrives, then the notice, then the rest', async () => {
+    const name = await streamOf(4000);
+    await using handler = Object.assign(createHandler(sluice, { authorize: anyone }), {
+      [Symbol.asyncDispose]: () => handler.close(),
+    });
+    const { body } = await handler(new Request(serving.url(name, 'after=start')));
+    const reader = body!.getReader();
+    const got = new FrameReader();
+    const readUntil = async (done: () => boolean): Promise<void> => {
+      while (!done()) got.feed((await reader.read()).value ?? new Uint8Array());
+    };
+    await readUntil(() => story(got.frames).includes(1));
+    await trim(name, 3500);
+    await readUntil(() => story(got.frames).at(-1) === 4000);
+    const told = story(got.frames).slice(2);
+    const at = told.indexOf('sluice:gap');
+    expect(at).toBeGreaterThan(0);
+    const from = (first: number, last: number): number[] =>
+      Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    expect(told).toEqual([...from(1, at), 'sluice:gap', { id: expect.any(String) }, ...from(3501, 4000)]);
+    const notice = got.frames.find(({ event }) => event === 'sluice:gap');
+    expect(JSON.parse(notice!.data!)).toMatchObject({
+      reason: 'trimmed',
+      requested: String(at),
+      oldest: '3501',
+      head: '4000',
+    });
+    await reader.cancel();
+  });
+
+  test('kept within bounds while it is written: a connection that keeps up is told nothing', async () => {
+    const name = `loss ${(names += 1)}`;
+    await sluice.createStream(name, { maxCount: 3 });
+    using client = await live(name, 0);
+    for (let n = 1; n <= 30; n += 1) {
+      await write(name, 5);
+      await client.received(5 * n);
+    }
+    await until(async () => ((await sluice.stream(name).info())?.oldest ?? 0n) === 148n);
+    expect(client.offsets).toEqual(Array.from({ length: 150 }, (_, index) => index + 1));
+    expect(client.control('gap')).toEqual([]);
+    using late = await openSse(serving.url(name, 'after=100'));
+    await late.received(3);
+    expect(late.control('gap')).toMatchObject([{ requested: '100', oldest: '148', head: '150' }]);
+    expect(late.offsets).toEqual([148, 149, 150]);
   });
 
   test.each([

@@ -3,6 +3,8 @@ import type { Command } from 'commander';
 import type { Sluice } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { ingest } from '../ingest.ts';
+import { parseOffset } from '../amounts.ts';
+import { wrongUsage } from '../command-error.ts';
 import { readPayload, type Payload } from '../json-argument.ts';
 import { printable } from '../output.ts';
 import { withSluice } from '../target.ts';
@@ -10,6 +12,11 @@ import { withSluice } from '../target.ts';
 export interface EventOptions {
   readonly type?: string | undefined;
   readonly key?: string | undefined;
+  readonly idempotencyKey?: string | undefined;
+}
+
+interface AppendArguments extends EventOptions {
+  readonly expectedOffset?: string | undefined;
 }
 
 export function addAppend(program: Command, context: Context): void {
@@ -20,31 +27,56 @@ export function addAppend(program: Command, context: Context): void {
     .argument('[json]', "the event's data, or - to read NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
-    .action((name: string, json: string | undefined, options: EventOptions) => {
+    .option('--idempotency-key <key>', 'append the event once, however often this is repeated')
+    .option('--expected-offset <n>', 'append only if the event gets this offset')
+    .action((name: string, json: string | undefined, options: AppendArguments) => {
       const payload = readPayload(json);
+      oneEventOnly(payload, options);
       return withSluice(context, {}, (sluice) => append(context, sluice, { name, payload, options })).finally(
         () => payload.kind === 'input' && payload.close(),
       );
     });
 }
 
+/** What belongs to one event cannot be meant for each line of an input. @throws CommandError */
+export function oneEventOnly(payload: Payload, options: AppendArguments): void {
+  if (payload.kind === 'value') return;
+  for (const [given, option] of [
+    [options.idempotencyKey, '--idempotency-key'],
+    [options.expectedOffset, '--expected-offset'],
+  ]) {
+    if (given !== undefined) throw wrongUsage(`${option} is for one event; give that as an argument`);
+  }
+}
+
 interface Appending {
   readonly name: string;
   readonly payload: Payload;
-  readonly options: EventOptions;
+  readonly options: AppendArguments;
 }
 
 async function append(
   context: Context,
   sluice: Sluice,
-  { name, payload, options: { type, key } }: Appending,
+  { name, payload, options }: Appending,
 ): Promise<void> {
+  const { type, key, idempotencyKey } = options;
   const { out, signal } = context;
   const stream = sluice.stream(name);
   signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
   if (payload.kind === 'value') {
-    const { offset, cursor } = await stream.append(payload.value, { type, key });
-    return out.data(`offset ${offset}  cursor ${cursor}`, { stream: name, offset, cursor });
+    const expectedOffset =
+      options.expectedOffset === undefined
+        ? undefined
+        : parseOffset('--expected-offset', options.expectedOffset);
+    const appended = await stream.append(payload.value, { type, key, idempotencyKey, expectedOffset });
+    const { offset, cursor, duplicate } = appended;
+    return out.data(`offset ${offset}  cursor ${cursor}${duplicate ? '  duplicate' : ''}`, {
+      stream: name,
+      offset,
+      cursor,
+      duplicate,
+    });
   }
   let first: bigint | null = null;
   let last: bigint | null = null;

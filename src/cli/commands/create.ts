@@ -1,18 +1,18 @@
-// `sluice create <stream>`: makes an empty stream. It is an error if there is one of that name already.
+// `sluice create <stream>`: makes an empty stream, with bounds on what it keeps if any are given. It is an error if
+// there is one of that name already.
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { describeStream } from '../describe-stream.ts';
+import { addRetentionOptions, retentionOf, type RetentionArguments } from '../retention-options.ts';
 import { withSluice } from '../target.ts';
 
 export function addCreate(program: Command, context: Context): void {
-  program
-    .command('create')
-    .description('create an empty stream')
-    .argument('<stream>')
-    .action((name: string) =>
-      withSluice(context, {}, async (sluice) => {
-        const created = await sluice.createStream(name);
-        await context.out.data(describeStream(created), created);
-      }),
-    );
+  const command = program.command('create').description('create an empty stream').argument('<stream>');
+  addRetentionOptions(command).action((name: string, options: RetentionArguments) => {
+    const retention = retentionOf(options);
+    return withSluice(context, {}, async (sluice) => {
+      const created = await sluice.createStream(name, retention);
+      await context.out.data(describeStream(created), created);
+    });
+  });
 }

@@ -5,11 +5,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Sluice, Stream } from '../../index.ts';
 import type { Context } from '../context.ts';
+import { parseDuration } from '../amounts.ts';
 import { ingest } from '../ingest.ts';
 import { readPayload, type Payload } from '../json-argument.ts';
 import { printable } from '../output.ts';
 import { withSluice } from '../target.ts';
-import type { EventOptions } from './append.ts';
+import { oneEventOnly, type EventOptions } from './append.ts';
 
 const MOVED_WITHIN_MS = 2000;
 const RECHECK_MS = 20;
@@ -22,8 +23,11 @@ export function addPublish(program: Command, context: Context): void {
     .argument('[json]', "the event's data, or - to read NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
-    .action((name: string, json: string | undefined, options: EventOptions) => {
+    .option('--delay <duration>', 'deliver not before: 5s, 12h, 7d')
+    .option('--idempotency-key <key>', 'publish the event once, however often this is repeated')
+    .action((name: string, json: string | undefined, options: PublishArguments) => {
       const payload = readPayload(json);
+      oneEventOnly(payload, options);
       const work = (sluice: Sluice): Promise<void> =>
         publish(context, sluice.stream(name), { payload, options });
       return withSluice(context, { relay: true }, work).finally(
@@ -32,32 +36,45 @@ export function addPublish(program: Command, context: Context): void {
     });
 }
 
-interface Publishing {
-  readonly payload: Payload;
-  readonly options: EventOptions;
+interface PublishArguments extends EventOptions {
+  readonly delay?: string | undefined;
 }
 
-async function publish(
-  context: Context,
-  stream: Stream,
-  { payload, options: { type, key } }: Publishing,
-): Promise<void> {
+interface Publishing {
+  readonly payload: Payload;
+  readonly options: PublishArguments;
+}
+
+async function publish(context: Context, stream: Stream, { payload, options }: Publishing): Promise<void> {
+  const { type, key, idempotencyKey } = options;
+  const delayMs = options.delay === undefined ? undefined : parseDuration('--delay', options.delay);
   const { out, signal } = context;
   const before = await headOf(stream);
   let count = 1;
   let id: string | undefined;
   signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
   if (payload.kind === 'value') {
-    ({ id } = await stream.publish(payload.value, { type, key }));
+    ({ id } = await stream.publish(payload.value, { type, key, idempotencyKey, delayMs }));
   } else {
     count = await ingest(context, {
       done: 'published',
       input: payload.input,
-      write: async (values) => void (await stream.publishMany(values.map((data) => ({ data, type, key })))),
+      write: async (values) =>
+        void (await stream.publishMany(
+          values.map((data) => ({ data, type, key })),
+          { delayMs },
+        )),
     });
   }
-  if (!(await waitUntilHead(stream, before + BigInt(count), signal))) {
-    out.talk('not in the stream yet: a relay moves them, in any process that is connected to this database');
+  if (delayMs !== undefined && delayMs > 0) {
+    out.talk(
+      `due in ${delayMs} ms; a relay moves what is due, in any process that is connected to this database`,
+    );
+  } else if (!(await waitUntilHead(stream, before + BigInt(count), signal))) {
+    const known = idempotencyKey === undefined ? '' : 'known by its key already, or ';
+    out.talk(
+      `${known}not in the stream yet: a relay moves them, in any process that is connected to this database`,
+    );
   }
   return id === undefined
     ? out.data(`${count} events published to ${printable(stream.name)}`, { stream: stream.name, count })
