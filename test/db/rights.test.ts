@@ -64,6 +64,10 @@ const everything = {
   'create a stream': `select sluice.create_stream('another')`,
   'close a stream': `select sluice.close_stream('rights')`,
   'delete a stream': `select sluice.delete_stream('rights')`,
+  'configure a stream': `select sluice.configure_stream('rights', '{}')`,
+  'trim a stream': `select * from sluice.trim_stream('rights', 1)`,
+  'read what is delayed': 'select * from sluice.delayed',
+  'read keys': 'select * from sluice.idempotency_keys',
   'move events': 'select * from sluice.pass()',
   'tidy up': 'select sluice.rotate_outbox()',
   'create here': 'create table sluice.mine (id integer)',
@@ -77,6 +81,8 @@ describe('a role can do what its right says, and nothing else', () => {
     'create a stream',
     'close a stream',
     'delete a stream',
+    'configure a stream',
+    'trim a stream',
   ];
   test.for([
     ['publish', ['publish', 'publish many']],

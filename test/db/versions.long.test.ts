@@ -25,21 +25,25 @@ interface Report {
 }
 
 /** What does not pass down: this run's own server, its being a worker, and its being long. */
-const environment = (connectionString: string): NodeJS.ProcessEnv => {
+const environmentFor = (connectionString: string, binaries: string): NodeJS.ProcessEnv => {
   const others = Object.entries(process.env).filter(
     ([name]) => !/^(?:VITEST|SLUICE_(?:TEST|LONG))/.test(name),
   );
-  return { ...Object.fromEntries(others), SLUICE_TEST_DATABASE_URL: connectionString };
+  return {
+    ...Object.fromEntries(others),
+    SLUICE_TEST_DATABASE_URL: connectionString,
+    SLUICE_TEST_BINARIES: binaries, // for tests that start servers of their own
+  };
 };
 
-const runSuite = async (connectionString: string, signal: AbortSignal): Promise<Report> => {
+const runSuite = async (environment: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Report> => {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-versions-'));
   const file = join(folder, 'report.json');
   try {
     const args = ['run', '--project', 'db', '--reporter=json', `--outputFile=${file}`];
     const suite = spawn(process.execPath, [`${root}node_modules/vitest/vitest.mjs`, ...args], {
       cwd: root,
-      env: environment(connectionString),
+      env: environment,
       stdio: ['ignore', 'ignore', 'inherit'],
       signal,
     });
@@ -62,12 +66,14 @@ test.for(majors)('PostgreSQL %d: the whole db project', async (major, context) =
   const binaries = requireBinaries(major, context);
   const started = performance.now();
   await using postgres = await startTestPostgres({ binaries });
-  const report = await runSuite(postgres.connectionString, context.signal);
+  const report = await runSuite(environmentFor(postgres.connectionString, binaries), context.signal);
   const seconds = Math.round((performance.now() - started) / 1000);
   const { numPassedTests: passed, numTotalTests: total } = report;
   process.stdout.write(
     `PostgreSQL ${postgres.version}: ${passed} of ${total} tests passed in ${seconds} s\n`,
   );
+  // At once, and not when all versions have run.
+  for (const failure of failuresIn(report)) process.stderr.write(`PostgreSQL ${major}: ${failure}\n`);
   expect(failuresIn(report)).toEqual([]);
   expect(passed).toBeGreaterThan(300);
   expect(Number.parseInt(postgres.version, 10)).toBe(major);

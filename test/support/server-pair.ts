@@ -5,7 +5,7 @@ import { chownSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Pool } from 'pg';
 import { migrate } from 'sluice';
-import { startPostgres, type RunningPostgres } from 'sluice/embedded';
+import { startPostgres, type RunningPostgres, type StartPostgresOptions } from 'sluice/embedded';
 import { until } from './diagnostics.ts';
 import { makeDataFolder, removeFolder, serverPid } from './embedded-server.ts';
 import { lossyPool } from './lossy-pool.ts';
@@ -19,6 +19,10 @@ const settings = {
   max_standby_streaming_delay: '0',
 };
 type Settings = Readonly<Record<string, string>>;
+
+/** With the binaries that the run is about, if it is about any (test/db/versions.long.test.ts). */
+const startServer = (options: StartPostgresOptions): Promise<RunningPostgres> =>
+  startPostgres({ ...options, binaries: process.env['SLUICE_TEST_BINARIES'] });
 
 export class ServerPair implements AsyncDisposable {
   readonly #folder = makeDataFolder();
@@ -94,7 +98,7 @@ export class ServerPair implements AsyncDisposable {
     const { username, password } = new URL(this.connectionString);
     const primary_conninfo = `host=${host} port=${port} user=${username} password=${password}`;
     const dataDir = join(this.#folder, 'standby');
-    this.#standby = await startPostgres({ dataDir, settings: { ...this.#settings, primary_conninfo } });
+    this.#standby = await startServer({ dataDir, settings: { ...this.#settings, primary_conninfo } });
   }
 
   /** The standby becomes a primary of its own, at its own address. */
@@ -109,7 +113,7 @@ export class ServerPair implements AsyncDisposable {
     await this.promote();
     await this.stopStandby();
     this.#standby = undefined;
-    this.#primary = await startPostgres({
+    this.#primary = await startServer({
       dataDir,
       port,
       settings: { ...this.#settings, synchronous_standby_names: '' },
@@ -118,7 +122,7 @@ export class ServerPair implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const dataDir = join(this.#folder, 'primary');
-    const first = await startPostgres({ dataDir, settings });
+    const first = await startServer({ dataDir, settings });
     try {
       await migrate({ connectionString: first.connectionString });
     } finally {
@@ -130,7 +134,7 @@ export class ServerPair implements AsyncDisposable {
     writeFileSync(signal, '');
     const { uid, gid } = statSync(copy);
     chownSync(signal, uid, gid);
-    this.#primary = await startPostgres({ dataDir, settings: this.#settings });
+    this.#primary = await startServer({ dataDir, settings: this.#settings });
     this.#link = await createProxy({ targetPort: this.#primary.port });
     await this.startStandby();
     await until(async () => {
