@@ -83,11 +83,28 @@ const unblemished = async (page: Page): Promise<void> => {
   await shows(page, 'verdict', 'no gap, no duplicate');
   expect([await number(page, 'gaps'), await number(page, 'duplicates')]).toEqual([0, 0]);
 };
-/** Places an order and waits until the shop has said that it is committed. */
-const place = async (page: Page): Promise<void> => {
-  const answer = page.waitForResponse((response) => response.url().endsWith('/demo/orders'));
-  await press(page, 'place-order');
+/** Places an order and waits until the shop has said that it is committed; answers its id. */
+const place = async (page: Page, [button, route] = ['place-order', 'orders']): Promise<number> => {
+  const answer = page.waitForResponse((response) => response.url().endsWith(`/demo/${route}`));
+  await press(page, button);
   expect((await answer).status()).toBe(201);
+  return ((await (await answer).json()) as { id: number }).id;
+};
+/** The same for an order whose event is due in five seconds; resolves when the page has said that it waits. */
+const placeForLater = async (page: Page): Promise<number> => {
+  const id = await place(page, ['place-later', 'later']);
+  await shows(page, 'later', '1 for later');
+  return id;
+};
+const noneWaits = (page: Page): Promise<void> => part(page, 'later').waitFor({ state: 'hidden' });
+/** How often the event of an order is in the stream, and whether it came before the time of its row. */
+const arrivals = async (id: number): Promise<unknown[]> => {
+  const { rows } = await db.query(
+    `select e.at < o.placed_at as early from sluice_demo.orders o
+     join sluice.events e on (e.data ->> 'id')::integer = o.id where o.id = $1`,
+    [id],
+  );
+  return rows;
 };
 
 test('I3: an order appears live, under the next offset', async () => {
@@ -113,6 +130,67 @@ test('I3: nothing of a rolled-back order appears', async () => {
   await settle(page, delivered + 1);
   expect(await number(page, 'last-offset')).toBe(last + 1);
   await unblemished(page);
+});
+
+test('I3: an order for later is no loss while it waits, and appears once, at its time', async () => {
+  const page = await open();
+  const [delivered, last] = [await number(page, 'delivered'), await number(page, 'last-offset')];
+  await page.getByLabel('Item').selectOption('Olive oil, half a litre');
+  const id = await placeForLater(page);
+  const [committed, shown, verdict] = await page.evaluate<string[]>(
+    `['committed', 'delivered', 'verdict'].map((id) => document.getElementById(id).textContent)`,
+  );
+  expect([committed, verdict]).toEqual([shown, expect.not.stringMatching(/still to come|not arrived/)]);
+  // A page that opens meanwhile, and never saw the order placed.
+  const other = await open({ viewport: { width: 360, height: 740 } });
+  const row = part(page, 'feed').locator(`[data-offset="${last + 1}"]`);
+  await row.waitFor();
+  expect(await row.textContent()).toMatch(/Olive oil, half a litre/);
+  expect(await arrivals(id)).toEqual([{ early: false }]);
+  await settle(page, delivered + 1);
+  for (const each of [page, other]) {
+    await shows(each, 'last-offset', String(last + 1));
+    await settle(each);
+    await noneWaits(each);
+    await unblemished(each);
+  }
+});
+
+test('I3: an order for later outlives the server', async () => {
+  const page = await open();
+  const delivered = await number(page, 'delivered');
+  const id = await placeForLater(page);
+  await stop('SIGKILL');
+  await shows(page, 'status', 'connecting');
+  await start();
+  await shows(page, 'status', 'live');
+  await settle(page, delivered + 1);
+  await noneWaits(page);
+  await unblemished(page);
+  expect(await arrivals(id)).toEqual([{ early: false }]);
+});
+
+test('a page that was quiet for long is not hasty, and does call missing what is', async () => {
+  const page = await browser.newPage();
+  await page.clock.install();
+  await page.goto(url);
+  await shows(page, 'status', 'live');
+  await place(page);
+  await settle(page);
+  await unblemished(page);
+  await page.clock.fastForward(60_000);
+  // An order that is committed, as the shop says, and never comes.
+  await page.route('**/demo/state', async (route) => {
+    const response = await route.fetch();
+    const state = (await response.json()) as { orders: number };
+    await route.fulfill({ response, json: { ...state, orders: state.orders + 1 } });
+  });
+  const verdicts = part(page, 'verdict');
+  await page.clock.fastForward(1_000);
+  await verdicts.filter({ hasText: /still to come|not arrived/ }).waitFor();
+  expect(await verdicts.textContent()).toBe('1 still to come');
+  await page.clock.fastForward(60_000);
+  await shows(page, 'verdict', '1 committed event has not arrived');
 });
 
 test('I1, I2, I7: a burst arrives whole and in order, in a list that stays short', async () => {
@@ -202,6 +280,7 @@ describe('anyone can use it', () => {
       ['quantity', null],
       ['place-order', 'Enter'],
       ['roll-back', 'Space'],
+      ['place-later', 'Space'],
       ['drop', 'Enter'],
       ['drop', 'Space'],
     ];
@@ -217,7 +296,7 @@ describe('anyone can use it', () => {
       if (id === 'drop') await shows(page, 'status', key === 'Enter' ? 'dropped' : 'live');
     }
     expect(reached).toEqual(walk.map(([id]) => id));
-    await settle(page, delivered + 1);
+    await settle(page, delivered + 2);
     await unblemished(page);
   });
 

@@ -5,6 +5,7 @@ import { Pool } from 'pg';
 import { connect, type Sluice } from 'sluice';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { planBurst } from '../../src/cli/demo/burst.ts';
+import { placeOrders } from '../../src/cli/demo/orders.ts';
 import { createShop, type Shop, type ShopSluice } from '../../src/cli/demo/shop.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
@@ -20,7 +21,7 @@ let shop: Shop;
 beforeAll(async () => {
   sluice = await connect({ connectionString: db.connectionString });
   pool = new Pool({ connectionString: db.connectionString, max: 10 });
-  shop = createShop({ sluice, pool });
+  shop = createShop({ sluice, pool, laterMs: 200 });
   await shop.prepare();
   return async () => {
     await pool.end();
@@ -37,14 +38,15 @@ const get = (path: string, method = 'GET'): Promise<Response> =>
   handle(new Request(`${origin}${path}`, { method }));
 const send = (path: string, body: string | Uint8Array, type = 'application/json'): Request =>
   new Request(`${origin}${path}`, { method: 'POST', headers: { 'content-type': type }, body });
-const post = async (path: string, body: unknown): Promise<{ status: number; body: unknown }> => {
-  const response = await handle(send(path, JSON.stringify(body)));
+const post = async (path: string, body: unknown, by?: Shop): Promise<{ status: number; body: unknown }> => {
+  const response = await handle(send(path, JSON.stringify(body)), by);
   return { status: response.status, body: await response.json() };
 };
 
 interface State {
   stream: string;
   orders: number;
+  later: number;
   head: string;
   oldest: string;
   cursorHint: string;
@@ -53,8 +55,8 @@ const state = async (): Promise<State> => (await (await get('/demo/state')).json
 /** Everything in the stream once it holds as many events as there are orders. */
 const settled = async (): Promise<{ offset: bigint; type: string | null; data: unknown }[]> => {
   await until(async () => {
-    const { orders, head } = await state();
-    return BigInt(orders) === BigInt(head);
+    const { orders, later, head } = await state();
+    return later === 0 && BigInt(orders) === BigInt(head);
   });
   const stream = sluice.stream('demo-orders');
   const all = [];
@@ -131,12 +133,78 @@ describe('orders', () => {
   });
 });
 
+describe('orders for later', () => {
+  const hour = 3_600_000;
+  /** How often the event of order `id` is in the stream, and whether it came before the time of its row. */
+  const arrivals = async (id: number): Promise<unknown[]> => {
+    const { rows } = await db.query(
+      `select e.at < o.placed_at as early from sluice_demo.orders o
+       join sluice.events e on (e.data ->> 'id')::integer = o.id where o.id = $1`,
+      [id],
+    );
+    return rows;
+  };
+
+  test('I3: the event comes by itself, once, at the next offset, not before its time and not before it is counted', async () => {
+    await post('/demo/orders', order); // so that somebody is awake who might deliver too early
+    const before = await settled();
+    const placed = await post('/demo/later', order);
+    expect(placed).toEqual({ status: 201, body: { id: expect.any(Number), delayMs: 200 } });
+    const { id } = placed.body as { id: number };
+    await until(async () => {
+      const { head } = await state();
+      const { orders } = await state();
+      // The page would take what is delivered and never counted for a loss of something else.
+      expect(orders).toBeGreaterThanOrEqual(Number(head));
+      return Number(head) === before.length + 1;
+    });
+    expect((await settled()).slice(before.length)).toEqual([
+      expect.objectContaining({
+        offset: BigInt(before.length + 1),
+        type: 'order.placed',
+        data: { id, ...order },
+      }),
+    ]);
+    expect(await arrivals(id)).toEqual([{ early: false }]);
+  });
+
+  test('I3: while it waits, the row is committed and told apart, and others pass', async () => {
+    const before = await settled();
+    const patient = createShop({ sluice, pool, laterMs: hour });
+    const { id } = (await post('/demo/later', order, patient)).body as { id: number };
+    expect(await state()).toMatchObject({ orders: before.length, later: 1, head: String(before.length) });
+    await post('/demo/orders', { item: 'Beeswax candle', quantity: 1 });
+    await until(async () => (await state()).head === String(before.length + 1));
+    expect(await state()).toMatchObject({ orders: before.length + 1, later: 1 });
+    expect(await arrivals(id)).toEqual([]);
+    // Its time comes.
+    await db.query('update sluice_demo.orders set placed_at = clock_timestamp() where id = $1', [id]);
+    await db.query('update sluice.delayed set due_at = clock_timestamp()');
+    await post('/demo/orders', order);
+    const events = await settled();
+    expect(events).toHaveLength(before.length + 3);
+    expect(await arrivals(id)).toEqual([{ early: false }]);
+  });
+
+  test('I3: rolled back, neither row nor event', async () => {
+    const before = await settled();
+    const later = { ending: 'rollback', delayMs: 1 } as const;
+    await placeOrders(pool, sluice.stream('demo-orders'), [order, order], later);
+    expect((await state()).later).toBe(0);
+    // Due after it, so what was due before would stand before it.
+    const { id } = (await post('/demo/later', order)).body as { id: number };
+    const after = await settled();
+    expect(after.slice(before.length)).toEqual([expect.objectContaining({ data: { id, ...order } })]);
+  });
+});
+
 test('the state says what is committed and where a page may start', async () => {
   for (let placed = 0; placed < 9; placed++) await post('/demo/orders', order);
   const events = await settled();
   expect(await state()).toEqual({
     stream: 'demo-orders',
     orders: events.length,
+    later: 0,
     head: String(events.length),
     oldest: '1',
     cursorHint: String(events.length - 8),
@@ -160,14 +228,14 @@ describe('refusals', () => {
     ['[]', /^The body is \[\], not an object; send \{/],
     ['null', /^The body is null, not an object; send \{/],
   ])('400 for %s', async (body, detail) => {
-    const before = (await state()).orders;
-    for (const path of ['/demo/orders', '/demo/rollback']) {
+    const before = await state();
+    for (const path of ['/demo/orders', '/demo/later', '/demo/rollback']) {
       const response = await handle(send(path, body));
       expect(response.status).toBe(400);
       expect(response.headers.get('content-type')).toBe('application/problem+json');
       expect(await response.json()).toMatchObject({ status: 400, detail: expect.stringMatching(detail) });
     }
-    expect((await state()).orders).toBe(before);
+    expect(await state()).toEqual(before);
   });
 
   test.each([0, 1_001, -1, 2.5, '7', null])('400 for a burst of %j', async (count) => {
@@ -199,6 +267,7 @@ describe('refusals', () => {
 
   test.each([
     ['GET', '/demo/orders', 'POST'],
+    ['PUT', '/demo/later', 'POST'],
     ['DELETE', '/demo/burst', 'POST'],
     ['PUT', '/demo/state', 'GET, HEAD'],
     ['DELETE', '/', 'GET, HEAD'],
@@ -259,13 +328,15 @@ test('a failing database is a 503 that says nothing internal, and the log hears 
     pool: unreachable,
     logger: { error: (fields, message) => heard.push(fields, message) },
   });
-  for (const path of ['/demo/orders', '/demo/rollback']) {
+  for (const path of ['/demo/orders', '/demo/later', '/demo/rollback']) {
     const response = await handle(send(path, JSON.stringify(order)), broken);
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1']);
     expect(await response.text()).not.toMatch(/ECONN|127\.0\.0\.1|nobody/);
   }
   expect(heard).toEqual([
     { err: expect.objectContaining({ code: 'ECONNREFUSED' }), method: 'POST', path: '/demo/orders' },
+    'The demo shop failed',
+    expect.objectContaining({ path: '/demo/later' }),
     'The demo shop failed',
     expect.objectContaining({ path: '/demo/rollback' }),
     'The demo shop failed',

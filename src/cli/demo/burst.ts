@@ -49,7 +49,9 @@ export async function runBurst(pool: Pool, stream: ShopStream, count: number): P
   const result = { committed: 0, rolledBack: 0 };
   const work = async (): Promise<void> => {
     for (let next = queue.shift(); next; next = queue.shift()) {
-      await placeOrders(pool, stream, Array.from({ length: next.size }, someOrder), next.ending);
+      await placeOrders(pool, stream, Array.from({ length: next.size }, someOrder), {
+        ending: next.ending,
+      });
       result[next.ending === 'commit' ? 'committed' : 'rolledBack'] += next.size;
     }
   };

@@ -1,4 +1,4 @@
-// The demo shop of `sluice dev --demo`: its routes, and what each answers. The page and its files, three ways to place
+// The demo shop of `sluice dev --demo`: its routes, and what each answers. The page and its files, four ways to place
 // orders, and what is committed so far. It must never be mounted beyond loopback: it lets anyone write, and trusts its
 // caller to have checked Host and Origin.
 
@@ -21,6 +21,8 @@ export interface ShopOptions {
   readonly pool: Pool;
   /** Default `demo-orders`. */
   readonly streamName?: string | undefined;
+  /** How long an order for later waits, in milliseconds. Default 5 000. */
+  readonly laterMs?: number | undefined;
   /** Hears of failures; silent by default. */
   readonly logger?: { error(fields: object, message: string): void } | undefined;
 }
@@ -48,9 +50,9 @@ const maxBursts = 4;
  * const response = await shop.handle(new Request('http://127.0.0.1:4080/demo/state'));
  */
 export function createShop(options: ShopOptions): Shop {
-  const { sluice, pool, streamName = 'demo-orders' } = options;
+  const { sluice, pool, streamName = 'demo-orders', laterMs = 5_000 } = options;
   const stream = sluice.stream(streamName);
-  const routes = createRoutes(pool, stream, streamName);
+  const routes = createRoutes({ pool, stream, streamName, laterMs });
 
   return {
     async prepare(): Promise<void> {
@@ -78,16 +80,29 @@ export function createShop(options: ShopOptions): Shop {
   };
 }
 
-function createRoutes(pool: Pool, stream: ShopStream, streamName: string): ReadonlyMap<string, Handler> {
+interface Parts {
+  readonly pool: Pool;
+  readonly stream: ShopStream;
+  readonly streamName: string;
+  readonly laterMs: number;
+}
+
+function createRoutes({ pool, stream, streamName, laterMs }: Parts): ReadonlyMap<string, Handler> {
   let bursts = 0;
 
   const place: Handler = async (request) => {
-    const [id] = await placeOrders(pool, stream, [await readOrder(request)], 'commit');
+    const [id] = await placeOrders(pool, stream, [await readOrder(request)], { ending: 'commit' });
     return json(201, { id });
   };
 
+  const placeForLater: Handler = async (request) => {
+    const placing = { ending: 'commit', delayMs: laterMs } as const;
+    const [id] = await placeOrders(pool, stream, [await readOrder(request)], placing);
+    return json(201, { id, delayMs: laterMs });
+  };
+
   const rollBack: Handler = async (request) => {
-    await placeOrders(pool, stream, [await readOrder(request)], 'rollback');
+    await placeOrders(pool, stream, [await readOrder(request)], { ending: 'rollback' });
     return json(200, { rolledBack: true });
   };
 
@@ -106,13 +121,14 @@ function createRoutes(pool: Pool, stream: ShopStream, streamName: string): Reado
   };
 
   const state: Handler = async () => {
-    const [orders, info] = await Promise.all([countOrders(pool), stream.info()]);
+    const [{ orders, later }, info] = await Promise.all([countOrders(pool), stream.info()]);
     const { head, oldest } = info ?? { head: 0n, oldest: 1n };
     const before = oldest - 1n;
     const hint = head - shownAtFirst > before ? head - shownAtFirst : before;
     return json(200, {
       stream: streamName,
       orders,
+      later,
       head: String(head),
       oldest: String(oldest),
       cursorHint: String(hint),
@@ -121,6 +137,7 @@ function createRoutes(pool: Pool, stream: ShopStream, streamName: string): Reado
 
   return new Map([
     ['POST /demo/orders', place],
+    ['POST /demo/later', placeForLater],
     ['POST /demo/rollback', rollBack],
     ['POST /demo/burst', burst],
     ['GET /demo/state', state],

@@ -3,7 +3,10 @@
 
 export interface ShopState {
   readonly stream: string;
+  /** Committed orders whose time has come. */
   readonly orders: number;
+  /** Committed orders whose events are not due yet. */
+  readonly later: number;
   readonly head: string;
   readonly oldest: string;
   /** Start after this offset to see the last few events first. */
@@ -26,6 +29,10 @@ export function readState(): Promise<ShopState> {
 
 export function placeOrder(order: NewOrder): Promise<{ id: number }> {
   return post('/demo/orders', order);
+}
+
+export function placeForLater(order: NewOrder): Promise<{ id: number; delayMs: number }> {
+  return post('/demo/later', order);
 }
 
 export function rollBackOrder(order: NewOrder): Promise<{ rolledBack: true }> {

@@ -16,7 +16,7 @@ export interface Ledger {
   readonly head: bigint;
   /** Delivered events that are orders of this shop; the rest was published by somebody else. */
   readonly ordersDelivered: number;
-  /** Rows in the orders table, as last reported; null before the first report. */
+  /** Rows in the orders table whose time has come, as last reported; null before the first report. */
   readonly ordersCommitted: number | null;
   /** Rows whose events lie before this page's starting point; null until a report allows to tell. */
   readonly baseline: number | null;
@@ -63,7 +63,7 @@ export function committed(ledger: Ledger): number | null {
 }
 
 /** How many events are known to exist and have not been delivered. */
-function outstanding(ledger: Ledger): number {
+export function outstanding(ledger: Ledger): number {
   const inTable = (committed(ledger) ?? 0) - ledger.tally.delivered;
   const inStream = Number(ledger.head - ledger.tally.last);
   return Math.max(0, inTable, inStream);
@@ -77,7 +77,7 @@ export interface Verdict {
 /** While connected, a committed event may take this long before it is called missing. */
 const patienceMs = 20_000;
 
-/** What the numbers say. `quietMs`: how long the page has been live without a delivery. */
+/** What the numbers say. `quietMs`: how long the page has been live and owed an event without a delivery. */
 export function verdict(ledger: Ledger, status: Status, quietMs: number): Verdict {
   const { tally } = ledger;
   const faults = [

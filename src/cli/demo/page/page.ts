@@ -2,9 +2,26 @@
 // changes once per animation frame at most, whatever the rate of events. It must never count an order as delivered
 // because placing it succeeded: only the stream says so.
 
-import { burst, placeOrder, readState, rollBackOrder, type NewOrder, type ShopState } from './api.ts';
+import {
+  burst,
+  placeForLater,
+  placeOrder,
+  readState,
+  rollBackOrder,
+  type NewOrder,
+  type ShopState,
+} from './api.ts';
 import { openFeed, type Break, type Envelope, type Feed } from './feed.ts';
-import { committed, deliver, openLedger, report, verdict, type Ledger, type Status } from './ledger.ts';
+import {
+  committed,
+  deliver,
+  openLedger,
+  outstanding,
+  report,
+  verdict,
+  type Ledger,
+  type Status,
+} from './ledger.ts';
 import { createRows, orderOf } from './rows.ts';
 
 /** How often the page asks what is committed, and looks again whether anything is overdue. */
@@ -14,6 +31,7 @@ const burstSize = 1_000;
 const text = {
   status: byId('status'),
   verdict: byId('verdict'),
+  later: byId('later'),
   committed: byId('committed'),
   delivered: byId('delivered'),
   gaps: byId('gaps'),
@@ -28,6 +46,7 @@ const verdictLine = byId('verdict-line');
 const form = byId('order', HTMLFormElement);
 const item = byId('item', HTMLSelectElement);
 const quantity = byId('quantity', HTMLInputElement);
+const laterButton = byId('place-later', HTMLButtonElement);
 const rollBackButton = byId('roll-back', HTMLButtonElement);
 const burstButton = byId('burst', HTMLButtonElement);
 const dropButton = byId('drop', HTMLButtonElement);
@@ -35,7 +54,9 @@ const rows = createRows(byId('feed'), byId('row', HTMLTemplateElement));
 
 let ledger: Ledger = openLedger(0n, 0n);
 let status: Status = 'connecting';
-/** Since when the page has been live without a delivery. */
+/** Orders whose events are not due yet, as last reported: neither committed nor owed, as far as the count goes. */
+let later = 0;
+/** Since when the page has been live and owed an event without a delivery. */
 let quietSince = performance.now();
 let feed: Feed | null = null;
 let frame = 0;
@@ -52,6 +73,7 @@ function render(): void {
   connection.dataset['state'] = status;
   write(text.verdict, words);
   verdictLine.dataset['tone'] = tone;
+  write(text.later, later === 0 ? '' : `${later} for later`);
   write(text.committed, String(committed(ledger) ?? '–'));
   write(text.delivered, String(tally.delivered));
   write(text.gaps, String(tally.gaps));
@@ -71,7 +93,9 @@ function onEvent(event: Envelope): void {
   rows.add(event);
   schedule();
   // Caught up for the first time: only now can a report tell what was there before.
-  if (ledger.baseline === null && ledger.tally.last === ledger.head) void refresh();
+  const caughtUp = ledger.baseline === null && ledger.tally.last === ledger.head;
+  // This may be one of those for later, which would still be called waiting.
+  if (caughtUp || later > 0) void refresh();
 }
 
 /** History the page stood on is gone: say so, and count what follows, rather than call it a loss or hide it. */
@@ -112,6 +136,9 @@ async function refresh(): Promise<void> {
       start(state);
       asked = ledger;
     }
+    later = state.later;
+    // Patience begins when something is owed, not when the shop fell quiet.
+    if (outstanding(ledger) === 0) quietSince = performance.now();
     ledger = report(ledger, { orders: state.orders, head: BigInt(state.head) }, asked);
   } catch {
     // No answer means no news: the status shows the connection, and the next tick asks again.
@@ -161,6 +188,14 @@ async function runBurst(): Promise<string> {
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   void run(async () => `Order ${(await placeOrder(filledIn())).id} committed.`);
+});
+
+laterButton.addEventListener('click', () => {
+  if (!form.reportValidity()) return;
+  void run(async () => {
+    const { id, delayMs } = await placeForLater(filledIn());
+    return `Order ${id} committed, due in ${delayMs / 1_000}\u00a0s.`;
+  });
 });
 
 rollBackButton.addEventListener('click', () => {
