@@ -129,7 +129,7 @@ describe('many', () => {
     const listed = [];
     for await (const info of sluice.streams({ prefix: 'listed/' })) listed.push(info);
     const createdAt = expect.any(Date) as Date;
-    const common = { createdAt, closed: false };
+    const common = { createdAt, closed: false, idempotencyWindowMs: 86_400_000 };
     expect(listed).toEqual([
       { name: 'listed/a', head: 4n, oldest: 3n, count: 2n, retention: { maxCount: 3 }, ...common },
       {
