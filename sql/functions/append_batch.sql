@@ -38,41 +38,44 @@ as $$
 declare
   v_name text := p_streams[1];
   v_id bigint;
-  v_head bigint;
   v_last record;
   v_ids bigint[];
   v_now timestamptz;
   v_busy bigint[];
   v_starts bigint[];
 begin
-  perform :"schema".require_read_committed();
-  perform :"schema".flush_on_commit();
-  -- The common case at two thirds of the cost: one stream that is there, open, and has nothing pending. Otherwise the
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform :"schema".require_read_committed();
+  end if;
+  if current_setting('synchronous_commit') in ('off', 'local') then
+    perform :"schema".flush_on_commit();
+  end if;
+  -- The common case at half the cost: one stream that is there, open and free, and has nothing pending. Otherwise the
   -- general case below takes over, and takes the same lock again.
   if cardinality(p_streams) = 1 and p_wait_ms is distinct from 0 and p_idempotency_keys is null and p_expected is null then
-    if p_wait_ms is not null then
-      perform set_config('lock_timeout', p_wait_ms || 'ms', true);
-    end if;
-    select s.id, s.trimmed_to, s.trimmed_tag into stream_id, v_head, previous_tag
-    from :"schema".streams s where s.name = v_name and s.closed_at is null for no key update;
-    v_id := stream_id;
-    if found and not exists (select from :"schema".outbox o where o.stream = v_name) then
-      select e."offset", e.tag, e.at into v_last from :"schema".events e
-      where e.stream_id = v_id and e."offset" > v_head order by e."offset" desc limit 1;
-      if found then
-        v_head := v_last."offset";
-        previous_tag := v_last.tag;
-      end if;
-      v_now := greatest(v_last.at, clock_timestamp());
+    select s.id into v_id from :"schema".streams s
+    where s.name = v_name and s.closed_at is null for no key update skip locked;
+    -- A later statement: its snapshot is younger than the lock.
+    select coalesce(last."offset", s.trimmed_to) as head, coalesce(last.tag, s.trimmed_tag) as tag,
+      greatest(last.at, clock_timestamp()) as at
+    into v_last
+    from :"schema".streams s left join lateral (
+      select e."offset", e.tag, e.at from :"schema".events e
+      where e.stream_id = s.id and e."offset" > s.trimmed_to order by e."offset" desc limit 1
+    ) last on true
+    where s.id = v_id and not exists (select from :"schema".outbox o where o.stream = v_name);
+    if found then
       insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-      select v_id, v_head + e.n, v_now, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
+      select v_id, v_last.head + e.n, v_last.at, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
       from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_headers)
         with ordinality as e (data, tag, type, key, headers, n);
       idx := 1;
       outcome := 'ok';
-      first_offset := v_head + 1;
-      last_offset := v_head + p_counts[1];
-      at := v_now;
+      stream_id := v_id;
+      first_offset := v_last.head + 1;
+      last_offset := v_last.head + p_counts[1];
+      previous_tag := v_last.tag;
+      at := v_last.at;
       return next;
       return;
     end if;

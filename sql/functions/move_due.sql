@@ -4,7 +4,7 @@
 -- One at a time, by a lock that is tried and never waited for: two movers side by side would overtake each other. It is
 -- taken in an earlier statement than the rows are read, and given back after they are committed.
 --
--- The rows become one transaction's in the outbox, so they keep this order in the log and stand behind everything that
+-- The rows become one transaction's in the outbox, published now, so they keep this order in the log and stand behind everything that
 -- was committed before. p_from spares a look the index entries of what has been moved lately, which nobody may remove
 -- behind an old snapshot.
 create or replace function :"schema".move_due(p_from timestamptz, p_limit integer default 5000)
@@ -38,8 +38,8 @@ begin
       and (d.due_at, d.first_id) <= (coalesce(v_last.due_at, v_now), coalesce(v_last.first_id, 9223372036854775807))
     returning d.*
   )
-  insert into :"schema".outbox (slot, published_at, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
-  select c.last_value, d.published_at, d.stream_id, d.stream, d.type, d.key, d.headers, d.idempotency_key, d.call_id, d.data
+  insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
+  select c.last_value, d.stream_id, d.stream, d.type, d.key, d.headers, d.idempotency_key, d.call_id, d.data
   from :"schema".outbox_slot c, due d
   order by d.due_at, d.first_id, d.id;
   next_due := (select d.due_at from :"schema".delayed d where d.due_at >= p_from order by d.due_at limit 1);

@@ -4,7 +4,8 @@
 -- be younger than the lock, or the head is stale. Rows leave the outbox by the same statement that inserts the events,
 -- so a row is moved once or not at all, whoever else looks at it. Never `skip locked` here: that would reorder.
 --
--- Order: by outbox id, the events of one transaction together at the place of its first. With p_limit a stream that has
+-- Order: by outbox id, the events of one transaction (its id and its start: after a restore ids occur again) together at
+-- the place of its first. With p_limit a stream that has
 -- more pending is cut there, but never inside a transaction, and a long backlog is taken in eighths, so that looking
 -- for the rest of the cut transactions stays a small part of the work. Null: no cut, for a caller who knows that
 -- little is pending.
@@ -55,15 +56,15 @@ begin
   ), whole as materialized (
     -- The transactions begun before the cut, which go whole. Found in the snapshot that moves them: one that commits
     -- between two statements would be cut.
-    select distinct s.id, o.xid from stream s join :"schema".outbox o on o.stream = any (array[s.name]) and o.id < s.cut
+    select distinct s.id, o.xid, o.published_at from stream s join :"schema".outbox o on o.stream = any (array[s.name]) and o.id < s.cut
   ), taken as (
     delete from :"schema".outbox o using stream s
     where o.stream = any (array[s.name])
-      and (s.cut is null or o.id < s.cut or (s.id, o.xid) in (select w.id, w.xid from whole w))
+      and (s.cut is null or o.id < s.cut or (s.id, o.xid, o.published_at) in (select w.id, w.xid, w.published_at from whole w))
     returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, s.idempotency_window_ms, o.id, o.xid,
       o.published_at, o.stream, o.type, o.key, o.headers, o.idempotency_key, o.call_id, o.data
   ), grouped as (
-    select t.*, min(t.id) over (partition by t.stream_id, t.xid) as first_id from taken t
+    select t.*, min(t.id) over (partition by t.stream_id, t.xid, t.published_at) as first_id from taken t
     where not t.closed and (t.published_to is null or t.published_to = t.stream_id)
   ), dropped as (
     select distinct r.call_id from (

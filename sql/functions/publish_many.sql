@@ -53,7 +53,7 @@ begin
       select v_due_at, coalesce(
           -- An older row may have the same xid after a restore into another cluster.
           (select min(d.first_id) from :"schema".delayed d
-           where d.xid = pg_current_xact_id() and d.due_at = v_due_at and d.published_at >= now()),
+           where d.xid = pg_current_xact_id() and d.due_at = v_due_at and d.published_at = now()),
           min(e.id) over ()
         ), e.id, v_stream_id, p_stream, e.type, e.key, e.headers::json, p_idempotency_key, v_call_id, e.data::json
       from (

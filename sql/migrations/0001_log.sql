@@ -49,8 +49,8 @@ create sequence :"schema".outbox_slot as bigint minvalue 0 maxvalue 2 start 0;
 create table :"schema".outbox (
   slot smallint not null,
   id bigint not null default nextval(:'schema.outbox_id'),
-  xid xid8 not null default pg_current_xact_id(), -- only ever compared for equality: events of one transaction stand together
-  published_at timestamptz not null default clock_timestamp(),
+  xid xid8 not null default pg_current_xact_id(), -- with published_at: events of one transaction stand together
+  published_at timestamptz not null default now(), -- when that transaction began: its id may occur again after a restore
   stream_id bigint, -- the incarnation the publisher saw; null: none yet
   stream text collate "C" not null,
   type text,

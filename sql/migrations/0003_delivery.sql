@@ -7,7 +7,7 @@ create table :"schema".delayed (
   first_id bigint not null, -- the first event its transaction delayed to this time: they stay together
   id bigint not null,
   xid xid8 not null default pg_current_xact_id(),
-  published_at timestamptz not null default clock_timestamp(),
+  published_at timestamptz not null default now(),
   stream_id bigint, -- as in the outbox, like all that follows
   stream text collate "C" not null,
   type text,

@@ -51,9 +51,14 @@ export class Coalescer {
   }
 
   /** Resolves when the events are committed and flushed, or known to have been before. */
-  append(stream: string, events: readonly EncodedEvent[], demands: AppendDemands = {}): Promise<Appended> {
+  append(
+    stream: string,
+    events: readonly EncodedEvent[],
+    { idempotencyKey, expectedOffset }: AppendDemands = NO_DEMANDS,
+  ): Promise<Appended> {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
-    const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
+    let bytes = 0;
+    for (const { data } of events) bytes += data.length;
     const { maxQueuedEvents, maxQueuedBytes } = this.#options;
     const fits =
       this.#queuedEvents + events.length <= maxQueuedEvents && this.#queuedBytes + bytes <= maxQueuedBytes;
@@ -64,7 +69,7 @@ export class Coalescer {
       );
     }
     const deadline = now() + this.#options.lockWaitMs;
-    const item: Item = { ...demands, events, bytes, deadline, result: deferred() };
+    const item: Item = { events, bytes, deadline, result: deferred(), idempotencyKey, expectedOffset };
     const lane = this.#lanes.get(stream);
     if (lane) lane.items.push(item);
     else this.#lanes.set(stream, { items: [item], busy: false, held: false });
@@ -178,13 +183,14 @@ export class Coalescer {
   #settle(group: ItemGroup, outcome: AppendOutcome): void {
     if (outcome.kind === 'ok') {
       this.#options.committed(group, outcome);
-      let next = outcome.first;
+      const { incarnation, first: start, tags } = outcome;
+      let next = 0;
       for (const item of group.items) {
-        const first = next;
-        next += BigInt(item.events.length);
-        const lastTag = outcome.tags[Number(next - outcome.first) - 1] ?? 0;
-        const { incarnation } = outcome;
-        this.#done(item).resolve({ incarnation, first, last: next - 1n, lastTag, duplicate: false });
+        const first = start + BigInt(next);
+        next += item.events.length;
+        const last = item.events.length === 1 ? first : start + BigInt(next - 1);
+        const lastTag = tags[next - 1] ?? 0;
+        this.#done(item).resolve({ incarnation, first, last, lastTag, duplicate: false });
       }
       return;
     }
@@ -250,6 +256,8 @@ interface Batch {
   readonly parts: readonly Part[];
   readonly mayWait: boolean;
 }
+
+const NO_DEMANDS: AppendDemands = {};
 
 const now = (): number => performance.now();
 

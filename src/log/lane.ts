@@ -74,11 +74,17 @@ export const groupOf = (stream: string, items: readonly Item[]): ItemGroup => {
   return {
     stream,
     items,
-    events: items.length === 1 ? first.events : items.flatMap((item) => item.events),
+    events: items.length === 1 ? first.events : eventsOf(items),
     idempotencyKey: first.idempotencyKey,
     expectedOffset: first.expectedOffset,
   };
 };
+
+function eventsOf(items: readonly Item[]): EncodedEvent[] {
+  const all: EncodedEvent[] = [];
+  for (const { events } of items) for (const event of events) all.push(event);
+  return all;
+}
 
 const isPlain = ({ idempotencyKey, expectedOffset }: Item): boolean =>
   idempotencyKey === undefined && expectedOffset === undefined;

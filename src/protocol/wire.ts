@@ -14,13 +14,15 @@ export const MAX_TYPE_BYTES = 128;
 const CONTROL_CHARACTER = /\p{Cc}/u;
 const LONE_SURROGATE = /\p{Cs}/u; // with the u flag a pair is one code point and does not match
 const encoder = new TextEncoder();
-const byteLength = (text: string): number => encoder.encode(text).length;
+// A UTF-16 unit takes one to three bytes of UTF-8: only a text near the limit is measured.
+const isLongerThan = (text: string, bytes: number): boolean =>
+  text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes);
 
 /** What is wrong with a stream name; undefined if it is valid: 1 to 512 bytes of UTF-8 without control characters. */
 export function streamNameProblem(name: unknown): string | undefined {
   if (typeof name !== 'string') return `a stream name must be a string, not ${typeof name}`;
   if (name === '') return 'a stream name must not be empty';
-  if (name.length > MAX_STREAM_NAME_BYTES || byteLength(name) > MAX_STREAM_NAME_BYTES) {
+  if (isLongerThan(name, MAX_STREAM_NAME_BYTES)) {
     return `stream name ${preview(name)} is longer than ${MAX_STREAM_NAME_BYTES} bytes of UTF-8`;
   }
   if (CONTROL_CHARACTER.test(name)) return `stream name ${preview(name)} contains a control character`;
@@ -33,7 +35,7 @@ export function streamNameProblem(name: unknown): string | undefined {
 export function typeProblem(type: unknown): string | undefined {
   if (typeof type !== 'string') return `an event type must be a string, not ${typeof type}`;
   if (type === '') return 'an event type must not be empty; leave it out instead';
-  if (type.length > MAX_TYPE_BYTES || byteLength(type) > MAX_TYPE_BYTES) {
+  if (isLongerThan(type, MAX_TYPE_BYTES)) {
     return `event type ${preview(type)} is longer than ${MAX_TYPE_BYTES} bytes of UTF-8`;
   }
   if (CONTROL_CHARACTER.test(type)) return `event type ${preview(type)} contains a control character`;

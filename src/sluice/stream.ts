@@ -171,7 +171,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     checkExpectedOffset(expectedOffset);
     const demands: AppendDemands = { idempotencyKey, expectedOffset };
     const send = (): Promise<Appended> => this.#core.coalescer.append(this.name, draft.encoded, demands);
-    return waitOrAbort(this.#admit({ ...draft, signal }, send), signal);
+    return waitOrAbort(this.#admission ? this.#admission.admit({ ...draft, signal }, send) : send(), signal);
   }
 
   #publish(
@@ -182,14 +182,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const { autoCreate, maxDelayMs } = this.#core.settings;
     const due = dueTime({ deliverAt, delayMs }, maxDelayMs);
     const call = { tx, autoCreate, idempotencyKey, due };
-    return this.#admit({ ...draft, tx, signal }, () =>
-      publishEvents(this.#core.database, this.name, draft.encoded, call),
-    );
-  }
-
-  // Not async: what need not wait is sent in this tick, before any statement that the caller sends next.
-  #admit<T>(arrival: Arrival, send: () => Promise<T>): Promise<T> {
-    return this.#admission ? this.#admission.admit(arrival, send) : send();
+    const send = (): Promise<string[]> => publishEvents(this.#core.database, this.name, draft.encoded, call);
+    // Without a detour: what need not wait is sent in this tick, before any statement that the caller sends next.
+    return this.#admission ? this.#admission.admit({ ...draft, tx, signal }, send) : send();
   }
 }
 

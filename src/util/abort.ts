@@ -5,8 +5,10 @@ import { deferred } from './deferred.ts';
 export const throwIfAborted = (signal: AbortSignal | undefined): void => signal?.throwIfAborted();
 
 /** The promise's outcome, or a rejection with `signal.reason` as soon as the signal aborts. The work itself goes on. */
-export async function waitOrAbort<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
+export const waitOrAbort = <T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
+  signal ? raceAbort(promise, signal) : promise;
+
+async function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   if (signal.aborted) promise.catch(() => {}); // nobody waits for the work; that it fails must not end the process
   signal.throwIfAborted();
   const aborted = deferred<never>();
