@@ -12,13 +12,17 @@ begin
     return (select coalesce(sum(e.size), 0) from :"schema".events e
       where e.stream_id = p_stream_id and e."offset" > p_from and e."offset" <= p_to);
   end if;
+  -- A subquery per place, not a join: a join planned while the table was small reads the whole stream for each.
   return (
-    select (avg(e.size) * (p_to - p_from))::bigint
-    from generate_series(0, 199) n cross join lateral (
-      select e.size from :"schema".events e
-      where e.stream_id = p_stream_id
-        and e."offset" = p_from + 1 + trunc((n + (hashint4(n) & 1023) / 1024.0) * (p_to - p_from) / 200)::bigint
-    ) e
+    select (avg(place.size) * (p_to - p_from))::bigint
+    from (
+      select (
+        select e.size from :"schema".events e
+        where e.stream_id = p_stream_id
+          and e."offset" = p_from + 1 + trunc((n + (hashint4(n) & 1023) / 1024.0) * (p_to - p_from) / 200)::bigint
+      ) as size
+      from generate_series(0, 199) n
+    ) place
   );
 end
 $$;
