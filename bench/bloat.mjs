@@ -25,7 +25,9 @@ export async function run({ server, quick }) {
       const behind = await withClient(url, async (client) => {
         await client.query('begin isolation level repeatable read');
         await client.query('select count(*) from orders'); // takes the snapshot, and keeps it
-        await publishers.call('flood', events, PER_CALL);
+        for (let passed = 0; passed < events; passed += how.flood) {
+          await publishers.call('flood', how.flood, PER_CALL);
+        }
         const measured = await measure({ publishers, relay, url }, how);
         await client.query('commit');
         return measured;

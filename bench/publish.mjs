@@ -10,7 +10,8 @@ import { orders, plainEvents } from './support/tables.mjs';
 
 const TARGET = 0.9;
 const CONNECTIONS = [1, 4, 16];
-const SLOW_FLUSH_MS = 1;
+/** A local disk that flushes honestly, and a network disk. */
+const SLOW_FLUSHES_MS = [1, 4];
 
 /** @typedef {{ rounds: number, ms: number }} How */
 
@@ -20,22 +21,25 @@ export async function run({ server, quick }) {
   return server.withDatabase(async (url) => {
     await withClient(url, (client) => client.query(`${orders}; ${plainEvents}`));
     const fast = await measure(url, CONNECTIONS, how);
-    const slowed = await slowFlush(url);
-    const slow = slowed ? await measure(url, [16], how) : [];
+    /** @type {{ flushMs: number, results: Awaited<ReturnType<typeof measure>> }[]} */
+    const slow = [];
+    for (const flushMs of SLOW_FLUSHES_MS) {
+      if (await slowFlush(url, flushMs)) slow.push({ flushMs, results: await measure(url, [16], how) });
+    }
     const at16 = fast.at(-1)?.ratio ?? Number.NaN;
     return {
       tables: [
         table('Transactions per second on one hot stream', fast),
-        ...(slowed
-          ? [table(`The same when a flush takes ${SLOW_FLUSH_MS} ms more (commit_delay)`, slow)]
-          : []),
+        ...slow.map(({ flushMs, results }) =>
+          table(`The same when a flush takes ${flushMs} ms more (commit_delay)`, results),
+        ),
       ],
       targets: [
         { what: 'publish against a plain insert, 16 connections', atLeast: TARGET, measured: at16 },
-        ...slow.map(({ ratio }) => ({
-          what: `the same, flush ${SLOW_FLUSH_MS} ms`,
+        ...slow.map(({ flushMs, results }) => ({
+          what: `the same, flush ${flushMs} ms`,
           atLeast: TARGET,
-          measured: ratio,
+          measured: results[0]?.ratio ?? Number.NaN,
         })),
       ],
       notes: [await checkLog(url)],
@@ -43,14 +47,14 @@ export async function run({ server, quick }) {
   });
 }
 
-/** Every commit from now on waits longer, together with all others. False: we are not allowed to. @param {string} url */
-const slowFlush = (url) =>
+/** Every commit from now on waits longer, together with all others. False: we are not allowed to. @param {string} url @param {number} ms */
+const slowFlush = (url, ms) =>
   withClient(url, async (client) => {
     const { rows } = await client.query(
       `select current_database() as name, current_setting('is_superuser') = 'on' as allowed`,
     );
     if (rows[0].allowed !== true) return false;
-    await client.query(`alter database ${rows[0].name} set commit_delay = ${SLOW_FLUSH_MS * 1000}`);
+    await client.query(`alter database ${rows[0].name} set commit_delay = ${ms * 1000}`);
     await client.query(`alter database ${rows[0].name} set commit_siblings = 0`);
     return true;
   });

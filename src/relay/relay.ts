@@ -127,9 +127,11 @@ export class Relay {
       idlePauses = moved > 0 ? 0 : idlePauses + 1;
       const spent = performance.now() - started;
       const pause =
-        moved > 0
-          ? Math.min(MAX_BUSY_PAUSE_MS, spent / DUTY - spent)
-          : Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idlePauses);
+        moved > 0 && more
+          ? MIN_PAUSE_MS // a backlog: what waits is more than one pass takes
+          : moved > 0
+            ? Math.min(MAX_BUSY_PAUSE_MS, spent / DUTY - spent)
+            : Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idlePauses);
       await this.#pause(Math.max(MIN_PAUSE_MS, pause), false);
     }
   }

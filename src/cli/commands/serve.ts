@@ -12,6 +12,7 @@ import { addressFrom, openWebServer } from '../web-server.ts';
 
 interface ServeOptions {
   readonly allowAnonymous?: boolean | undefined;
+  readonly readDatabaseUrl?: string | undefined;
 }
 
 export function addServe(program: Command, context: Context): void {
@@ -19,9 +20,10 @@ export function addServe(program: Command, context: Context): void {
     .command('serve')
     .description('serve the streams over HTTP (HOST and PORT say where: 127.0.0.1:4080)')
     .option('--allow-anonymous', 'let anyone who can reach it do anything')
-    .action(async ({ allowAnonymous = false }: ServeOptions) => {
+    .option('--read-database-url <url>', 'a hot standby to catch up from')
+    .action(async ({ allowAnonymous = false, readDatabaseUrl }: ServeOptions) => {
       if (!allowAnonymous) throw notOpen((process.env['SLUICE_SECRET'] ?? '') !== '');
-      await withCleanup((cleanup) => serve(context, cleanup));
+      await withCleanup((cleanup) => serve(context, cleanup, readDatabaseUrl));
     });
 }
 
@@ -32,12 +34,16 @@ const notOpen = (hasSecret: boolean): Error =>
       : 'nothing says who may read: set SLUICE_SECRET (for capability tokens), or let anyone in with --allow-anonymous',
   );
 
-async function serve(context: Context, cleanup: Cleanup): Promise<void> {
+async function serve(
+  context: Context,
+  cleanup: Cleanup,
+  readConnectionString: string | undefined,
+): Promise<void> {
   const { out, signal, globals } = context;
   const address = addressFrom(process.env);
   const target = await requireTarget(globals());
   const logger = stderrLogger(context);
-  const sluice = await openSluice(target, { logger, signal });
+  const sluice = await openSluice(target, { logger, signal, readConnectionString });
   cleanup.add(() => sluice.close());
   const authorize: Authorize = async () => ({ principal: null });
   const createHandler = (): SluiceHandler => createSluiceHandler(sluice, { authorize });
