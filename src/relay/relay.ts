@@ -11,6 +11,7 @@ import { nap } from '../util/abort.ts';
 import { jittered } from '../util/backoff.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { idlePause, restAfter, type Passed } from './pace.ts';
 import type { Passes } from './pass.ts';
 import type { Housekeeping } from './housekeeping.ts';
 import type { Retention } from './retention.ts';
@@ -18,13 +19,6 @@ import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
 const ROLE_RETRY_MS = 1000;
-/** Between passes that find nothing while publishers keep the relay from sleeping: at least, and at most. */
-const MIN_PAUSE_MS = 1;
-const MAX_PAUSE_MS = 25;
-/** Under load, passes may take this part of the time; fewer and larger passes are cheaper per event. */
-const DUTY = 0.15;
-const MAX_BUSY_PAUSE_MS = 100;
-
 export interface RelayOptions {
   readonly names: Names;
   readonly listener: Listener;
@@ -118,21 +112,17 @@ export class Relay {
   // Until a pass finds nothing; `more` alone (a stream that somebody holds) keeps the relay awake but unhurried.
   async #workUntilQuiet(): Promise<void> {
     const { passes, housekeeping } = this.#options;
-    for (let idlePauses = 0; !this.#closing.signal.aborted;) {
+    let before: Passed | undefined;
+    for (let idle = 0; !this.#closing.signal.aborted;) {
       this.#rung = false;
       const started = performance.now();
       const { moved, more } = await passes.run('relay');
       if (moved === 0 && !more) return;
       await housekeeping.rotate();
-      idlePauses = moved > 0 ? 0 : idlePauses + 1;
-      const spent = performance.now() - started;
-      const pause =
-        moved > 0 && more
-          ? MIN_PAUSE_MS // a backlog: what waits is more than one pass takes
-          : moved > 0
-            ? Math.min(MAX_BUSY_PAUSE_MS, spent / DUTY - spent)
-            : Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idlePauses);
-      await this.#pause(Math.max(MIN_PAUSE_MS, pause), false);
+      idle = moved > 0 ? 0 : idle + 1;
+      const passed = { moved, more, spentMs: performance.now() - started };
+      await this.#pause(restAfter(passed, before, idle), false);
+      before = passed;
     }
   }
 
@@ -147,7 +137,7 @@ export class Relay {
         names.asleepKey,
       ]);
       if (row?.got === true) break;
-      await this.#pause(Math.min(MAX_PAUSE_MS, MIN_PAUSE_MS * 2 ** idle), true);
+      await this.#pause(idlePause(idle), true);
       const { moved, more } = await passes.run('relay');
       if (moved > 0 || more) return;
     }

@@ -1,0 +1,38 @@
+// How long the relay rests between two passes while it is awake. Pure. The less it rests, the sooner an event arrives; the
+// longer, the more events share a pass, whose fixed cost is that of fifty events.
+
+/** Between passes that find nothing while publishers keep the relay from sleeping: at least, and at most. */
+const MIN_PAUSE_MS = 1;
+const MAX_IDLE_PAUSE_MS = 25;
+/** Under load, passes may take this part of the time. */
+const DUTY = 0.15;
+const MAX_BUSY_PAUSE_MS = 100;
+/** A pass that moves no more than this is one publisher's, waiting for what it published: passes may take half the time. */
+const FEW_EVENTS = 2;
+const DUTY_OF_FEW = 0.5;
+
+export interface Passed {
+  readonly moved: number;
+  /** Something is or may be left. */
+  readonly more: boolean;
+  readonly spentMs: number;
+}
+
+/**
+ * Milliseconds to rest after a pass. `before` is the pass before it: one pass that was held up does not make a busy relay.
+ * `idle` counts the passes in a row that moved nothing.
+ */
+export function restAfter(
+  { moved, more, spentMs }: Passed,
+  before: Passed | undefined,
+  idle: number,
+): number {
+  if (moved === 0) return idlePause(idle);
+  if (more) return MIN_PAUSE_MS; // a backlog: what waits is more than one pass takes
+  const spent = Math.min(spentMs, before?.spentMs ?? spentMs);
+  const duty = moved <= FEW_EVENTS ? DUTY_OF_FEW : DUTY;
+  return Math.min(MAX_BUSY_PAUSE_MS, Math.max(MIN_PAUSE_MS, spent / duty - spent));
+}
+
+/** Milliseconds between looks that find nothing: twice as long each time, up to a bound. */
+export const idlePause = (looks: number): number => Math.min(MAX_IDLE_PAUSE_MS, MIN_PAUSE_MS * 2 ** looks);

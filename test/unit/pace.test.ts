@@ -1,0 +1,45 @@
+// Guards the relay's pace: bounded always, in proportion to the work under load, without rest before a backlog.
+import * as fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { idlePause, restAfter, type Passed } from '../../src/relay/pace.ts';
+
+const pass = (moved: number, spentMs: number, more = false): Passed => ({ moved, more, spentMs });
+
+test('under load passes take 15 % of the time, and are at most 100 ms apart', () => {
+  expect(restAfter(pass(50, 3), pass(50, 3), 0)).toBeCloseTo(17);
+  expect(restAfter(pass(5000, 300), pass(5000, 300), 0)).toBe(100);
+});
+
+test('few events do not wait for long behind one another', () => {
+  expect(restAfter(pass(1, 3), pass(1, 3), 0)).toBe(3);
+});
+
+test('a pass that was held up once does not slow the next ones down', () => {
+  expect(restAfter(pass(50, 80), pass(50, 3), 0)).toBeCloseTo(17);
+});
+
+test('a backlog is not waited for', () => {
+  expect(restAfter(pass(10_000, 400, true), pass(10_000, 400, true), 0)).toBe(1);
+});
+
+test('a stream that is held keeps it awake, ever more slowly', () => {
+  expect([0, 1, 2, 3, 4, 5, 60].map((idle) => restAfter(pass(0, 1, true), undefined, idle))).toEqual([
+    1, 2, 4, 8, 16, 25, 25,
+  ]);
+  expect(idlePause(5000)).toBe(25);
+});
+
+test('I7: always between 1 and 100 ms', () => {
+  const passed = fc.record({
+    moved: fc.nat(),
+    more: fc.boolean(),
+    spentMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
+  });
+  fc.assert(
+    fc.property(passed, fc.option(passed, { nil: undefined }), fc.nat(), (last, before, idle) => {
+      const rest = restAfter(last, before, idle);
+      expect(rest).toBeGreaterThanOrEqual(1);
+      expect(rest).toBeLessThanOrEqual(100);
+    }),
+  );
+});
