@@ -224,11 +224,12 @@ describe('when the process that started it', () => {
   test('is killed while it creates the cluster, initdb ends and the next start is clean', async () => {
     const dataDir = newPath();
     const child = startChild({ ...fast, dataDir });
-    const halfMade = (): boolean =>
-      readdirSync(folder).some((name) => name.startsWith(`${basename(dataDir)}.init`));
-    await until(halfMade);
+    const halfMade = (): string[] =>
+      readdirSync(folder).filter((name) => name.startsWith(`${basename(dataDir)}.init`));
+    // Once initdb writes, its guard is there; a folder left before that is swept by the next start.
+    await until(() => halfMade().some((name) => readdirSync(join(folder, name)).length > 0));
     child.process.kill('SIGKILL');
-    await until(() => !halfMade());
+    await until(() => halfMade().length === 0);
     await (await start({ dataDir })).stop();
   });
 
