@@ -8,7 +8,7 @@ declare
   v_statement text;
 begin
   if p_right is null or not exists (select from :"schema".rights() r where r.may = p_right) then
-    raise exception 'there is no right %', coalesce(quote_literal(p_right), 'null') using errcode = 'SL004',
+    raise exception 'there is no right %', coalesce(quote_literal(p_right), 'null') using errcode = '22023',
       hint = 'give one of ' || (select string_agg(distinct quote_literal(r.may), ', ') from :"schema".rights() r);
   end if;
   for v_statement in select r.statement from :"schema".rights(p_role) r where r.may = p_right and r.statement is not null loop

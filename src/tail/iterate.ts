@@ -95,7 +95,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
   readonly #onAbort = (): void => void this.close();
 
   async #open(tails: Tails, stream: string, after: ParsedPosition): Promise<void> {
-    if (this.#done) return;
+    if (this.#done) return this.#signal?.throwIfAborted(); // the iteration ends, and `ready` says why
     const sink: Sink = {
       write: (batch) => this.#take(batch),
       lost: (loss) => this.#end(toError(loss)),
@@ -103,7 +103,10 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
     };
     try {
       const subscription = await tails.subscribe(stream, after, sink);
-      if (this.#done) return subscription.close();
+      if (this.#done) {
+        subscription.close();
+        return this.#signal?.throwIfAborted();
+      }
       this.#subscription = subscription;
       if (subscription.opened.kind === 'lost') throw toError(subscription.opened.loss);
       if (this.#waiting) subscription.resume(); // next() was called before there was anything to ask

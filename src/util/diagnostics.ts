@@ -9,7 +9,7 @@ export type DiagnosticsName =
   | 'sluice:listener.lost' // { generation, error }
   | 'sluice:poll.finished' // { behind, stale }
   | 'sluice:readers.notified' // { streams }
-  | 'sluice:relay.asleep' // { }
+  | 'sluice:relay.asleep' // { dueInMs }
   | 'sluice:relay.passed' // { moved, more, ms, by: 'relay' | 'poll' }
   | 'sluice:relay.refused' // { count }
   | 'sluice:relay.role' // { held }

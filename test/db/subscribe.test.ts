@@ -343,12 +343,16 @@ describe('leaving', () => {
         const iterator = subscribe(tails, name, aborting.signal);
         await come(iterator);
         const waiting = moment === 'while it waits' ? iterator.next() : undefined;
-        if (way === 'abort') aborting.abort(new Error('not to be thrown'));
+        if (way === 'abort') aborting.abort(new Error('told by ready alone'));
         else await Promise.all([iterator.close(), iterator.close()]);
         expect(await waiting).toEqual(waiting && { done: true, value: undefined });
         expect(await iterator.next()).toEqual({ done: true, value: undefined });
         expect(await iterator.return()).toEqual({ done: true, value: undefined });
-        await iterator.ready;
+        if (way === 'abort' && moment === 'before it is open') {
+          await expect(iterator.ready).rejects.toThrow('told by ready alone');
+        } else {
+          await iterator.ready;
+        }
         await gone;
       }
     }
@@ -383,10 +387,10 @@ describe('leaving', () => {
     await gone;
   });
 
-  test('a signal aborted before the call ends the iteration at once, and nothing is opened', async () => {
+  test('a signal aborted before the call ends the iteration at once, nothing is opened, and `ready` says why', async () => {
     const signal = AbortSignal.abort();
     const subscription = sluice.stream('unknown').subscribe({ signal });
-    await subscription.ready;
+    await expect(subscription.ready).rejects.toBe(signal.reason);
     expect(await subscription[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
   });
 

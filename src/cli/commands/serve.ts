@@ -19,7 +19,7 @@ export function addServe(program: Command, context: Context): void {
   program
     .command('serve')
     .description('serve the streams over HTTP (HOST and PORT say where: 127.0.0.1:4080)')
-    .option('--allow-anonymous', 'let anyone who can reach it do anything')
+    .option('--allow-anonymous', 'let anyone who can reach it read every stream')
     .option('--read-database-url <url>', 'a hot standby to catch up from')
     .action(async ({ allowAnonymous = false, readDatabaseUrl }: ServeOptions) => {
       if (!allowAnonymous) throw notOpen((process.env['SLUICE_SECRET'] ?? '') !== '');
@@ -31,7 +31,7 @@ const notOpen = (hasSecret: boolean): Error =>
   wrongUsage(
     hasSecret
       ? 'SLUICE_SECRET is set, but this version has no capability tokens yet: serve with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own'
-      : 'nothing says who may read: set SLUICE_SECRET (for capability tokens), or let anyone in with --allow-anonymous',
+      : 'nothing says who may read: let anyone in with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own (SLUICE_SECRET, for capability tokens, is not taken by this version yet)',
   );
 
 async function serve(

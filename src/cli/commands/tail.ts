@@ -61,7 +61,9 @@ async function printStored({ out, signal }: Context, sluice: Sluice, { name, aft
 
 async function printLive({ out, signal }: Context, sluice: Sluice, { name, after }: Tailed): Promise<void> {
   const subscription = sluice.stream(name).subscribe({ after, signal });
-  await subscription.ready;
+  await subscription.ready.catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+  });
   for await (const event of subscription) await out.data(lineOf(event), event);
   if (signal.aborted) return untilStopped(signal);
   out.talk('the subscription has ended');
