@@ -45,7 +45,9 @@ begin
   elsif v_result.outcome <> 'ok' then
     raise exception 'stream % is held or has a long backlog', quote_literal(p_stream) using errcode = '55P03';
   end if;
-  perform pg_notify(:'readers_channel', '');
+  if pg_notification_queue_usage() < 0.5 then -- a hint must not fail the transaction
+    perform pg_notify(:'readers_channel', '');
+  end if;
   return v_result.first_offset;
 end
 $$;

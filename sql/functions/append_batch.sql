@@ -50,6 +50,23 @@ begin
   if current_setting('synchronous_commit') in ('off', 'local') then
     perform :"schema".flush_on_commit();
   end if;
+  if exists (select from unnest(p_counts) c where c < 1 or c is null) or cardinality(p_counts) <> cardinality(p_streams)
+      or cardinality(p_tags) <> (select sum(c) from unnest(p_counts) c) then
+    raise exception 'the counts % do not fit % streams and % events', p_counts, cardinality(p_streams), cardinality(p_tags)
+      using errcode = '22023';
+  end if;
+  if p_types is not null then
+    select t.type into v_name from (select distinct type from unnest(p_types) type) t
+    where not :"schema".type_is_valid(t.type) limit 1;
+    if found then
+      raise exception 'event type % is not valid', quote_literal(left(v_name, 80))
+        using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+    end if;
+    v_name := p_streams[1];
+  end if;
+  if p_idempotency_keys is not null then
+    perform :"schema".check_idempotency_key(k) from unnest(p_idempotency_keys) k;
+  end if;
   -- The common case at half the cost: one stream that is there, open and free, and has nothing pending. Otherwise the
   -- general case below takes over, and takes the same lock again.
   if cardinality(p_streams) = 1 and p_wait_ms is distinct from 0 and p_idempotency_keys is null and p_expected is null then
@@ -119,14 +136,17 @@ begin
   ), judged as materialized (
     select w.n::integer as idx, w.count, w.key, s.*, k.first_offset, k.last_offset, k.last_tag,
       case when s.id is null then case when p_auto_create then 'held' else 'missing' end
-        when k.key is not null and s.held_by_us then 'duplicate'
-        when s.closed then 'closed'
         when not s.held_by_us then 'held'
+        when k.key is not null then 'duplicate'
+        when s.closed then 'closed'
         when w.expected <> s.head + 1 then 'conflict'
         else 'ok' end as outcome
     from unnest(p_streams, p_counts, p_idempotency_keys, p_expected) with ordinality w (name, count, key, expected, n)
     left join stream s on s.name = w.name
-    left join :"schema".idempotency_keys k on k.stream_id = s.id and k.key = w.key and k.expires_at > v_now
+    left join lateral ( -- offset 0: looked up one by one, also by a plan made while there were few keys
+      select i.key, i.first_offset, i.last_offset, i.last_tag from :"schema".idempotency_keys i
+      where i.stream_id = s.id and i.key = w.key and i.expires_at > v_now offset 0
+    ) k on true
   ), result as materialized (
     select j.*, j.head + 1 + coalesce(sum(j.count) filter (where j.outcome = 'ok')
       over (partition by j.id order by j.idx rows between unbounded preceding and 1 preceding), 0)::bigint as starts_at

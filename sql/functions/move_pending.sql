@@ -74,6 +74,7 @@ begin
     where r.call_id <> r.kept or exists (
       select from :"schema".idempotency_keys k
       where k.stream_id = r.stream_id and k.key = r.idempotency_key and k.expires_at > v_now
+      offset 0 -- looked up one by one, also by a plan made while there were few keys
     )
   ), numbered as materialized (
     select g.*, g.head + row_number() over (partition by g.stream_id order by g.first_id, g.id) as "offset",

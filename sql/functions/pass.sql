@@ -64,6 +64,8 @@ begin
     v_names := v_names[:p_max_streams];
   end if;
   for v_name in select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) loop
+    -- Somebody may be creating it and refusing the rows of the one before: those rows are not waited for either.
+    continue when not pg_try_advisory_xact_lock(:create_key, hashtext(v_name));
     v_refused := v_refused + :"schema".refuse_deleted(v_name);
     if exists (select from :"schema".outbox o where o.stream = v_name) then -- published by name alone
       perform :"schema".create_missing_stream(v_name);

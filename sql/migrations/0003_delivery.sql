@@ -21,7 +21,7 @@ create table :"schema".delayed (
 -- serves: what is due, in order, and when the next one is
 create index delayed_due on :"schema".delayed (due_at, first_id, id);
 -- serves: the first event that this transaction delayed to the same time
-create index delayed_xid on :"schema".delayed (xid);
+create index delayed_xid on :"schema".delayed (xid, due_at, first_id);
 
 alter table :"schema".outbox
   add column idempotency_key text collate "C",

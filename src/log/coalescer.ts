@@ -58,7 +58,9 @@ export class Coalescer {
   ): Promise<Appended> {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
     let bytes = 0;
-    for (const { data } of events) bytes += data.length;
+    for (const { data, key, headers } of events) {
+      bytes += data.length + (key?.length ?? 0) + (headers?.length ?? 0);
+    }
     const { maxQueuedEvents, maxQueuedBytes } = this.#options;
     const fits =
       this.#queuedEvents + events.length <= maxQueuedEvents && this.#queuedBytes + bytes <= maxQueuedBytes;
@@ -200,10 +202,10 @@ export class Coalescer {
     }
   }
 
-  #putBack(stream: string, lane: Lane, items: readonly Item[]): void {
-    const alive = items.filter((item) => item.deadline > now());
-    for (const item of items) if (!alive.includes(item)) this.#done(item).reject(heldTooLong(stream));
-    lane.items = [...alive, ...lane.items];
+  #putBack(stream: string, lane: Lane, items: readonly Item[], cause?: unknown): void {
+    const at = now();
+    for (const item of items) if (item.deadline <= at) this.#done(item).reject(heldTooLong(stream, cause));
+    lane.items = [...items.filter((item) => item.deadline > at), ...lane.items];
   }
 
   // Which item the server refused is not known: each is tried alone, in order. A lost connection leaves the outcome
@@ -213,9 +215,13 @@ export class Coalescer {
     const code = error instanceof SluiceError ? error.code : undefined;
     for (const { stream, lane, groups } of parts) {
       const items = itemsOf(groups);
+      if (code === 'overloaded') {
+        lane.held = true;
+        this.#putBack(stream, lane, items, error); // each waits for as long as it may
+        continue;
+      }
       for (const [index, item] of items.entries()) {
-        if (code === 'overloaded') this.#done(item).reject(heldTooLong(stream, error));
-        else if (total === 1 || code !== 'payload_invalid') this.#done(item).reject(error);
+        if (total === 1 || code !== 'payload_invalid') this.#done(item).reject(error);
         else if (!(await this.#alone(stream, item))) {
           lane.held = true;
           this.#putBack(stream, lane, items.slice(index)); // none overtakes another

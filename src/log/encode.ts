@@ -64,7 +64,10 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
     );
   }
   const encoded = events.map((event) => encodeEvent(event, limits));
-  const size = encoded.reduce((sum, event) => sum + event.data.length, 0);
+  const size = encoded.reduce(
+    (sum, { data, key, headers }) => sum + data.length + (key?.length ?? 0) + (headers?.length ?? 0),
+    0,
+  );
   if (size > limits.maxBatchBytes) {
     throw new SluiceError(
       'payload_too_large',

@@ -9,6 +9,8 @@ const DUTY = 0.15;
 const MAX_BUSY_PAUSE_MS = 100;
 /** A pass that moves no more than this is one publisher's, waiting for what it published: passes may take half the time. */
 const FEW_EVENTS = 2;
+/** A pass that moves so many and leaves some is behind; one that moves fewer has met a stream that somebody holds. */
+const BACKLOG = 500;
 const DUTY_OF_FEW = 0.5;
 
 export interface Passed {
@@ -28,7 +30,7 @@ export function restAfter(
   idle: number,
 ): number {
   if (moved === 0) return idlePause(idle);
-  if (more) return MIN_PAUSE_MS; // a backlog: what waits is more than one pass takes
+  if (more && moved >= BACKLOG) return MIN_PAUSE_MS; // what waits is more than one pass takes
   const spent = Math.min(spentMs, before?.spentMs ?? spentMs);
   const duty = moved <= FEW_EVENTS ? DUTY_OF_FEW : DUTY;
   return Math.min(MAX_BUSY_PAUSE_MS, Math.max(MIN_PAUSE_MS, spent / duty - spent));

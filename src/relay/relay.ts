@@ -138,6 +138,7 @@ export class Relay {
       ]);
       if (row?.got === true) break;
       await this.#pause(idlePause(idle), true);
+      this.#rung = false; // before the pass that answers it: a ring of before must not keep this from pausing
       const { moved, more } = await passes.run('relay');
       if (moved > 0 || more) return;
     }

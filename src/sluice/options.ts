@@ -26,7 +26,7 @@ export interface ConnectOptions {
   readonly relay?: boolean | undefined;
   /** Whether append and publish create a missing stream. Default true. */
   readonly autoCreate?: boolean | undefined;
-  /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; at least 10. */
+  /** Bounds the delay when every notification is lost, in milliseconds. Default 5 000; 10 to a day. */
   readonly fallbackPollMs?: number | undefined;
   /**
    * How often streams are brought within their bounds (see StreamOptions) by the process that has the relay role, in
@@ -35,7 +35,7 @@ export interface ConnectOptions {
   readonly retentionIntervalMs?: number | undefined;
   /**
    * How long an append, a trim or a change of options waits for a stream that another transaction holds, and any write
-   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000.
+   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000; at most 50 000.
    */
   readonly appendTimeoutMs?: number | undefined;
   /** Events waiting in this process to be appended, and as many waiting for their schema, at most. Default 100 000. */
@@ -112,9 +112,9 @@ export function settle(
     migrate,
     relay: options.relay ?? true,
     autoCreate: options.autoCreate ?? true,
-    fallbackPollMs: atLeast('fallbackPollMs', options.fallbackPollMs ?? 5000, 10),
+    fallbackPollMs: within('fallbackPollMs', options.fallbackPollMs ?? 5000, [10, DAY_MS]),
     retentionIntervalMs: atLeast('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, 10),
-    appendTimeoutMs: atLeast('appendTimeoutMs', options.appendTimeoutMs ?? 2000, 1),
+    appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, 50_000]),
     maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
     maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),
     windowEvents: atLeast('windowEvents', options.windowEvents ?? 2000, 1),
@@ -126,6 +126,13 @@ export function settle(
     idleSessionTimeoutMs: atLeast('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, 100),
     logger,
   };
+}
+
+const DAY_MS = 86_400_000;
+
+function within(name: string, value: number, [least, most]: readonly [number, number]): number {
+  if (atLeast(name, value, least) <= most) return value;
+  throw new RangeError(`${name} is ${value}; give a number from ${least} to ${most}`);
 }
 
 function atLeast(name: string, value: number, least: number): number {

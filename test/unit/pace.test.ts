@@ -20,6 +20,7 @@ test('a pass that was held up once does not slow the next ones down', () => {
 
 test('a backlog is not waited for', () => {
   expect(restAfter(pass(10_000, 400, true), pass(10_000, 400, true), 0)).toBe(1);
+  expect(restAfter(pass(50, 3, true), pass(50, 3, true), 0)).toBeCloseTo(17); // a stream that somebody holds
 });
 
 test('a stream that is held keeps it awake, ever more slowly', () => {
