@@ -387,3 +387,21 @@ describe('under any schedule', () => {
     );
   });
 });
+
+test('I7: a call that waited in vain for a held stream rejects who waited long enough, and the others wait on', async () => {
+  const { coalescer, sent } = scripted();
+  const waiting = codeOf(coalescer.append('a', [event('1')]));
+  await quiet();
+  sent[0]?.answer.reject(new SluiceError('overloaded', 'lock timeout'));
+  await until(() => sent.length === 2);
+  expect(shown(sent[1] as Sent)).toBe('a:1');
+  const group = sent[1]?.groups[0] as AppendGroup;
+  sent[1]?.answer.resolve([ok(group, 1n)]);
+  expect(await waiting).toBe('ok');
+
+  const impatient = scripted({ lockWaitMs: 0 });
+  const outcome = codeOf(impatient.coalescer.append('a', [event('1')]));
+  await quiet();
+  impatient.sent[0]?.answer.reject(new SluiceError('overloaded', 'lock timeout'));
+  expect(await outcome).toBe('overloaded');
+});
