@@ -15,6 +15,7 @@ import {
   type ItemGroup,
   type Lane,
 } from './lane.ts';
+import { heldTooLong, refusal } from './refusal.ts';
 
 /** Calls under way at most, and of these how many may wait for a held stream. */
 const MAX_CALLS = 4;
@@ -22,6 +23,8 @@ const MAX_WAITING_CALLS = 2;
 /** Events in one call, unless a single append has more. */
 const CALL_LIMITS = { maxEvents: 2000, maxBytes: 8 * 2 ** 20 };
 const HELD_RETRY_MS = 25;
+/** One call waits no longer, so that it is not taken for one that a dead server never answers; then it is sent again. */
+const MAX_CALL_WAIT_MS = 30_000;
 
 export interface CoalescerOptions {
   readonly autoCreate: boolean;
@@ -143,7 +146,7 @@ export class Coalescer {
     const started = now();
     try {
       const groups = parts.flatMap((part) => part.groups);
-      const waitMs = mayWait ? Math.max(1, Math.ceil((groups[0]?.items[0]?.deadline ?? 0) - started)) : 0;
+      const waitMs = mayWait ? waitUntil(groups[0]?.items[0]?.deadline ?? 0, started) : 0;
       const outcomes = await this.#options.send(groups, { autoCreate: this.#options.autoCreate, waitMs });
       let next = 0;
       for (const part of parts) this.#settlePart(part, outcomes.slice(next, (next += part.groups.length)));
@@ -235,7 +238,7 @@ export class Coalescer {
   async #alone(stream: string, item: Item): Promise<boolean> {
     const group = groupOf(stream, [item]);
     try {
-      const waitMs = Math.max(1, Math.ceil(item.deadline - now()));
+      const waitMs = waitUntil(item.deadline, now());
       const [outcome] = await this.#options.send([group], { autoCreate: this.#options.autoCreate, waitMs });
       if (!outcome || outcome.kind === 'held') return false;
       this.#settle(group, outcome);
@@ -267,32 +270,10 @@ const NO_DEMANDS: AppendDemands = {};
 
 const now = (): number => performance.now();
 
+const waitUntil = (deadline: number, from: number): number =>
+  Math.min(MAX_CALL_WAIT_MS, Math.max(1, Math.ceil(deadline - from)));
+
 const itemsOf = (groups: readonly ItemGroup[]): Item[] => groups.flatMap(({ items }) => items);
 
 const countEvents = (parts: readonly Part[]): number =>
   parts.reduce((sum, { groups }) => sum + groups.reduce((n, { events }) => n + events.length, 0), 0);
-
-function refusal(
-  { stream, expectedOffset }: AppendGroup,
-  outcome: Exclude<AppendOutcome, { kind: 'ok' | 'duplicate' | 'held' }>,
-): SluiceError {
-  const name = JSON.stringify(stream);
-  if (outcome.kind === 'conflict') {
-    const { head } = outcome;
-    return new SluiceError(
-      'offset_conflict',
-      `stream ${name} has the head ${head}, so the next offset is ${head + 1n} and not ${expectedOffset}; nothing was appended: read on, and decide again`,
-      { head },
-    );
-  }
-  return outcome.kind === 'closed'
-    ? new SluiceError('stream_closed', `stream ${name} is closed; nothing was appended`)
-    : new SluiceError('stream_not_found', `stream ${name} does not exist; create it, or leave autoCreate on`);
-}
-
-const heldTooLong = (stream: string, cause?: unknown): SluiceError =>
-  new SluiceError(
-    'overloaded',
-    `stream ${JSON.stringify(stream)} is held by another transaction, or has a long backlog; nothing was appended: try again`,
-    { cause },
-  );

@@ -21,6 +21,8 @@ export interface StreamOptions {
 export type StreamChanges = { readonly [Option in keyof StreamOptions]: StreamOptions[Option] | null };
 
 const OPTIONS = ['maxAgeMs', 'maxCount', 'maxBytes', 'idempotencyWindowMs'] as const;
+/** A statement that is not answered for a minute counts as lost. */
+export const MAX_WAIT_MS = 50_000;
 const MAX_WINDOW_MS = 3_155_760_000_000;
 
 /** The options as JSON text. @throws TypeError for an option there is not, RangeError for a value that is no bound */
@@ -58,7 +60,7 @@ export async function configureStream(
   await database.query(`select ${database.names.quoted}.configure_stream($1, $2, $3)`, [
     name,
     text,
-    Math.ceil(waitMs),
+    Math.min(MAX_WAIT_MS, Math.ceil(waitMs)),
   ]);
 }
 

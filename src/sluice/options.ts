@@ -35,7 +35,7 @@ export interface ConnectOptions {
   readonly retentionIntervalMs?: number | undefined;
   /**
    * How long an append, a trim or a change of options waits for a stream that another transaction holds, and any write
-   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000; at most 50 000.
+   * for earlier ones whose schema has not answered, in milliseconds. Default 2 000; at most a day.
    */
   readonly appendTimeoutMs?: number | undefined;
   /** Events waiting in this process to be appended, and as many waiting for their schema, at most. Default 100 000. */
@@ -114,7 +114,7 @@ export function settle(
     autoCreate: options.autoCreate ?? true,
     fallbackPollMs: within('fallbackPollMs', options.fallbackPollMs ?? 5000, [10, DAY_MS]),
     retentionIntervalMs: atLeast('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, 10),
-    appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, 50_000]),
+    appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, DAY_MS]),
     maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
     maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),
     windowEvents: atLeast('windowEvents', options.windowEvents ?? 2000, 1),

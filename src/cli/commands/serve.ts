@@ -31,7 +31,7 @@ const notOpen = (hasSecret: boolean): Error =>
   wrongUsage(
     hasSecret
       ? 'SLUICE_SECRET is set, but this version has no capability tokens yet: serve with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own'
-      : 'nothing says who may read: let anyone in with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own (SLUICE_SECRET, for capability tokens, is not taken by this version yet)',
+      : 'nothing says who may read: SLUICE_SECRET is for capability tokens, which this version does not have yet; let anyone in with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own',
   );
 
 async function serve(
