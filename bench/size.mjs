@@ -1,7 +1,7 @@
 // How the events of a log are stored, at size: 100 000 streams and 10 million events per candidate, written as they come
 // in (a thousand streams at a time, in no order), so that the events of one stream lie far apart. What does a write, a
 // catch-up read and retention cost then, and how many bytes does an event take beside its payload's own?
-// SLUICE_BENCH_EVENTS=100000000 measures the candidate that Sluice uses alone, with so many events.
+// SLUICE_BENCH_EVENTS=100000000 SLUICE_BENCH_CANDIDATES=1 measures the first candidate alone, with so many events.
 import { round } from './support/report.mjs';
 import { withClient } from './support/server.mjs';
 import { median } from './support/statistics.mjs';
@@ -33,11 +33,13 @@ export async function run({ server, quick }) {
   const asked = Number(process.env['SLUICE_BENCH_EVENTS'] ?? 0);
   const events = asked > 0 ? asked : quick ? 200_000 : 10_000_000;
   const streams = quick ? 2000 : 100_000;
-  const chosen = asked > 0 ? candidates.slice(0, 1) : candidates;
+  const chosen = candidates.slice(0, Number(process.env['SLUICE_BENCH_CANDIDATES'] ?? candidates.length));
   return server.withDatabase(async (url) => {
     const rows = [];
     for (const candidate of chosen) {
-      rows.push(await withClient(url, (client) => measure(client, candidate, { events, streams })));
+      const row = await withClient(url, (client) => measure(client, candidate, { events, streams }));
+      console.error(row.join('  ')); // it takes long: what is measured is told at once
+      rows.push(row);
     }
     return {
       tables: [
