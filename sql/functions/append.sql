@@ -1,7 +1,7 @@
--- Appends one event in the caller's transaction and returns its offset (of the first, for a repeated idempotency key). Holds the stream until the transaction ends:
--- for scripts and short transactions, not for triggers (those publish). What this transaction published to the stream
--- before goes first. Two transactions that append to the same streams in opposite order can deadlock: append to one
--- stream per transaction, or in order of their names.
+-- Appends one event in the caller's transaction and returns its offset (of the first, for a repeated idempotency key).
+-- Holds the stream until the transaction ends: for scripts and short transactions, not for triggers (those publish).
+-- What this transaction published to the stream before goes first. Two transactions that append to the same streams in
+-- opposite order can deadlock: append to one stream per transaction, or in order of their names.
 create or replace function :"schema".append(
   p_stream text,
   p_data json,
@@ -20,12 +20,7 @@ begin
   if p_data is null then
     raise exception 'data is null; append the JSON value null as ''null''' using errcode = 'SL005';
   end if;
-  if not :"schema".type_is_valid(p_type) then
-    raise exception 'event type % is not valid', quote_literal(left(p_type, 80))
-      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
-  end if;
   perform :"schema".check_stream_name(p_stream);
-  perform :"schema".check_idempotency_key(p_idempotency_key);
   if not exists (select from :"schema".streams s where s.name = p_stream) then
     perform pg_advisory_xact_lock(:create_key, hashtext(p_stream)); -- waits for whoever is creating it
   end if;

@@ -44,12 +44,8 @@ declare
   v_busy bigint[];
   v_starts bigint[];
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    perform :"schema".require_read_committed();
-  end if;
-  if current_setting('synchronous_commit') in ('off', 'local') then
-    perform :"schema".flush_on_commit();
-  end if;
+  perform :"schema".require_read_committed();
+  perform :"schema".flush_on_commit();
   if exists (select from unnest(p_counts) c where c < 1 or c is null) or cardinality(p_counts) <> cardinality(p_streams)
       or cardinality(p_tags) <> (select sum(c) from unnest(p_counts) c) then
     raise exception 'the counts % do not fit % streams and % events', p_counts, cardinality(p_streams), cardinality(p_tags)
@@ -59,8 +55,7 @@ begin
     select t.type into v_name from (select distinct type from unnest(p_types) type) t
     where not :"schema".type_is_valid(t.type) limit 1;
     if found then
-      raise exception 'event type % is not valid', quote_literal(left(v_name, 80))
-        using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+      perform :"schema".refuse_type(v_name);
     end if;
     v_name := p_streams[1];
   end if;

@@ -39,8 +39,7 @@ begin
     ) p (id));
   end if;
   if p_type is not null and not :"schema".type_is_valid(p_type) then
-    raise exception 'event type % is not valid', quote_literal(left(p_type, 80))
-      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+    perform :"schema".refuse_type(p_type);
   end if;
   if p_stream is null or octet_length(p_stream) > 512 then -- before an index refuses it in other words
     perform :"schema".check_stream_name(p_stream);

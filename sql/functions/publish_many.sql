@@ -26,8 +26,7 @@ declare
 begin
   select t into v_type from unnest(p_types) t where not :"schema".type_is_valid(t) limit 1;
   if found then
-    raise exception 'event type % is not valid', quote_literal(left(v_type, 80))
-      using errcode = 'SL004', hint = 'use 1 to 128 bytes without control characters, not open, error or sluice:…';
+    perform :"schema".refuse_type(v_type);
   end if;
   perform :"schema".check_stream_name(p_stream);
   select s.id into v_stream_id from :"schema".streams s where s.name = p_stream and s.closed_at is null;

@@ -4,7 +4,7 @@
 // one that waits for another's lock in its schema would hold up the very transaction that it waits for.
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { Budget } from './budget.ts';
-import type { EncodedEvent } from './encode.ts';
+import { sizeOf, type EncodedEvent } from './encode.ts';
 import { judge, refusal, type StandardSchemaV1, type Verdict } from './payload-schema.ts';
 import { Turns } from './turns.ts';
 
@@ -55,8 +55,7 @@ export class Admission {
     { encoded, signal }: Arrival,
     send: () => Promise<T>,
   ): Promise<T> {
-    const bytes = encoded.reduce((sum, event) => sum + event.data.length, 0);
-    const giveBack = this.#options.budget.take(encoded.length, bytes);
+    const giveBack = this.#options.budget.take(encoded.length, sizeOf(encoded));
     try {
       return await turns.take({ ready, waitMs: this.#options.waitMs, signal }, () => {
         giveBack();

@@ -1,11 +1,12 @@
 // Gathers concurrent appends into few calls. Per stream at most one call is under way, so one caller's appends keep
 // their order; streams that somebody holds are waited for apart, so they delay nobody else (a convoy otherwise: a call
 // that holds ten streams would wait for the eleventh). One bad item fails alone. Bounded in events, calls and time.
+import { lockWaitMs } from '../db/lock-wait.ts';
 import { SluiceError } from '../util/errors.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { AppendCall, AppendGroup, AppendOutcome } from './append.ts';
-import type { EncodedEvent } from './encode.ts';
+import { sizeOf, type EncodedEvent } from './encode.ts';
 import {
   groupOf,
   takeGroups,
@@ -15,7 +16,7 @@ import {
   type ItemGroup,
   type Lane,
 } from './lane.ts';
-import { heldTooLong, refusal } from './refusal.ts';
+import { heldTooLong, appendRefusal } from './append-refusal.ts';
 
 /** Calls under way at most, and of these how many may wait for a held stream. */
 const MAX_CALLS = 4;
@@ -23,8 +24,6 @@ const MAX_WAITING_CALLS = 2;
 /** Events in one call, unless a single append has more. */
 const CALL_LIMITS = { maxEvents: 2000, maxBytes: 8 * 2 ** 20 };
 const HELD_RETRY_MS = 25;
-/** One call waits no longer, so that it is not taken for one that a dead server never answers; then it is sent again. */
-const MAX_CALL_WAIT_MS = 30_000;
 
 export interface CoalescerOptions {
   readonly autoCreate: boolean;
@@ -60,10 +59,7 @@ export class Coalescer {
     { idempotencyKey, expectedOffset }: AppendDemands = NO_DEMANDS,
   ): Promise<Appended> {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
-    let bytes = 0;
-    for (const { data, key, headers } of events) {
-      bytes += data.length + (key?.length ?? 0) + (headers?.length ?? 0);
-    }
+    const bytes = sizeOf(events);
     const { maxQueuedEvents, maxQueuedBytes } = this.#options;
     const fits =
       this.#queuedEvents + events.length <= maxQueuedEvents && this.#queuedBytes + bytes <= maxQueuedBytes;
@@ -146,7 +142,7 @@ export class Coalescer {
     const started = now();
     try {
       const groups = parts.flatMap((part) => part.groups);
-      const waitMs = mayWait ? waitUntil(groups[0]?.items[0]?.deadline ?? 0, started) : 0;
+      const waitMs = mayWait ? lockWaitMs((groups[0]?.items[0]?.deadline ?? 0) - started) : 0;
       const outcomes = await this.#options.send(groups, { autoCreate: this.#options.autoCreate, waitMs });
       let next = 0;
       for (const part of parts) this.#settlePart(part, outcomes.slice(next, (next += part.groups.length)));
@@ -201,7 +197,7 @@ export class Coalescer {
     }
     for (const item of group.items) {
       if (outcome.kind === 'duplicate') this.#done(item).resolve({ ...outcome, duplicate: true });
-      else this.#done(item).reject(refusal(group, outcome));
+      else this.#done(item).reject(appendRefusal(group, outcome));
     }
   }
 
@@ -238,7 +234,7 @@ export class Coalescer {
   async #alone(stream: string, item: Item): Promise<boolean> {
     const group = groupOf(stream, [item]);
     try {
-      const waitMs = waitUntil(item.deadline, now());
+      const waitMs = lockWaitMs(item.deadline - now());
       const [outcome] = await this.#options.send([group], { autoCreate: this.#options.autoCreate, waitMs });
       if (!outcome || outcome.kind === 'held') return false;
       this.#settle(group, outcome);
@@ -269,9 +265,6 @@ interface Batch {
 const NO_DEMANDS: AppendDemands = {};
 
 const now = (): number => performance.now();
-
-const waitUntil = (deadline: number, from: number): number =>
-  Math.min(MAX_CALL_WAIT_MS, Math.max(1, Math.ceil(deadline - from)));
 
 const itemsOf = (groups: readonly ItemGroup[]): Item[] => groups.flatMap(({ items }) => items);
 

@@ -64,10 +64,7 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
     );
   }
   const encoded = events.map((event) => encodeEvent(event, limits));
-  const size = encoded.reduce(
-    (sum, { data, key, headers }) => sum + data.length + (key?.length ?? 0) + (headers?.length ?? 0),
-    0,
-  );
+  const size = sizeOf(encoded);
   if (size > limits.maxBatchBytes) {
     throw new SluiceError(
       'payload_too_large',
@@ -75,6 +72,15 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
     );
   }
   return encoded;
+}
+
+/** What events weigh in memory and on the way, in UTF-16 units: what bounds on bytes count. */
+export function sizeOf(events: readonly EncodedEvent[]): number {
+  let size = 0;
+  for (const { data, key, headers } of events) {
+    size += data.length + (key?.length ?? 0) + (headers?.length ?? 0);
+  }
+  return size;
 }
 
 function headersText(headers: Record<string, string>, maxBytes: number): string {

@@ -1,6 +1,7 @@
-// What a stream keeps and remembers, as its owner sets it: checked here, before anything is sent, and stored with the stream. What
-// enforces it is src/relay/retention.ts.
+// What a stream keeps and remembers, as its owner sets it: checked here, before anything is sent, and stored with the
+// stream. What enforces it is src/relay/retention.ts.
 import type { Database } from '../db/database.ts';
+import { lockWaitMs } from '../db/lock-wait.ts';
 
 /**
  * Bounds on what a stream keeps: the oldest events beyond any of them go, in the background. Default: everything is kept.
@@ -21,8 +22,6 @@ export interface StreamOptions {
 export type StreamChanges = { readonly [Option in keyof StreamOptions]: StreamOptions[Option] | null };
 
 const OPTIONS = ['maxAgeMs', 'maxCount', 'maxBytes', 'idempotencyWindowMs'] as const;
-/** A statement that is not answered for a minute counts as lost. */
-export const MAX_WAIT_MS = 50_000;
 const MAX_WINDOW_MS = 3_155_760_000_000;
 
 /** The options as JSON text. @throws TypeError for an option there is not, RangeError for a value that is no bound */
@@ -60,7 +59,7 @@ export async function configureStream(
   await database.query(`select ${database.names.quoted}.configure_stream($1, $2, $3)`, [
     name,
     text,
-    Math.min(MAX_WAIT_MS, Math.ceil(waitMs)),
+    lockWaitMs(waitMs),
   ]);
 }
 

@@ -1,6 +1,6 @@
 // Trimming a stream by hand: its start moves at once, for every reader; the space comes back in the background.
-import { MAX_WAIT_MS } from './stream-options.ts';
 import type { Database } from '../db/database.ts';
+import { lockWaitMs } from '../db/lock-wait.ts';
 
 /** What to trim. Of several bounds, the one that takes most counts. */
 export interface TrimOptions {
@@ -29,13 +29,7 @@ export async function trimStream(
   const { before, maxAgeMs, maxCount } = checked(options);
   const [row] = await database.query<{ oldest: string; removed: string }>(
     `select oldest::text, removed::text from ${database.names.quoted}.trim_stream($1, $2, $3, $4, $5)`,
-    [
-      name,
-      before?.toString() ?? null,
-      maxAgeMs ?? null,
-      maxCount ?? null,
-      Math.min(MAX_WAIT_MS, Math.ceil(waitMs)),
-    ],
+    [name, before?.toString() ?? null, maxAgeMs ?? null, maxCount ?? null, lockWaitMs(waitMs)],
   );
   return { oldest: BigInt(row?.oldest ?? 1), removed: BigInt(row?.removed ?? 0) };
 }

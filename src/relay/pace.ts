@@ -9,9 +9,9 @@ const DUTY = 0.15;
 const MAX_BUSY_PAUSE_MS = 100;
 /** A pass that moves no more than this is one publisher's, waiting for what it published: passes may take half the time. */
 const FEW_EVENTS = 2;
+const DUTY_OF_FEW = 0.5;
 /** A pass that moves so many and leaves some is behind; one that moves fewer has met a stream that somebody holds. */
 const BACKLOG = 500;
-const DUTY_OF_FEW = 0.5;
 
 export interface Passed {
   readonly moved: number;

@@ -19,6 +19,7 @@ import { random } from '../util/random.ts';
 
 /** How often a process without the role tries to get it. */
 const ROLE_RETRY_MS = 1000;
+
 export interface RelayOptions {
   readonly names: Names;
   readonly listener: Listener;

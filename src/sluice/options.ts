@@ -30,7 +30,7 @@ export interface ConnectOptions {
   readonly fallbackPollMs?: number | undefined;
   /**
    * How often streams are brought within their bounds (see StreamOptions) by the process that has the relay role, in
-   * milliseconds. Default 10 000; at least 10. Each time leaves one dead version of the stream's row behind.
+   * milliseconds. Default 10 000; 10 to a day. Each time leaves one dead version of the stream's row behind.
    */
   readonly retentionIntervalMs?: number | undefined;
   /**
@@ -50,7 +50,7 @@ export interface ConnectOptions {
   readonly maxReads?: number | undefined;
   /** Bytes of JSON in one event, at most. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
-  /** How far ahead an event may be published, in milliseconds. Default 366 days. */
+  /** How far ahead an event may be published, in milliseconds. Default 366 days; at most 100 years. */
   readonly maxDelayMs?: number | undefined;
   /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
@@ -113,7 +113,7 @@ export function settle(
     relay: options.relay ?? true,
     autoCreate: options.autoCreate ?? true,
     fallbackPollMs: within('fallbackPollMs', options.fallbackPollMs ?? 5000, [10, DAY_MS]),
-    retentionIntervalMs: atLeast('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, 10),
+    retentionIntervalMs: within('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, [10, DAY_MS]),
     appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, DAY_MS]),
     maxQueuedEvents: atLeast('maxQueuedEvents', options.maxQueuedEvents ?? 100_000, 1),
     maxQueuedBytes: atLeast('maxQueuedBytes', options.maxQueuedBytes ?? 256 * 2 ** 20, 1),
@@ -121,9 +121,12 @@ export function settle(
     windowBytes: atLeast('windowBytes', options.windowBytes ?? 8 * 2 ** 20, 1),
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
-    maxDelayMs: atLeast('maxDelayMs', options.maxDelayMs ?? 366 * 86_400_000, 1),
-    heartbeatMs: atLeast('heartbeatMs', options.heartbeatMs ?? 1000, 10),
-    idleSessionTimeoutMs: atLeast('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, 100),
+    maxDelayMs: within('maxDelayMs', options.maxDelayMs ?? 366 * DAY_MS, [1, 36_525 * DAY_MS]),
+    heartbeatMs: within('heartbeatMs', options.heartbeatMs ?? 1000, [10, DAY_MS]),
+    idleSessionTimeoutMs: within('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, [
+      100,
+      DAY_MS,
+    ]),
     logger,
   };
 }

@@ -208,6 +208,21 @@ describe('the due timer', () => {
     expect(await waiting('forward')).toBe(1);
   });
 
+  test('what came due long before its transaction committed is found too, behind the place from which looks start', async () => {
+    await using relaying = await connect({ connectionString: db.connectionString, fallbackPollMs: 50 });
+    await relaying.createStream('overdue');
+    const stream = relaying.stream('overdue');
+    // A look starts at the beginning; the next ones start ten seconds ago at most.
+    await stream.publish('first', { delayMs: 1 });
+    await until(async () => (await stream.info())?.head === 1n);
+    await db.query(
+      `insert into sluice.delayed (due_at, first_id, id, stream, data)
+       values (clock_timestamp() - interval '1 hour', 1, 1, 'overdue', '"overdue"')`,
+    );
+    await until(async () => (await stream.info())?.head === 2n);
+    expect(await logOf(db, 'overdue')).toEqual(['"first"', '"overdue"']);
+  });
+
   test('I4: where nobody has the role, the fallback poll finds what is due', async () => {
     const stream = sluice.stream('nobody');
     await stream.publish('due', { delayMs: 1 });

@@ -2,16 +2,16 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { describeStream } from '../describe-stream.ts';
-import { addRetentionOptions, retentionChanges, type RetentionArguments } from '../retention-options.ts';
+import { addStreamOptions, streamChangesOf, type StreamArguments } from '../stream-arguments.ts';
 import { withSluice } from '../target.ts';
 
 export function addConfigure(program: Command, context: Context): void {
   const command = program
     .command('configure')
-    .description('change what a stream keeps; none takes a bound away')
+    .description('change what a stream keeps and remembers; none takes a bound away')
     .argument('<stream>');
-  addRetentionOptions(command).action((name: string, options: RetentionArguments) => {
-    const changes = retentionChanges(options);
+  addStreamOptions(command).action((name: string, options: StreamArguments) => {
+    const changes = streamChangesOf(options);
     return withSluice(context, {}, async (sluice) => {
       const configured = await sluice.configureStream(name, changes);
       await context.out.data(describeStream(configured), configured);

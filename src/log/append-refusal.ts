@@ -2,7 +2,7 @@
 import { SluiceError } from '../util/errors.ts';
 import type { AppendGroup, AppendOutcome } from './append.ts';
 
-export function refusal(
+export function appendRefusal(
   { stream, expectedOffset }: AppendGroup,
   outcome: Exclude<AppendOutcome, { kind: 'ok' | 'duplicate' | 'held' }>,
 ): SluiceError {

@@ -4,14 +4,14 @@ import type { StreamChanges, StreamOptions } from '../index.ts';
 import { parseCount, parseDuration, parseSize } from './amounts.ts';
 import { wrongUsage } from './command-error.ts';
 
-export interface RetentionArguments {
+export interface StreamArguments {
   readonly maxAge?: string | undefined;
   readonly maxCount?: string | undefined;
   readonly maxBytes?: string | undefined;
   readonly idempotencyWindow?: string | undefined;
 }
 
-export const addRetentionOptions = (command: Command): Command =>
+export const addStreamOptions = (command: Command): Command =>
   command
     .option('--max-age <duration>', 'events older than this go: 90s, 12h, 7d')
     .option('--max-count <n>', 'the newest so many events are kept')
@@ -26,24 +26,24 @@ const bound = (
   if (text === undefined) return undefined;
   const value = parse(option, text);
   if (value >= 1) return value;
-  throw wrongUsage(`${option} is ${text}; a stream that keeps nothing is no stream: give more than 0`);
+  throw wrongUsage(`${option} is ${text}; give more than 0`);
 };
 
 /** @throws CommandError */
-export const retentionOf = ({
+export const streamOptionsOf = ({
   maxAge,
   maxCount,
   maxBytes,
   idempotencyWindow,
-}: RetentionArguments): StreamOptions => ({
+}: StreamArguments): StreamOptions => ({
   maxAgeMs: bound('--max-age', maxAge, parseDuration),
   maxCount: bound('--max-count', maxCount, parseCount),
   maxBytes: bound('--max-bytes', maxBytes, parseSize),
   idempotencyWindowMs: bound('--idempotency-window', idempotencyWindow, parseDuration),
 });
 
-/** Like `retentionOf`, where `none` takes a bound away. @throws CommandError */
-export function retentionChanges(given: RetentionArguments): StreamChanges {
+/** Like `streamOptionsOf`, where `none` takes a bound away. @throws CommandError */
+export function streamChangesOf(given: StreamArguments): StreamChanges {
   const { maxAge, maxCount, maxBytes, idempotencyWindow } = given;
   if ([maxAge, maxCount, maxBytes, idempotencyWindow].every((text) => text === undefined)) {
     throw wrongUsage(
@@ -51,7 +51,7 @@ export function retentionChanges(given: RetentionArguments): StreamChanges {
     );
   }
   const kept = (text: string | undefined): string | undefined => (text === 'none' ? undefined : text);
-  const bounds = retentionOf({
+  const bounds = streamOptionsOf({
     maxAge: kept(maxAge),
     maxCount: kept(maxCount),
     maxBytes: kept(maxBytes),
