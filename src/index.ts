@@ -3,11 +3,21 @@ export { connect, migrate, type Health, type Sluice } from './sluice/connect.ts'
 export type { ConnectOptions } from './sluice/options.ts';
 export type { AppendOptions, PublishOptions, ReadOptions, SubscribeOptions } from './sluice/call-options.ts';
 export type { ReadResult, Stream } from './sluice/stream.ts';
+export { createNotifyBus, type NotifyBusOptions } from './sluice/notify-bus.ts';
+export type {
+  NotifyBus,
+  NotifyBusStats,
+  NotifySubscribeOptions,
+  TypedSubscribeOptions,
+} from './listen/bus.ts';
+export type { ListenerState } from './listen/listener.ts';
+export type { Notification, NotifySubscription } from './listen/subscription.ts';
 export type { PoolLike, Queryable, QueryConfig, SqlExecutor } from './db/queryable.ts';
 export { printMigrations } from './db/migrate.ts';
 export type { NewEvent } from './log/encode.ts';
 export type { StreamEvent } from './log/event.ts';
-export type { PayloadOptions, StandardSchemaV1 } from './log/payload-schema.ts';
+export type { PayloadOptions } from './log/payload-schema.ts';
+export type { StandardSchemaV1 } from './util/standard-schema.ts';
 export type { StreamChanges, StreamOptions } from './log/stream-options.ts';
 export type { StreamDetails, StreamInfo, Undeliverable } from './log/streams.ts';
 export type { Trimmed, TrimOptions } from './log/trim.ts';

@@ -18,6 +18,8 @@ export interface DatabaseOptions {
   readonly prepare: boolean;
   /** A server that does not answer for this long counts as lost, in milliseconds. Default 60 000. */
   readonly deadlineMs?: number | undefined;
+  /** Of the pool, if it is ours. Default 10. */
+  readonly maxConnections?: number | undefined;
   readonly logger: LoggerLike;
 }
 
@@ -43,6 +45,7 @@ export class Database {
 
   constructor(options: DatabaseOptions) {
     const { connectionString, pool, schema, prepare, deadlineMs = DEADLINE_MS, logger } = options;
+    const { maxConnections = MAX_CONNECTIONS } = options;
     this.names = namesFor(schema);
     this.#endpoint = endpointOf({ connectionString });
     this.#prepare =
@@ -50,7 +53,7 @@ export class Database {
     if (!pool) {
       this.#own = new Pool({
         connectionString,
-        max: MAX_CONNECTIONS,
+        max: maxConnections,
         application_name: 'sluice',
         connectionTimeoutMillis: Math.min(deadlineMs, CONNECT_TIMEOUT_MS),
         query_timeout: deadlineMs,

@@ -1,8 +1,9 @@
-// One session of the listener: a pg connection that listens, with a heartbeat that notices a peer gone silent. It lives
-// until it fails or is closed, once; the listener makes the next one. Statements run one after another, and none may
-// take long or open a transaction: notifications are delivered only between statements, and never inside one.
+// One session of the listener: a pg connection that listens, with a heartbeat that notices a peer gone silent and a
+// server process swapped behind the connection. It lives until it fails or is closed, once; the listener makes the next
+// one. Statements run one after another, and none may take long or open a transaction: notifications are delivered only
+// between statements, and never inside one.
 import { Client } from 'pg';
-import { quoteIdent } from '../db/names.ts';
+import { deadline } from '../util/deadline.ts';
 import { SluiceError } from '../util/errors.ts';
 
 export interface SessionOptions {
@@ -14,13 +15,25 @@ export interface SessionOptions {
   /** After this long without a statement the server itself ends the session, and with it every lock it holds. */
   readonly idleSessionTimeoutMs: number;
   onNotification(channel: string, payload: string, processId: number): void;
+  /** After each heartbeat. */
+  onBeat(beat: Beat): void;
   /** The session is over, for whatever reason; called once. */
   onEnd(error: unknown): void;
 }
 
+export interface Beat {
+  /** How much of the server's queue of notifications is in use, 0 to 1. */
+  readonly queueUsage: number;
+  readonly roundTripMs: number;
+}
+
+const HEARTBEAT = 'select pg_backend_pid() as pid, pg_notification_queue_usage() as usage';
+const KEEP_ALIVE_MS = 5000;
+
 export class Session {
   readonly #client: Client;
   readonly #options: SessionOptions;
+  #backendPid = 0;
   #heartbeat: NodeJS.Timeout | undefined;
   #tail: Promise<unknown> = Promise.resolve(); // statements queue here: overlapping queries on a client are deprecated
   #over = false;
@@ -32,35 +45,61 @@ export class Session {
       application_name: 'sluice listener',
       connectionTimeoutMillis: options.deadlineMs * 2,
       keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     });
-    this.#client.on('error', (error) => this.#end(error));
+    this.#client.on('error', (error) => this.end(error));
     this.#client.on('end', () =>
-      this.#end(new SluiceError('connection_lost', 'the server closed the listener connection')),
+      this.end(new SluiceError('connection_lost', 'the server closed the listener connection')),
     );
-    this.#client.on('notification', ({ channel, payload, processId }) =>
-      options.onNotification(channel, payload ?? '', processId),
-    );
+    this.#client.on('notification', ({ channel, payload, processId }) => {
+      if (!this.#over) options.onNotification(channel, payload ?? '', processId);
+    });
   }
 
-  /** Connects and listens to the channels; when it resolves, LISTEN is in force. */
-  static async open(options: SessionOptions, channels: readonly string[]): Promise<Session> {
+  /** Connects to a primary; nothing is listened to yet. @throws SluiceError unsupported_server */
+  static async open(options: SessionOptions): Promise<Session> {
     const session = new Session(options);
     try {
       await session.#client.connect();
-      const settings = `set idle_session_timeout = ${options.idleSessionTimeoutMs}; set default_transaction_isolation = 'read committed'`;
-      await session.query(
-        [settings, ...channels.map((channel) => `listen ${quoteIdent(channel)}`)].join('; '),
+      const [server] = await session.query<{ pid: number; standby: boolean }>(
+        'select pg_backend_pid() as pid, pg_is_in_recovery() as standby',
       );
+      if (server?.standby === true) {
+        throw new SluiceError(
+          'unsupported_server',
+          'the listener has reached a hot standby, which has no notifications; give the address of the primary as listenConnectionString',
+        );
+      }
+      session.#backendPid = server?.pid ?? 0;
     } catch (error) {
-      session.#end(error);
+      session.end(error);
       throw error;
     }
-    session.#heartbeat = setInterval(
-      () => void session.query('select 1').catch(() => {}),
-      options.heartbeatMs,
-    );
-    session.#heartbeat.unref();
     return session;
+  }
+
+  /** Whether something stands in between: a pooler makes up the process id that it announces. */
+  get pooled(): boolean {
+    const { processID } = this.#client as Client & { readonly processID: number | null };
+    return processID !== this.#backendPid;
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /**
+   * Makes the session ours for good: only now, because behind a pooler in transaction mode its settings would be other
+   * people's.
+   */
+  async keep(): Promise<void> {
+    const { idleSessionTimeoutMs, heartbeatMs } = this.#options;
+    await this.query(
+      `set idle_session_timeout = ${idleSessionTimeoutMs}; set default_transaction_isolation = 'read committed'`,
+    );
+    if (this.#over) return;
+    this.#heartbeat = setInterval(() => void this.#beat(), heartbeatMs);
+    this.#heartbeat.unref();
   }
 
   /** Runs one statement; past the deadline the session ends. */
@@ -70,18 +109,29 @@ export class Session {
     return result;
   }
 
+  async #beat(): Promise<void> {
+    const started = performance.now();
+    const [server] = await this.query<{ pid: number; usage: number }>(HEARTBEAT).catch(() => []); // it has ended
+    if (!server || this.#over) return;
+    if (server.pid !== this.#backendPid) {
+      const swapped = `the server process behind the listener connection changed from ${this.#backendPid} to ${server.pid}`;
+      this.end(new SluiceError('connection_lost', swapped));
+      return;
+    }
+    this.#options.onBeat({ queueUsage: server.usage, roundTripMs: performance.now() - started });
+  }
+
   async #run<Row>(text: string, values?: unknown[]): Promise<Row[]> {
     if (this.#over) throw new SluiceError('connection_lost', 'the listener connection was lost');
-    const late = setTimeout(() => {
-      this.#end(
-        new SluiceError('connection_lost', `the server did not answer within ${this.#options.deadlineMs} ms`),
-      );
-    }, this.#options.deadlineMs);
+    const { deadlineMs } = this.#options;
+    const answered = deadline(deadlineMs, () =>
+      this.end(new SluiceError('connection_lost', `the server did not answer within ${deadlineMs} ms`)),
+    );
     try {
       const result = await (values ? this.#client.query(text, values) : this.#client.query(text));
       return result.rows as Row[];
     } finally {
-      clearTimeout(late);
+      answered();
     }
   }
 
@@ -90,12 +140,13 @@ export class Session {
     if (this.#over) return;
     this.#over = true;
     clearInterval(this.#heartbeat);
-    const late = setTimeout(() => this.#destroy(), this.#options.deadlineMs);
+    const ended = deadline(this.#options.deadlineMs, () => this.#destroy());
     await this.#client.end().catch(() => {});
-    clearTimeout(late);
+    ended();
   }
 
-  #end(error: unknown): void {
+  /** Ends it at once. */
+  end(error: unknown): void {
     if (this.#over) return;
     this.#over = true;
     clearInterval(this.#heartbeat);
@@ -103,7 +154,7 @@ export class Session {
     this.#options.onEnd(error);
   }
 
-  // end() would wait for a peer that may be gone; destroying the socket also fails the statement under way.
+  // The client's end() would wait for a peer that may be gone; destroying the socket also fails the statement under way.
   #destroy(error?: unknown): void {
     this.#client.connection.stream.destroy(error instanceof Error ? error : undefined);
   }

@@ -5,7 +5,8 @@
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { Budget } from './budget.ts';
 import { sizeOf, type EncodedEvent } from './encode.ts';
-import { judge, refusal, type StandardSchemaV1, type Verdict } from './payload-schema.ts';
+import { judge, type StandardSchemaV1, type Verdict } from '../util/standard-schema.ts';
+import { refusal } from './payload-schema.ts';
 import { Turns } from './turns.ts';
 
 export interface AdmissionOptions {

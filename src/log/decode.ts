@@ -4,7 +4,8 @@ import { encodePosition } from '../protocol/cursor.ts';
 import { waitOrAbort } from '../util/abort.ts';
 import { SluiceError } from '../util/errors.ts';
 import { withData, type EventRecord, type StreamEvent, type StreamIdentity } from './event.ts';
-import { judge, refusal, type StandardSchemaV1, type Verdict } from './payload-schema.ts';
+import { judge, type StandardSchemaV1, type Verdict } from '../util/standard-schema.ts';
+import { refusal } from './payload-schema.ts';
 
 /** A promise only if the schema gave one. @throws SluiceError payload_invalid */
 export type Decode<T> = (

@@ -84,10 +84,11 @@ export class Relay {
   // While the listener's session is the one that holds the role.
   async #hold(generation: number): Promise<void> {
     const { listener, names, retention } = this.#options;
-    const unlisten = await listener.listen(names.relayChannel, {
+    const unhear = listener.hear(names.relayChannel, {
       message: () => this.#ring(),
       gap: () => this.#ring(),
     });
+    await listener.inForceIfConnected(names.relayChannel);
     const letting = new AbortController();
     const retaining = retention.run(letting.signal); // on its own: a pass waits for nothing of it
     try {
@@ -96,7 +97,7 @@ export class Relay {
         await this.#sleep(generation);
       }
     } finally {
-      unlisten();
+      unhear();
       letting.abort();
       await retaining;
       if (listener.generation === generation) {

@@ -1,5 +1,7 @@
 // The public object and how to get one: checks names, passes on to the parts in core, and holds nothing of its own.
 // Other layers of the package reach those parts through coreOf, users never.
+import type { NotifyBus } from '../listen/bus.ts';
+import type { ListenerState } from '../listen/listener.ts';
 import { migrateDatabase } from '../db/migrate.ts';
 import { checkStreamName } from '../log/encode.ts';
 import type { PayloadOptions } from '../log/payload-schema.ts';
@@ -16,6 +18,7 @@ import {
 } from '../log/streams.ts';
 import { waitOrAbort } from '../util/abort.ts';
 import { Core } from './core.ts';
+import { environment } from './environment.ts';
 import { settle, type ConnectOptions } from './options.ts';
 import { StreamHandle, type Stream } from './stream.ts';
 
@@ -24,8 +27,10 @@ export interface Health {
   readonly ok: boolean;
   /** A query reached the database. */
   readonly database: boolean;
-  /** The listener has a session; without one, readers poll. */
+  /** Notifications arrive; where they do not, readers poll. */
   readonly listener: boolean;
+  /** `unavailable`: there is a connection, and notifications do not arrive over it, as behind a transaction pooler. */
+  readonly listenerState: ListenerState;
   /** How many sessions the listener has had. */
   readonly generation: number;
 }
@@ -67,6 +72,8 @@ export interface Sluice extends AsyncDisposable {
   }): AsyncIterable<StreamInfo>;
   /** Published events whose stream was closed or deleted before they could be moved into its log, oldest first. */
   undeliverable(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<Undeliverable>;
+  /** Notifications of your own, over the connection that Sluice listens on. Closing it leaves Sluice open. */
+  readonly bus: NotifyBus;
   health(): Promise<Health>;
   /** Finishes what was accepted, ends all subscriptions, and lets go of the database. */
   close(): Promise<void>;
@@ -114,14 +121,15 @@ export function coreOf(sluice: Sluice): Core {
   return core;
 }
 
-const environment = (): Readonly<Record<string, string | undefined>> =>
-  typeof process === 'undefined' ? {} : process.env;
-
 class ConnectedSluice implements Sluice {
   readonly #core: Core;
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  get bus(): NotifyBus {
+    return this.#core.bus;
   }
 
   stream<In = unknown, Out = In>(name: string, options: PayloadOptions<In, Out> = {}): Stream<In, Out> {
@@ -166,8 +174,8 @@ class ConnectedSluice implements Sluice {
       () => true,
       () => false,
     );
-    const listener = this.#core.listener.connected;
-    return { ok: database && listener, database, listener, generation: this.#core.listener.generation };
+    const { connected: listener, state: listenerState, generation } = this.#core.listener;
+    return { ok: database && listener, database, listener, listenerState, generation };
   }
 
   close(): Promise<void> {

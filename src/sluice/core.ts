@@ -4,7 +4,9 @@ import { Database } from '../db/database.ts';
 import { migrateDatabase, SCHEMA_VERSION } from '../db/migrate.ts';
 import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
+import { Bus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
+import { notifyIfRoom } from '../listen/notify.ts';
 import { appendBatch, appendedRecords } from '../log/append.ts';
 import { Budget } from '../log/budget.ts';
 import { Coalescer } from '../log/coalescer.ts';
@@ -31,6 +33,7 @@ export class Core {
   readonly limits: Limits;
   readonly database: Database;
   readonly listener: Listener;
+  readonly bus: Bus;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
   /** Bounds what waits for the answers of streams' schemas. */
@@ -42,31 +45,20 @@ export class Core {
   #closing: Promise<void> | undefined;
 
   constructor(settings: Settings) {
-    const {
-      connectionString,
-      listenConnectionString,
-      pool,
-      schema,
-      logger,
-      heartbeatMs,
-      idleSessionTimeoutMs,
-    } = settings;
+    const { connectionString, listenConnectionString, pool, schema, logger } = settings;
     this.settings = settings;
     this.limits = { ...DEFAULT_LIMITS, maxEventBytes: settings.maxEventBytes };
     const prepare = listenConnectionString === connectionString; // else a transaction pooler stands in between
     this.database = new Database({ connectionString, pool, schema, prepare, logger });
-    this.listener = new Listener({
-      connectionString: listenConnectionString,
-      logger,
-      heartbeatMs,
-      idleSessionTimeoutMs,
-    });
-    const { database } = this;
+    this.listener = this.#makeListener();
+    const { database, listener } = this;
+    const closeConnections = (): Promise<void> => Promise.resolve(); // they are everybody's here
+    this.bus = new Bus({ listener, database, logger, closeConnections });
     this.#standby = this.#openStandby(prepare);
     this.tails = new Tails({
       database,
       replica: this.#standby && new Replica({ primary: database, standby: this.#standby, logger }),
-      listener: this.listener,
+      listener,
       logger,
       window: { maxEvents: settings.windowEvents, maxBytes: settings.windowBytes },
       maxReads: settings.maxReads,
@@ -83,13 +75,8 @@ export class Core {
     );
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
-    const { listener } = this;
-    const { names } = this.database;
-    const retention = new Retention({
-      database: this.database,
-      intervalMs: settings.retentionIntervalMs,
-      logger,
-    });
+    const { names } = database;
+    const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
     this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
     this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
   }
@@ -146,6 +133,7 @@ export class Core {
     await this.#relay?.close();
     await this.#poll.close();
     await this.#bell.close();
+    await this.bus.close();
     await this.listener.close();
     await this.database.close();
     await this.#standby?.close();
@@ -156,6 +144,19 @@ export class Core {
     if (connectionString === undefined) return undefined;
     const deadlineMs = STANDBY_DEADLINE_MS;
     return new Database({ connectionString, pool: undefined, schema, prepare, deadlineMs, logger });
+  }
+
+  #makeListener(): Listener {
+    const { listenConnectionString, heartbeatMs, listenDeadlineMs, idleSessionTimeoutMs, logger } =
+      this.settings;
+    return new Listener({
+      connectionString: listenConnectionString,
+      heartbeatMs,
+      deadlineMs: listenDeadlineMs,
+      idleSessionTimeoutMs,
+      logger,
+      send: async (channel, payload) => notifyIfRoom(this.database, channel, payload),
+    });
   }
 
   #makeCoalescer(): Coalescer {

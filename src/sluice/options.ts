@@ -54,6 +54,11 @@ export interface ConnectOptions {
   readonly maxDelayMs?: number | undefined;
   /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
+  /**
+   * How long the server may take to answer the listener, or a notification to arrive, in milliseconds. Default 2 000: with
+   * the heartbeat, a dead connection is noticed within three seconds.
+   */
+  readonly listenDeadlineMs?: number | undefined;
   /** After this long without a sign of life the server ends the listener's session, freeing its role. Default 10 000. */
   readonly idleSessionTimeoutMs?: number | undefined;
   /** Silent by default; pino fits. */
@@ -62,7 +67,7 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Settings {
+export interface Settings extends Heartbeat {
   readonly connectionString: string | undefined;
   readonly listenConnectionString: string | undefined;
   readonly readConnectionString: string | undefined;
@@ -81,8 +86,6 @@ export interface Settings {
   readonly maxReads: number;
   readonly maxEventBytes: number;
   readonly maxDelayMs: number;
-  readonly heartbeatMs: number;
-  readonly idleSessionTimeoutMs: number;
   readonly logger: LoggerLike;
 }
 
@@ -103,6 +106,7 @@ export function settle(
   if (migrate !== 'check' && migrate !== 'apply') {
     throw new TypeError(`migrate must be 'check' or 'apply', not ${JSON.stringify(migrate)}`);
   }
+  const heartbeat = heartbeatOf(options);
   return {
     connectionString,
     listenConnectionString: options.listenConnectionString ?? connectionString,
@@ -122,15 +126,35 @@ export function settle(
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
     maxDelayMs: within('maxDelayMs', options.maxDelayMs ?? 366 * DAY_MS, [1, 36_525 * DAY_MS]),
-    heartbeatMs: within('heartbeatMs', options.heartbeatMs ?? 1000, [10, DAY_MS]),
-    idleSessionTimeoutMs: within('idleSessionTimeoutMs', options.idleSessionTimeoutMs ?? 10_000, [
-      100,
-      DAY_MS,
-    ]),
+    ...heartbeat,
     logger,
   };
 }
 
+/** How the listener finds out that its connection is dead. */
+export interface Heartbeat {
+  readonly heartbeatMs: number;
+  readonly listenDeadlineMs: number;
+  readonly idleSessionTimeoutMs: number;
+}
+
+/** @throws RangeError */
+export function heartbeatOf(options: {
+  readonly [Option in keyof Heartbeat]?: Heartbeat[Option] | undefined;
+}): Heartbeat {
+  const { heartbeatMs = 1000, listenDeadlineMs = 2000, idleSessionTimeoutMs = 10_000 } = options;
+  within('heartbeatMs', heartbeatMs, [10, DAY_MS]);
+  within('listenDeadlineMs', listenDeadlineMs, [10, DAY_MS]);
+  within('idleSessionTimeoutMs', idleSessionTimeoutMs, [100, DAY_MS]);
+  if (heartbeatMs * 2 > idleSessionTimeoutMs) {
+    throw new RangeError(
+      `heartbeatMs is ${heartbeatMs} and idleSessionTimeoutMs ${idleSessionTimeoutMs}: the server would end the listener between two heartbeats; give at least twice the heartbeat`,
+    );
+  }
+  return { heartbeatMs, listenDeadlineMs, idleSessionTimeoutMs };
+}
+
+/** The longest that an option may make anything wait: timers hold it. */
 const DAY_MS = 86_400_000;
 
 function within(name: string, value: number, [least, most]: readonly [number, number]): number {

@@ -55,7 +55,7 @@ export class Tails {
   readonly #closing = new AbortController();
   readonly #tails = new Map<bigint, Tail>();
   readonly #timers = new Map<bigint, NodeJS.Timeout>();
-  #listening: Promise<() => void> | undefined;
+  #unhear: (() => void) | undefined;
   #hints = 0; // heard so far: a tail that was opened meanwhile may have missed its own
 
   constructor(options: TailsOptions) {
@@ -128,7 +128,7 @@ export class Tails {
   async close(): Promise<void> {
     this.#closing.abort();
     for (const tail of this.#tails.values()) tail.close(undefined);
-    (await this.#listening?.catch(() => undefined))?.();
+    this.#unhear?.();
   }
 
   #subscription(stream: string, sink: Sink, opened: Opened, firstTail?: Tail): Subscription {
@@ -231,11 +231,12 @@ export class Tails {
   async #listen(): Promise<void> {
     this.#requireOpen();
     const { listener, database } = this.#options;
-    this.#listening ??= listener.listen(database.names.readersChannel, {
+    const channel = database.names.readersChannel;
+    this.#unhear ??= listener.hear(channel, {
       message: (payload) => this.#hint(payload),
       gap: () => this.#wakeAll(),
     });
-    await this.#listening;
+    await listener.inForceIfConnected(channel); // without a session the poll wakes readers, and the next one does
   }
 
   // Never believed, whatever it says: it only picks the tails that read. A head in it could be forged or stale.

@@ -5,7 +5,10 @@ import { channel } from 'node:diagnostics_channel';
 export type DiagnosticsName =
   | 'sluice:append.committed' // { streams, events, ms }
   | 'sluice:background.failed' // { where, error }
-  | 'sluice:listener.connected' // { generation }
+  | 'sluice:bus.lagged' // { channel, buffer }
+  | 'sluice:bus.malformed' // { channel, processId, reason, bytes }
+  | 'sluice:listener.beat' // { queueUsage, roundTripMs }
+  | 'sluice:listener.connected' // { generation, channels }
   | 'sluice:listener.lost' // { generation, error }
   | 'sluice:poll.finished' // { behind, stale }
   | 'sluice:readers.notified' // { streams }

@@ -199,7 +199,14 @@ describe('a session that ends too early leaves no subscriber behind', () => {
       prepare: true,
       logger: silentLogger,
     });
-    const listener = new Listener({ connectionString: db.connectionString, logger: silentLogger });
+    const listener = new Listener({
+      connectionString: db.connectionString,
+      logger: silentLogger,
+      heartbeatMs: 1000,
+      deadlineMs: 2000,
+      idleSessionTimeoutMs: 10_000,
+      send: () => Promise.resolve(false),
+    });
     await listener.open();
     const window = { maxEvents: 10, maxBytes: 1e6 };
     // A tail closes as soon as its last subscriber has left.

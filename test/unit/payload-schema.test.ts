@@ -1,7 +1,8 @@
 // Guards what is made of a schema's answer: every answer that Standard Schema allows is understood, every other is a
 // TypeError that says so, and a refusal names what is wrong, where, within bounds.
 import { describe, expect, test } from 'vitest';
-import { checkPayloadOptions, judge, refusal, type Verdict } from '../../src/log/payload-schema.ts';
+import { checkPayloadOptions, refusal } from '../../src/log/payload-schema.ts';
+import { judge, type Verdict } from '../../src/util/standard-schema.ts';
 import { refused, schemaOf } from '../support/payload-schemas.ts';
 
 const verdictOf = async (answer: unknown): Promise<Verdict> =>

@@ -16,10 +16,11 @@ test('I7: a ring that comes late, while a publisher is open, is answered by one 
       generation: 1,
       // The role can be had; the asleep key cannot: a publishing transaction is open.
       query: async (_: string, values: readonly unknown[]) => [{ got: values[0] === roleKey }],
-      listen: async (_: string, subscriber: { message: () => void }) => {
+      hear: (_: string, subscriber: { message: () => void }) => {
         ring = subscriber.message;
         return () => {};
       },
+      inForceIfConnected: async () => {},
     },
     passes: {
       run: async () => {

@@ -1,0 +1,70 @@
+// What one session listens to: sends LISTEN for what is wanted and UNLISTEN for what is not any more, many channels in
+// one statement. A channel that the server refuses is refused alone.
+import { quoteIdent } from '../db/names.ts';
+import type { Hub } from './hub.ts';
+import type { Session } from './session.ts';
+
+/** Channels in one statement. */
+const BATCH = 500;
+
+export interface ListeningOptions {
+  readonly session: Session;
+  /** Told what is in force; must have been restarted for this session. */
+  readonly hub: Hub;
+  /** LISTEN is in force for these. */
+  onListening(this: void, channels: readonly string[]): void;
+  /** The server refused this one. */
+  onRefused(this: void, channel: string, error: unknown): void;
+}
+
+export class Listening {
+  readonly #options: ListeningOptions;
+  #settling: Promise<void> | undefined;
+
+  constructor(options: ListeningOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when nothing that is wanted is missing, or when the session is over. */
+  settle(): Promise<void> {
+    this.#settling ??= this.#settle();
+    return this.#settling;
+  }
+
+  /** UNLISTEN for what nobody wants any more: done now and then, for who leaves often comes back. */
+  async sweep(): Promise<void> {
+    const { hub, session } = this.#options;
+    const channels = hub.takeUnwanted(BATCH);
+    if (channels.length > 0) await session.query(statements('unlisten', channels)).catch(() => {}); // it is over
+  }
+
+  async #settle(): Promise<void> {
+    await Promise.resolve(); // those who come in the same tick go into the same statement
+    const { hub, session } = this.#options;
+    for (;;) {
+      const channels = session.over ? [] : hub.missing(BATCH);
+      if (channels.length === 0) break;
+      await this.#listenTo(channels);
+    }
+    this.#settling = undefined;
+  }
+
+  async #listenTo(channels: readonly string[]): Promise<void> {
+    const { hub, session, onListening, onRefused } = this.#options;
+    try {
+      await session.query(statements('listen', channels));
+    } catch (error) {
+      if (session.over) return;
+      const [channel] = channels;
+      if (channels.length === 1 && channel !== undefined) return onRefused(channel, error);
+      for (const each of channels) await this.#listenTo([each]);
+      return;
+    }
+    if (session.over) return;
+    hub.listening(channels);
+    onListening(channels);
+  }
+}
+
+const statements = (verb: 'listen' | 'unlisten', channels: readonly string[]): string =>
+  channels.map((channel) => `${verb} ${quoteIdent(channel)}`).join('; ');

@@ -1,0 +1,4 @@
+// The environment as the library's defaults see it; empty where there is no process.
+
+export const environment = (): Readonly<Record<string, string | undefined>> =>
+  typeof process === 'undefined' ? {} : process.env;
