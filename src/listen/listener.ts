@@ -215,7 +215,8 @@ export class Listener {
       try {
         return await this.#openSession(prove);
       } catch (error) {
-        prove ||= this.#failed(error).code === 'listener_unavailable';
+        const { code } = this.#failed(error);
+        prove ||= code === 'listener_unavailable';
       }
       await nap(backoffMs(failures, RECONNECT, random()), signal).done;
     }

@@ -57,8 +57,8 @@ export class Subscription<T>
   readonly #inbox: Inbox;
   readonly #end = deferred();
   #waiting: Deferred<void> | undefined;
-  /** A message is being decoded: the next one waits its turn. */
-  #decoding: Promise<void> | undefined;
+  /** With a schema, which may take its time: one notice after another. */
+  #turn: Promise<unknown> = Promise.resolve();
   #lagging = false;
   #open = false;
   #over = false;
@@ -106,9 +106,15 @@ export class Subscription<T>
     return this;
   }
 
-  async next(): Promise<IteratorResult<Notification<T>, undefined>> {
+  next(): Promise<IteratorResult<Notification<T>, undefined>> {
+    if (!this.#options.schema) return this.#read();
+    const result = this.#turn.then(async () => this.#read());
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #read(): Promise<IteratorResult<Notification<T>, undefined>> {
     for (;;) {
-      while (this.#decoding) await this.#decoding;
       if (this.#error !== undefined) {
         const error = this.#error;
         this.#error = undefined;
@@ -158,17 +164,12 @@ export class Subscription<T>
 
   /** Undefined: not what the schema takes; it was reported, and the subscription goes on. */
   async #decode(notice: Message): Promise<Notification<T> | undefined> {
-    const done = deferred();
-    this.#decoding = done.promise;
     try {
       const verdict = await judge(this.#options.schema as StandardSchemaV1, JSON.parse(notice.payload));
       if (verdict.ok) return { ...notice, data: verdict.value as T };
       this.#malformed(notice, refusalText(verdict));
     } catch (error) {
       this.#malformed(notice, messageOf(error));
-    } finally {
-      this.#decoding = undefined;
-      done.resolve();
     }
     return undefined;
   }

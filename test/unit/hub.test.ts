@@ -20,34 +20,94 @@ const recorder = (): Heard => {
   return { handler, messages, gaps };
 };
 
-test('I4: LISTEN and UNLISTEN follow the first and the last of a channel’s handlers, whatever the order', () => {
-  const step = fc.record({ add: fc.boolean(), channel: fc.constantFrom('a', 'b', 'c'), who: fc.nat(3) });
+type Step =
+  | { readonly kind: 'add' | 'remove'; readonly channel: string; readonly who: number }
+  | { readonly kind: 'listen' | 'unlisten' | 'restart' };
+
+const channels = ['a', 'b', 'c'];
+const steps = fc.array(
+  fc.oneof(
+    fc.record({
+      kind: fc.constantFrom('add', 'remove'),
+      channel: fc.constantFrom(...channels),
+      who: fc.nat(3),
+    }),
+    fc.record({ kind: fc.constantFrom('listen', 'unlisten', 'restart') }),
+  ) as fc.Arbitrary<Step>,
+  { maxLength: 60 },
+);
+
+test('I4: what is missing and what is unwanted follow from who wants what and what is in force, whatever the order', () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+    fc.property(steps, (steps) => {
       const hub = new Hub();
       const heard = Array.from({ length: 4 }, recorder);
-      const model = new Map<string, Set<number>>();
-      for (const { add, channel, who } of steps) {
-        const members = model.get(channel) ?? new Set();
-        const before = members.size;
-        const { handler } = heard[who]!;
-        const changed = add ? hub.add(channel, handler) : hub.remove(channel, handler);
-        if (add) members.add(who);
-        else members.delete(who);
-        model.set(channel, members);
-        expect(changed).toBe(add ? before === 0 : before > 0 && members.size === 0);
-        const wanted = [...model].filter(([, { size }]) => size > 0).map(([name]) => name);
-        expect([...hub.channels].sort()).toEqual(wanted.sort());
+      const wanted = new Map(channels.map((channel) => [channel, new Set<number>()]));
+      let inForce = new Set<string>();
+      for (const step of steps) {
+        if (step.kind === 'add') {
+          hub.add(step.channel, heard[step.who]!.handler);
+          wanted.get(step.channel)!.add(step.who);
+        } else if (step.kind === 'remove') {
+          hub.remove(step.channel, heard[step.who]!.handler);
+          wanted.get(step.channel)!.delete(step.who);
+        } else if (step.kind === 'listen') {
+          const missing = hub.missing(2);
+          hub.listening(missing);
+          for (const channel of missing) inForce.add(channel);
+        } else if (step.kind === 'unlisten') {
+          for (const channel of hub.takeUnwanted(2)) inForce.delete(channel);
+        } else {
+          hub.restart();
+          inForce = new Set();
+        }
+        const isWanted = (channel: string): boolean => wanted.get(channel)!.size > 0;
+        expect([...hub.channels].sort()).toEqual(channels.filter(isWanted));
+        expect(channels.filter((channel) => hub.wants(channel))).toEqual(channels.filter(isWanted));
+        expect(channels.filter((channel) => hub.isInForce(channel))).toEqual([...inForce].sort());
+        expect(hub.missing(9).sort()).toEqual(
+          channels.filter((each) => isWanted(each) && !inForce.has(each)),
+        );
       }
+      expect(hub.takeUnwanted(9).sort()).toEqual(
+        [...inForce].filter((channel) => wanted.get(channel)!.size === 0).sort(),
+      );
       hub.message('a', 'x', 7);
       hub.gap(2);
       for (const [who, { messages, gaps }] of heard.entries()) {
-        const channels = [...model.values()].filter((members) => members.has(who)).length;
-        expect(messages).toEqual(model.get('a')?.has(who) === true ? ['x/7'] : []);
-        expect(gaps).toEqual(Array.from({ length: channels }, () => 2));
+        const count = [...wanted.values()].filter((members) => members.has(who)).length;
+        expect(messages).toEqual(wanted.get('a')!.has(who) ? ['x/7'] : []);
+        expect(gaps).toEqual(Array.from({ length: count }, () => 2));
       }
     }),
   );
+});
+
+test('a channel that is left while its LISTEN is under way is unlistened to later', () => {
+  const hub = new Hub();
+  const { handler } = recorder();
+  hub.add('a', handler);
+  const underWay = hub.missing(9);
+  hub.remove('a', handler);
+  hub.listening(underWay);
+  expect(hub.takeUnwanted(9)).toEqual(['a']);
+});
+
+test('a refused channel takes its own handlers with it, and nobody else’s', () => {
+  const hub = new Hub();
+  const [refused, other] = [recorder(), recorder()];
+  const reasons: unknown[] = [];
+  hub.add('a', { ...refused.handler, refused: (reason) => reasons.push(reason) });
+  hub.add('b', other.handler);
+  hub.refuse('a', 'no such characters');
+  hub.message('a', '1', 1);
+  hub.message('b', '2', 1);
+  expect({ reasons, a: refused.messages, b: other.messages, missing: hub.missing(9) }).toEqual({
+    reasons: ['no such characters'],
+    a: [],
+    b: ['2/1'],
+    missing: ['b'],
+  });
 });
 
 test('a message of a channel nobody wants any more is dropped', () => {

@@ -1,0 +1,448 @@
+// Guards the bus where nothing fails: who hears what, in which order, with which bound, and how it ends. What happens to
+// it when the network or the server fails is in chaos/bus.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { Client } from 'pg';
+import { connect, createNotifyBus, SluiceError, type NotifyBus, type NotifyBusOptions } from 'sluice';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { serverChannel } from '../../src/listen/channel.ts';
+import { useDatabase } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+import { Notices } from '../support/notices.ts';
+
+const db = useDatabase();
+
+const open = (options: NotifyBusOptions = {}): NotifyBus =>
+  createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
+
+const send = async (channel: string, ...payloads: string[]): Promise<void> => {
+  await db.query('select pg_notify($1, p) from unnest($2::text[]) with ordinality u (p, n) order by n', [
+    channel,
+    payloads,
+  ]);
+};
+
+/** What the server says the bus's session listens to, Sluice's own channels aside. */
+const listeningChannels = async (): Promise<string[]> => {
+  const { rows } = await db.query<{ query: string }>(
+    `select query from pg_stat_activity where datname = current_database() and application_name = 'sluice listener'`,
+  );
+  return rows.map(({ query }) => query);
+};
+
+describe('what the first bus of its kind promised', () => {
+  test('a channel that is subscribed to is received, and all of its subscriptions hear it', async () => {
+    await using bus = open();
+    const [one, two] = [new Notices(await bus.subscribe('a')), new Notices(await bus.subscribe('a'))];
+    await bus.notify('a', 'hello');
+    await until(() => one.all.length === 1 && two.all.length === 1);
+    expect(one.all).toEqual([{ kind: 'message', payload: 'hello', processId: expect.any(Number) }]);
+    expect(two.payloads).toEqual(['hello']);
+  });
+
+  test('one that is not is not', async () => {
+    await using bus = open();
+    const heard = new Notices(await bus.subscribe('known'));
+    await send('unknown', 'x');
+    await send('known', 'y');
+    await until(() => heard.all.length > 0);
+    expect(heard.payloads).toEqual(['y']);
+  });
+
+  test('channels names all of them: those given and those subscribed to, as long as they are', async () => {
+    await using bus = open({ channels: ['one', 'two'] });
+    const subscription = await bus.subscribe('three');
+    const second = await bus.subscribe('one');
+    expect([...bus.channels].sort()).toEqual(['one', 'three', 'two']);
+    await subscription.close();
+    await second.close();
+    expect([...bus.channels].sort()).toEqual(['one', 'two']);
+  });
+
+  test('a notification nobody is subscribed to is no error', async () => {
+    await using bus = open({ channels: ['given'] });
+    await bus.notify('nobody', 'x');
+    await bus.notify('given', 'x');
+    const heard = new Notices(await bus.subscribe('given'));
+    await bus.notify('given', 'y');
+    await until(() => heard.all.length > 0);
+    expect(heard.payloads).toEqual(['y']);
+  });
+
+  test('without channels it is empty, and connects only when there is something to do', async () => {
+    await using bus = open({ channels: [] });
+    expect({ channels: bus.channels, generation: bus.generation, ...bus.stats() }).toMatchObject({
+      channels: 0,
+      generation: 0,
+      state: 'connecting',
+    });
+    await bus.notify('a');
+    expect(bus.generation).toBe(0);
+  });
+
+  test('generations count from 0: the first session is 1, the next is 2, and each is told', async () => {
+    await using bus = open();
+    const generations = bus.generations()[Symbol.asyncIterator]();
+    expect(bus.generation).toBe(0);
+    expect(await generations.next()).toEqual({ done: false, value: 1 });
+    for (const generation of [2, 3]) {
+      const connected = nextMessage('sluice:listener.connected');
+      await db.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and application_name = 'sluice listener'`,
+      );
+      await connected;
+      expect(bus.generation).toBe(generation);
+    }
+    expect([(await generations.next()).value, (await generations.next()).value]).toEqual([2, 3]);
+  });
+});
+
+describe('channels', () => {
+  test.each([
+    'UPPER and spaces',
+    `quotes ' " \\ ; -- $$`,
+    'tab\t and\nline',
+    'канал',
+    '日本語'.repeat(30),
+    'x'.repeat(63),
+    'x'.repeat(64),
+    '🦊'.repeat(16),
+  ])('any name: %j', async (name) => {
+    await using bus = open();
+    const heard = new Notices(await bus.subscribe(name));
+    await bus.notify(name, 'ours');
+    await send(serverChannel(name), 'theirs');
+    await until(() => heard.all.length === 2);
+    expect(heard.payloads).toEqual(['ours', 'theirs']);
+    expect(bus.channels).toEqual([name]);
+  });
+
+  test('the name of a long one is what SQL makes of it as documented', async () => {
+    const name = 'ü'.repeat(50);
+    const { rows } = await db.query<{ channel: string }>(
+      `select 'sluice:' || left(encode(sha256(convert_to($1, 'UTF8')), 'hex'), 56) as channel`,
+      [name],
+    );
+    expect(serverChannel(name)).toBe(rows[0]?.channel);
+  });
+
+  test('names that share their first 63 bytes are two channels', async () => {
+    await using bus = open();
+    const start = 'n'.repeat(70);
+    const [one, two] = await Promise.all([bus.subscribe(`${start}1`), bus.subscribe(`${start}2`)]);
+    const [first, second] = [new Notices(one), new Notices(two)];
+    await bus.notify(`${start}1`, 'one');
+    await bus.notify(`${start}2`, 'two');
+    await until(() => first.all.length > 0 && second.all.length > 0);
+    expect([first.payloads, second.payloads]).toEqual([['one'], ['two']]);
+  });
+
+  test('I4: thousands are listened to over one connection, and each is in force when subscribe resolves', async () => {
+    await using bus = open();
+    const names = Array.from({ length: 3000 }, (_, n) => `many ${n}`);
+    const heard = (await Promise.all(names.map((name) => bus.subscribe(name)))).map(
+      (each) => new Notices(each),
+    );
+    await db.query('select pg_notify(n, n) from unnest($1::text[]) n', [names]);
+    await until(() => heard.every(({ all }) => all.length === 1));
+    expect(heard.every(({ payloads }, n) => payloads[0] === names[n])).toBe(true);
+    expect(bus.stats()).toMatchObject({ channels: 3000, subscriptions: 3000, generation: 1 });
+    expect((await listeningChannels()).length).toBe(1);
+  });
+
+  test('a channel is unlistened to a while after its last subscription left, and not while there is one', async () => {
+    await using bus = open();
+    const keeps = new Notices(await bus.subscribe('kept'));
+    const leaving = [await bus.subscribe('left'), await bus.subscribe('left')];
+    await leaving[0]!.close();
+    await leaving[1]!.close();
+    await until(async () => (await listeningChannels()).some((query) => query === 'unlisten "left"'));
+    const again = new Notices(await bus.subscribe('left'));
+    await bus.notify('left', 'back');
+    await bus.notify('kept', 'still');
+    await until(() => again.all.length === 1 && keeps.all.length === 1);
+  });
+
+  test('one that comes back before that goes on without another LISTEN', async () => {
+    await using bus = open({ heartbeatMs: 5000, idleSessionTimeoutMs: 60_000 });
+    await (await bus.subscribe('again')).close();
+    const before = await listeningChannels();
+    const heard = new Notices(await bus.subscribe('again'));
+    expect(await listeningChannels()).toEqual(before);
+    await bus.notify('again', 'x');
+    await until(() => heard.all.length === 1);
+  });
+
+  test('one that the server refuses is refused alone: this database cannot spell it', async () => {
+    const name = `latin_${Date.now()}`;
+    const { rows } = await db.query<{ version: number }>(
+      `select current_setting('server_version_num')::integer / 10000 as version`,
+    );
+    const provider = (rows[0]?.version ?? 0) >= 15 ? 'locale_provider libc' : '';
+    await db.query(
+      `create database ${name} encoding 'LATIN1' ${provider} lc_collate 'C' lc_ctype 'C' template template0`,
+    );
+    const url = new URL(db.connectionString);
+    url.pathname = `/${name}`;
+    const bus = createNotifyBus({ connectionString: url.href });
+    const reports = nextMessage<{ where: string; channel: string }>(
+      'sluice:background.failed',
+      ({ where }) => where === 'listen',
+    );
+    const [spelled, refused, other] = await Promise.allSettled([
+      bus.subscribe('café'),
+      bus.subscribe('日本'),
+      bus.subscribe('plain'),
+    ]);
+    expect([spelled.status, refused.status, other.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect((await reports).channel).toBe('日本');
+    expect([...bus.channels].sort()).toEqual(['café', 'plain']);
+    if (spelled.status === 'fulfilled') {
+      const heard = new Notices(spelled.value);
+      await bus.notify('café', 'naïve');
+      await until(() => heard.payloads[0] === 'naïve');
+    }
+    await bus.close();
+    await db.query(`drop database ${name} with (force)`);
+  });
+});
+
+describe('payloads', () => {
+  test('pass through as they are: empty, of 7 999 bytes, and not JSON', async () => {
+    await using bus = open();
+    const heard = new Notices(await bus.subscribe('raw'));
+    const payloads = ['', 'é'.repeat(3999), '{"broken', ' spaces \n kept '];
+    for (const payload of payloads) await bus.notify('raw', payload);
+    await bus.notify('raw');
+    await until(() => heard.all.length === 5);
+    expect(heard.payloads).toEqual([...payloads, '']);
+  });
+
+  test('over the limit are refused before anything is sent', async () => {
+    await using bus = open();
+    await expect(bus.notify('raw', 'x'.repeat(8000))).rejects.toMatchObject({ code: 'payload_too_large' });
+    await expect(bus.notify('', 'x')).rejects.toMatchObject({ code: 'name_invalid' });
+    await expect(bus.subscribe('a\0b')).rejects.toMatchObject({ code: 'name_invalid' });
+  });
+
+  test('with a schema they are decoded, in order; what does not fit is skipped and reported, and it goes on', async () => {
+    await using bus = open();
+    const schema = z.object({ id: z.int().transform((id) => id * 10) });
+    const got: number[] = [];
+    const subscription = await bus.subscribe('typed', { schema });
+    const malformed = [1, 2].map(() =>
+      nextMessage<{ channel: string; reason: string }>('sluice:bus.malformed'),
+    );
+    const reading = (async () => {
+      for await (const notice of subscription) if (notice.kind === 'message') got.push(notice.data.id);
+    })();
+    await send('typed', '{"id":1}', 'not json', '{"id":"x"}', '{"id":2}');
+    await until(() => got.length === 2);
+    expect(got).toEqual([10, 20]);
+    expect((await malformed[0])?.channel).toBe('typed');
+    expect(bus.stats()).toMatchObject({ messages: 4, malformed: 2 });
+    await subscription.close();
+    await reading;
+  });
+
+  test('an asynchronous schema keeps their order, also when they are asked for at once', async () => {
+    await using bus = open();
+    const schema = z.number().refine(async (n) => {
+      for (let turn = n; turn < 5; turn += 1) await new Promise((done) => setImmediate(done));
+      return n !== 2;
+    });
+    const subscription = await bus.subscribe('slowly', { schema });
+    const iterator = subscription[Symbol.asyncIterator]();
+    const asked = [iterator.next(), iterator.next(), iterator.next()];
+    await send('slowly', '1', '2', '3', '4');
+    const values = (await Promise.all(asked)).map(({ value }) =>
+      value?.kind === 'message' ? value.data : 0,
+    );
+    expect(values).toEqual([1, 3, 4]);
+  });
+});
+
+describe('a slow reader', () => {
+  test('I7: loses its oldest, is told how many at their place, and harms nobody else', async () => {
+    await using bus = open();
+    const slow = await bus.subscribe('busy', { buffer: 3 });
+    const fast = new Notices(await bus.subscribe('busy', { buffer: 100 }));
+    const lagged = nextMessage<{ channel: string; buffer: number }>('sluice:bus.lagged');
+    await send('busy', ...Array.from({ length: 50 }, (_, n) => String(n + 1)));
+    await until(() => fast.all.length === 50);
+    expect(await lagged).toEqual({ channel: 'busy', buffer: 3 });
+    const heard = new Notices(slow);
+    await until(() => heard.all.length === 4);
+    expect(heard.all[0]).toEqual({ kind: 'lagged', missed: 47 });
+    expect(heard.payloads).toEqual(['48', '49', '50']);
+    expect(fast.unmarked(50)).toEqual([]);
+    expect(fast.all.every(({ kind }) => kind === 'message')).toBe(true);
+    expect(bus.stats()).toMatchObject({ messages: 100, missed: 47 });
+  });
+
+  test('keeps 256 unless it is said otherwise', async () => {
+    await using bus = open();
+    const idle = await bus.subscribe('busy');
+    const watching = new Notices(await bus.subscribe('busy', { buffer: 1000 }));
+    await send('busy', ...Array.from({ length: 300 }, (_, n) => String(n + 1)));
+    await until(() => watching.all.length === 300);
+    expect(await idle[Symbol.asyncIterator]().next()).toEqual({
+      done: false,
+      value: { kind: 'lagged', missed: 44 },
+    });
+  });
+
+  test.each([0, -1, 1.5, Number.NaN, 2 ** 21])('a buffer of %d is refused', async (buffer) => {
+    await using bus = open();
+    await expect(bus.subscribe('a', { buffer })).rejects.toThrow(RangeError);
+    expect(bus.channels).toEqual([]);
+  });
+});
+
+describe('ending', () => {
+  test('I11: leaving the loop, closing, the signal and the bus’s close each end an iteration normally', async () => {
+    const bus = open();
+    const abort = new AbortController();
+    const left = await bus.subscribe('end');
+    const closed = new Notices(await bus.subscribe('end'));
+    const aborted = new Notices(await bus.subscribe('end', { signal: abort.signal }));
+    const last = new Notices(await bus.subscribe('end'));
+    const generations = bus.generations()[Symbol.asyncIterator]();
+    await bus.notify('end', 'x');
+    for await (const notice of left) {
+      expect(notice.kind).toBe('message');
+      break;
+    }
+    await closed.close();
+    abort.abort();
+    await aborted.ended;
+    expect(bus.stats().subscriptions).toBe(1);
+    const waiting = generations.next();
+    await bus.close();
+    await last.ended;
+    expect(await waiting).toEqual({ done: true, value: undefined });
+    await bus.close();
+    await expect(bus.subscribe('end')).rejects.toMatchObject({ code: 'closed' });
+    await expect(bus.notify('end')).rejects.toMatchObject({ code: 'closed' });
+    expect(bus.stats().state).toBe('closed');
+  });
+
+  test('subscribing is abandoned by its signal with its reason, and by close', async () => {
+    const unreachable = createNotifyBus({ connectionString: 'postgres://127.0.0.1:1/none' });
+    const abort = new AbortController();
+    const abandoned = unreachable.subscribe('a', { signal: abort.signal });
+    const closing = unreachable.subscribe('a');
+    abort.abort(new Error('enough'));
+    await expect(abandoned).rejects.toThrow('enough');
+    await expect(unreachable.subscribe('a', { signal: abort.signal })).rejects.toThrow('enough');
+    expect(unreachable.channels).toEqual(['a']);
+    await Promise.all([expect(closing).rejects.toMatchObject({ code: 'closed' }), unreachable.close()]);
+    expect(unreachable.channels).toEqual([]);
+  });
+
+  test('what is not read when it is closed is dropped', async () => {
+    await using bus = open();
+    const subscription = await bus.subscribe('end');
+    const watching = new Notices(await bus.subscribe('end'));
+    await bus.notify('end', 'x');
+    await until(() => watching.all.length === 1);
+    await subscription.close();
+    expect(await subscription[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
+  });
+
+  test('I11: the process exits by itself once the bus is closed', async () => {
+    const script = `
+      import { createNotifyBus } from 'sluice';
+      const bus = createNotifyBus({ connectionString: process.env.URL });
+      const subscription = await bus.subscribe('a');
+      void (async () => { for await (const _ of subscription); console.log('ended'); })();
+      await bus.notify('a', 'x');
+      await bus.close();`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...process.env, URL: db.connectionString },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    const [code] = (await once(child, 'exit')) as [number | null];
+    expect({ code, output }).toEqual({ code: 0, output: 'ended\n' });
+  });
+});
+
+describe('errors', () => {
+  test('a login that is refused is told to those who subscribe, with what to do', async () => {
+    const url = new URL(db.connectionString);
+    url.password = 'wrong';
+    await using bus = createNotifyBus({ connectionString: url.href });
+    await expect(bus.subscribe('a')).rejects.toMatchObject({ code: 'permission_denied' });
+    url.password = new URL(db.connectionString).password;
+    url.pathname = '/no_such_database';
+    await using other = createNotifyBus({ connectionString: url.href });
+    await expect(other.subscribe('a')).rejects.toThrow(/no_such_database/);
+    expect(other.generation).toBe(0);
+  });
+
+  test('no database, and numbers out of range, are refused at once', () => {
+    expect(() => createNotifyBus({ connectionString: undefined })).toThrow(TypeError);
+    for (const options of [{ heartbeatMs: 0 }, { listenDeadlineMs: -1 }, { heartbeatMs: 9000 }]) {
+      expect(() => open(options)).toThrow(RangeError);
+    }
+    expect(() => open({ channels: ['fine', ''] })).toThrow(SluiceError);
+  });
+
+  test('two addresses that lead to different databases are found out', async () => {
+    const name = `elsewhere_${Date.now()}`;
+    await db.query(`create database ${name}`);
+    const url = new URL(db.connectionString);
+    url.pathname = `/${name}`;
+    const bus = open({ listenConnectionString: url.href, listenDeadlineMs: 100 });
+    const problem = nextMessage<{ error: SluiceError }>(
+      'sluice:background.failed',
+      ({ error }) => error.code === 'listener_unavailable',
+    );
+    await bus.subscribe('a');
+    expect((await problem).error.message).toMatch(/same database/);
+    await expect(bus.subscribe('b')).rejects.toMatchObject({ code: 'listener_unavailable', retryable: true });
+    expect(bus.stats().state).toBe('unavailable');
+    await bus.close();
+    await db.query(`drop database ${name} with (force)`);
+  });
+});
+
+describe('within Sluice', () => {
+  test('one connection listens for the bus, the tails and the relay; closing the bus leaves the rest', async () => {
+    await using sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
+    const heard = new Notices(await sluice.bus.subscribe('user'));
+    await sluice.bus.notify('user', 'x');
+    await until(() => heard.all.length === 1);
+    expect(sluice.bus.generation).toBe((await sluice.health()).generation);
+    await until(async () => (await listeningChannels()).length === 1);
+    await sluice.bus.close();
+    await heard.ended;
+    await sluice.createStream('still');
+    const events = sluice.stream('still').subscribe()[Symbol.asyncIterator]();
+    const first = events.next();
+    await sluice.stream('still').publish(1);
+    expect((await first).value?.data).toBe(1);
+    await events.return?.();
+  });
+
+  test('a trigger’s notification arrives with the process that sent it', async () => {
+    await using sluice = await connect({ connectionString: db.connectionString });
+    const subscription = await sluice.bus.subscribe('changes');
+    const client = new Client({ connectionString: db.connectionString });
+    await client.connect();
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    await client.query('begin');
+    await client.query(`notify changes, 'rolled back'`);
+    await client.query('rollback');
+    await client.query(`notify changes, 'committed'`);
+    expect(await subscription[Symbol.asyncIterator]().next()).toEqual({
+      done: false,
+      value: { kind: 'message', payload: 'committed', processId: rows[0]?.pid },
+    });
+    await client.end();
+  });
+});
