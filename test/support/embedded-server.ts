@@ -87,6 +87,12 @@ const processes = (): readonly { pid: number; parent: number; isZombie: boolean 
 export const isAlive = (pid: number): boolean =>
   processes().some((each) => each.pid === pid && !each.isZombie);
 
+/** The server of a data folder and all that works for it, the server first. */
+export const serverPids = (dataDir: string): number[] => {
+  const server = serverPid(dataDir);
+  return [server, ...processes().flatMap(({ pid, parent }) => (parent === server ? [pid] : []))];
+};
+
 /** The process above the server of a data folder. */
 export const guardPid = (dataDir: string): number =>
   processes().find(({ pid }) => pid === serverPid(dataDir))!.parent;

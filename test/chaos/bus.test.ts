@@ -1,0 +1,277 @@
+// Guards what a bus owes its subscribers when the network, the server or a process in between fails: it listens again,
+// whatever it takes; a consumer that reads again at every marker ends complete; and nothing is missing without a marker
+// at its place. Conditions decide when a fault has lasted long enough; how fast it all is, `bench -- bus` says.
+import { Pool } from 'pg';
+import { createNotifyBus, type NotifyBus, type NotifyBusOptions, type SluiceError } from 'sluice';
+import { startPostgres } from 'sluice/embedded';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { useDatabase } from '../support/database.ts';
+import { DeafProxy, targetOf, through } from '../support/deaf-proxy.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+import { makeDataFolder, removeFolder, serverPids } from '../support/embedded-server.ts';
+import { lossyPool } from '../support/lossy-pool.ts';
+import { Keeper, Notices, Numbers } from '../support/notices.ts';
+import { createProxy, type Proxy } from '../support/proxy.ts';
+import { ServerPair } from '../support/server-pair.ts';
+
+const db = useDatabase({ allowOpenSessions: true });
+/** A dead connection is noticed in a third of a second. */
+const brisk = { heartbeatMs: 100, listenDeadlineMs: 200, idleSessionTimeoutMs: 1000 } as const;
+
+const open = (connectionString: string, options: NotifyBusOptions = {}): NotifyBus =>
+  createNotifyBus({ connectionString, ...brisk, ...options });
+
+const lost = (): Promise<unknown> => nextMessage('sluice:listener.lost');
+
+const killListener = async (): Promise<void> => {
+  await db.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = current_database() and application_name = 'sluice listener'`,
+  );
+};
+
+/** Sends until the signal, a few at a time, and whatever the test's own connection says. */
+const sending = async (numbers: Numbers, signal: AbortSignal): Promise<void> => {
+  while (!signal.aborted) await numbers.send(5);
+};
+
+const assertWhole = async (keeper: Keeper, numbers: Numbers, bus: NotifyBus): Promise<void> => {
+  await until(() => keeper.complete);
+  await numbers.send(1); // nothing stands behind the last message but what is still to come
+  await until(() => keeper.notices.payloads.at(-1) === String(numbers.last));
+  expect(keeper.notices.unmarked(numbers.last)).toEqual([]);
+  // One gap for each session but the first, or for several with nothing in between.
+  expect(keeper.notices.gaps.at(-1)).toBe(bus.generation);
+  expect(keeper.notices.gaps.length).toBeGreaterThan(0);
+  expect(keeper.notices.gaps.length).toBeLessThan(bus.generation);
+};
+
+test('I8: the backend is killed while 10 000 notifications go out', async () => {
+  await using bus = open(db.connectionString);
+  const numbers = await Numbers.create(db.pool, 'killed');
+  const keeper = new Keeper(await bus.subscribe('killed', { buffer: 20_000 }), numbers);
+  const all = (async () => {
+    for (let sent = 0; sent < 10_000; sent += 50) await numbers.send(50);
+  })();
+  for (const reached of [1000, 3000, 6000]) {
+    await until(() => numbers.last >= reached);
+    const { generation } = bus;
+    await killListener();
+    await until(() => bus.generation > generation);
+  }
+  await all;
+  await assertWhole(keeper, numbers, bus);
+  expect(keeper.known.size).toBe(10_001);
+});
+
+describe('I8: a fault of the network, under traffic', () => {
+  test.each<[string, (proxy: Proxy) => void]>([
+    ['a black hole', (proxy) => proxy.pause()],
+    ['answers that do not come back', (proxy) => proxy.pauseServerToClient()],
+    ['questions that do not arrive', (proxy) => proxy.pauseClientToServer()],
+    ['a reset', (proxy) => proxy.cut()],
+    ['an end from the server', (proxy) => proxy.halfClose('client')],
+    ['an end towards the server', (proxy) => proxy.halfClose('server')],
+    ['latency beyond the deadline', (proxy) => proxy.delay(500)],
+  ])('%s', async (name, fault) => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    await using bus = open(through(proxy, db.connectionString));
+    const numbers = await Numbers.create(db.pool, name);
+    const keeper = new Keeper(await bus.subscribe(name, { buffer: 20_000 }), numbers);
+    const stop = new AbortController();
+    const sender = sending(numbers, stop.signal);
+    await until(() => keeper.known.size > 20);
+    const noticed = lost();
+    fault(proxy);
+    await noticed;
+    proxy.delay(0);
+    proxy.resume();
+    await until(() => bus.generation > 1);
+    stop.abort();
+    await sender;
+    await assertWhole(keeper, numbers, bus);
+  });
+
+  test('an outage in which connecting is refused, and one in which it hangs, end by themselves', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    await using bus = open(through(proxy, db.connectionString));
+    const numbers = await Numbers.create(db.pool, 'outage');
+    const keeper = new Keeper(await bus.subscribe('outage', { buffer: 20_000 }), numbers);
+    const failures = async (count: number): Promise<void> => {
+      for (let failure = 0; failure < count; failure += 1) {
+        await nextMessage<{ where: string }>('sluice:background.failed', ({ where }) => where === 'listener');
+      }
+    };
+    const refused = failures(2);
+    proxy.refuse();
+    proxy.cut();
+    await refused;
+    await numbers.send(10);
+    expect(bus.stats().state).toBe('reconnecting');
+    await proxy.accept();
+    await until(() => bus.generation === 2);
+    const hung = failures(2);
+    proxy.pause();
+    await numbers.send(10);
+    await hung;
+    proxy.resume();
+    await until(() => bus.generation >= 3);
+    await assertWhole(keeper, numbers, bus);
+  });
+});
+
+test('I4 I8: one who subscribes while disconnected misses nothing from then on; the others are told of the gap', async () => {
+  using proxy = await createProxy(targetOf(db.connectionString));
+  await using bus = open(through(proxy, db.connectionString));
+  const before = new Notices(await bus.subscribe('early'));
+  const down = lost();
+  proxy.refuse();
+  proxy.cut();
+  await down;
+  const subscribing = [bus.subscribe('late'), bus.subscribe('early')];
+  await db.query(`select pg_notify('late', 'unheard'), pg_notify('early', 'unheard')`);
+  await proxy.accept();
+  const [late, second] = (await Promise.all(subscribing)).map((each) => new Notices(each));
+  await db.query(`select pg_notify('late', '1'), pg_notify('early', '1')`);
+  await until(() => [before, late, second].every((each) => each?.payloads.length === 1));
+  expect(before.all.map(({ kind }) => kind)).toEqual(['gap', 'message']);
+  expect(late?.all.map(({ kind }) => kind)).toEqual(['message']);
+  expect(second?.all.map(({ kind }) => kind)).toEqual(['message']);
+});
+
+describe('a connection on which everything works and no notification arrives', () => {
+  test('is found out, told to those who subscribe, and left as soon as one does', async () => {
+    using proxy = await new DeafProxy(targetOf(db.connectionString)).listen();
+    await using bus = open(db.connectionString, {
+      listenConnectionString: through(proxy, db.connectionString),
+    });
+    const numbers = await Numbers.create(db.pool, 'deaf');
+    const keeper = new Keeper(await bus.subscribe('deaf', { buffer: 20_000 }), numbers);
+    await numbers.send(10);
+    const unavailable = nextMessage<{ error: SluiceError }>(
+      'sluice:background.failed',
+      ({ error }) => error.code === 'listener_unavailable',
+    );
+    proxy.deaf = true;
+    await numbers.send(10);
+    await unavailable;
+    expect(bus.stats()).toMatchObject({ state: 'unavailable', generation: 1 });
+    await expect(bus.subscribe('other')).rejects.toMatchObject({ code: 'listener_unavailable' });
+    proxy.deaf = false;
+    await until(() => bus.generation === 2);
+    await assertWhole(keeper, numbers, bus);
+    await bus.subscribe('other');
+  });
+
+  test('many buses in one database send about one heartbeat among them, and none is taken for deaf', async () => {
+    const buses = Array.from({ length: 5 }, () => open(db.connectionString));
+    const watching = new Pool({ connectionString: db.connectionString, max: 1 });
+    const client = await watching.connect();
+    let pulses = 0;
+    client.on('notification', ({ channel }) => (pulses += channel === 'sluice:pulse' ? 1 : 0));
+    await client.query('listen "sluice:pulse"');
+    await Promise.all(buses.map((bus) => bus.subscribe('shared')));
+    let beats = 0;
+    while (pulses < 10) {
+      await nextMessage('sluice:listener.beat');
+      beats += 1;
+      await client.query('select');
+    }
+    expect(beats).toBeGreaterThan(pulses);
+    expect(buses.map(({ generation }) => generation)).toEqual([1, 1, 1, 1, 1]);
+    client.release();
+    await watching.end();
+    await Promise.all(buses.map((bus) => bus.close()));
+  });
+
+  test('a query side that is down says nothing of the listener', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    await using bus = open(through(proxy, db.connectionString), {
+      listenConnectionString: db.connectionString,
+    });
+    const heard = new Notices(await bus.subscribe('query side'));
+    proxy.refuse();
+    proxy.cut();
+    await expect(bus.notify('query side', 'x')).rejects.toMatchObject({ code: 'connection_lost' });
+    for (let beat = 0; beat < 8; beat += 1) await nextMessage('sluice:listener.beat');
+    await db.query(`select pg_notify('query side', 'y')`);
+    await until(() => heard.payloads.length === 1);
+    expect({ generation: bus.generation, all: heard.all.length }).toEqual({ generation: 1, all: 1 });
+  });
+});
+
+describe('a server of its own', { timeout: 120_000 }, () => {
+  const folder = makeDataFolder();
+  const start = (): ReturnType<typeof startPostgres> =>
+    startPostgres({
+      dataDir: `${folder}/data`,
+      settings: { fsync: 'off' },
+      binaries: process.env['SLUICE_TEST_BINARIES'],
+    });
+  let server: Awaited<ReturnType<typeof start>>;
+  let pool: Pool;
+
+  beforeAll(async () => {
+    server = await start();
+    pool = lossyPool(server.connectionString);
+  });
+  afterAll(async () => {
+    await pool.end();
+    await server.stop();
+    removeFolder(folder);
+  });
+
+  test('I8: is restarted five times in a row', async () => {
+    await using bus = open(server.connectionString);
+    const numbers = await Numbers.create(pool, 'restarted');
+    const keeper = new Keeper(await bus.subscribe('restarted', { buffer: 20_000 }), numbers);
+    for (let restart = 0; restart < 5; restart += 1) {
+      await numbers.send(20);
+      const { generation } = bus;
+      await server.stop();
+      server = await start();
+      await numbers.send(20);
+      await until(() => bus.generation > generation);
+    }
+    await assertWhole(keeper, numbers, bus);
+  });
+
+  test('I8: is stopped in its tracks, and goes on', async () => {
+    await using bus = open(server.connectionString);
+    const numbers = await Numbers.create(pool, 'frozen');
+    const keeper = new Keeper(await bus.subscribe('frozen', { buffer: 20_000 }), numbers);
+    await numbers.send(20);
+    const pids = serverPids(server.dataDir);
+    const noticed = lost();
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    try {
+      await noticed;
+      await nextMessage<{ where: string }>('sluice:background.failed', ({ where }) => where === 'listener');
+    } finally {
+      for (const pid of pids.reverse()) process.kill(pid, 'SIGCONT');
+    }
+    await numbers.send(20);
+    await until(() => bus.generation > 1);
+    await assertWhole(keeper, numbers, bus);
+  });
+});
+
+describe('a failover', { timeout: 120_000 }, () => {
+  test('a hot standby is refused; the new primary at the old address is followed', async () => {
+    await using pair = await ServerPair.start({ synchronous_standby_names: '*' });
+    await using lone = open(pair.standbyConnectionString);
+    await expect(lone.subscribe('a')).rejects.toMatchObject({
+      code: 'unsupported_server',
+      message: expect.stringMatching(/standby.*listenConnectionString/),
+    });
+    await using bus = open(pair.connectionString);
+    const numbers = await Numbers.create(pair.primary, 'failover');
+    const keeper = new Keeper(await bus.subscribe('failover', { buffer: 20_000 }), numbers);
+    await numbers.send(20);
+    await pair.killPrimary();
+    await pair.takeOver();
+    await numbers.send(20);
+    await until(() => bus.generation > 1);
+    await assertWhole(keeper, numbers, bus);
+  });
+});
