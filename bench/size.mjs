@@ -1,7 +1,7 @@
 // How the events of a log are stored, at size: 100 000 streams and 10 million events per candidate, written as they come
 // in (a thousand streams at a time, in no order), so that the events of one stream lie far apart. What does a write, a
 // catch-up read and retention cost then, and how many bytes does an event take beside its payload's own?
-// SLUICE_BENCH_EVENTS=100000000 SLUICE_BENCH_CANDIDATES=1 measures the first candidate alone, with so many events.
+// SLUICE_BENCH_EVENTS=100000000 SLUICE_BENCH_CANDIDATES='one table' measures that candidate alone, with so many events.
 import { round } from './support/report.mjs';
 import { withClient } from './support/server.mjs';
 import { median } from './support/statistics.mjs';
@@ -12,7 +12,7 @@ const CALLS_PER_COMMIT = 20;
 const STREAMS_READ = 200;
 const RETENTION_BATCH = 5000;
 
-/** @typedef {{ name: string, table: string, type: 'json' | 'bytea', partition?: 'hash' | 'range', settings?: string }} Candidate */
+/** @typedef {{ name: string, table: string, type: 'json' | 'bytea', partition?: 'hash' | 'range', settings?: string, freezeEarly?: boolean }} Candidate */
 
 /** @type {readonly [Candidate, ...Candidate[]]} */
 const candidates = [
@@ -26,6 +26,7 @@ const candidates = [
     type: 'json',
     settings: 'with (fillfactor = 90)',
   },
+  { name: 'one table, frozen by its first vacuum', table: 'at_size_frozen', type: 'json', freezeEarly: true },
 ];
 
 /** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
@@ -33,7 +34,8 @@ export async function run({ server, quick }) {
   const asked = Number(process.env['SLUICE_BENCH_EVENTS'] ?? 0);
   const events = asked > 0 ? asked : quick ? 200_000 : 10_000_000;
   const streams = quick ? 2000 : 100_000;
-  const chosen = candidates.slice(0, Number(process.env['SLUICE_BENCH_CANDIDATES'] ?? candidates.length));
+  const asks = process.env['SLUICE_BENCH_CANDIDATES'];
+  const chosen = candidates.filter(({ name }) => asks === undefined || asks.split(';').includes(name));
   return server.withDatabase(async (url) => {
     const rows = [];
     for (const candidate of chosen) {
@@ -54,7 +56,8 @@ export async function run({ server, quick }) {
             'removed /s by retention',
             'bytes per event',
             'of them index',
-            'vacuum, s',
+            'first vacuum, s (MB of WAL)',
+            'vacuum against wraparound, s (MB of WAL)',
           ],
           rows,
         },
@@ -67,9 +70,10 @@ export async function run({ server, quick }) {
 async function measure(client, candidate, { events, streams }) {
   await client.query(definition(candidate, streams));
   const written = await fill(client, candidate, { events, streams });
-  const vacuumed = performance.now();
-  await client.query(`vacuum (freeze, analyze) ${candidate.table}`);
-  const vacuumSeconds = (performance.now() - vacuumed) / 1000;
+  // What autovacuum does first, and what it must do before transaction ids run out.
+  await client.query(`set vacuum_freeze_min_age = ${candidate.freezeEarly ? 0 : 50_000_000}`);
+  const first = await vacuum(client, `vacuum (analyze) ${candidate.table}`);
+  const second = await vacuum(client, `vacuum (freeze) ${candidate.table}`);
   const bytes = await bytesPerEvent(client, candidate, events);
   const read = await readStreams(client, candidate, streams);
   const removed = await retain(client, candidate, { events, streams });
@@ -83,8 +87,22 @@ async function measure(client, candidate, { events, streams }) {
     round(removed),
     round(bytes.all),
     round(bytes.index),
-    round(vacuumSeconds),
+    first,
+    second,
   ];
+}
+
+/** @param {import('pg').Client} client @param {string} statement */
+async function vacuum(client, statement) {
+  const { rows } = await client.query('select pg_current_wal_lsn() as before');
+  const started = performance.now();
+  await client.query(statement);
+  const seconds = (performance.now() - started) / 1000;
+  const wal = await client.query(
+    'select pg_wal_lsn_diff(pg_current_wal_lsn(), $1)::double precision as bytes',
+    [rows[0].before],
+  );
+  return `${round(seconds)} (${round(wal.rows[0].bytes / 1e6)})`;
 }
 
 /** @param {Candidate} candidate @param {number} streams */

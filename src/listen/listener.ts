@@ -143,12 +143,13 @@ export class Listener {
   }
 
   async close(): Promise<void> {
-    this.#closing.abort();
     const reception = this.#reception;
     this.#reception = undefined;
+    const closing = reception?.close(); // politely: the closing below would cut it off
+    this.#closing.abort(closed());
     this.#rejectAll(closed());
     this.#nextGeneration.resolve();
-    await reception?.close();
+    await closing;
     await this.#connecting;
   }
 
@@ -156,6 +157,7 @@ export class Listener {
     let accepted = false;
     const reception = await Reception.open(this.#hub, this.#options, {
       doubted,
+      signal: this.#closing.signal,
       onNotification: (channel, payload, processId) => {
         if (accepted) this.#hub.message(channel, payload, processId);
       },

@@ -49,16 +49,22 @@ export class Reception {
    * Connects, and listens to all that the hub wants. What it hears while it opens is told like anything later.
    *
    * @param doubted a notification must be seen to arrive, whatever the connection looks like
+   * @param signal ends it at once, while it opens and later
    * @throws SluiceError unsupported_server, listener_unavailable, connection_lost; what the server or the network says
    */
   static async open(
     hub: Hub,
     options: ReceptionOptions,
-    { doubted, ...events }: ReceptionEvents & { readonly doubted: boolean },
+    {
+      doubted,
+      signal,
+      ...events
+    }: ReceptionEvents & { readonly doubted: boolean; readonly signal: AbortSignal },
   ): Promise<Reception> {
     const reception = new Reception(hub, options);
     reception.#session = await Session.open({
       ...options,
+      signal,
       onNotification: (channel, payload, processId) => {
         reception.#pulse.heard();
         events.onNotification(channel, payload, processId);

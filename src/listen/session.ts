@@ -17,8 +17,10 @@ export interface SessionOptions {
   onNotification(channel: string, payload: string, processId: number): void;
   /** After each heartbeat. */
   onBeat(beat: Beat): void;
-  /** The session is over, for whatever reason; called once. */
+  /** The session is over, for whatever reason but being closed; called once. */
   onEnd(error: unknown): void;
+  /** Ends it at once. */
+  readonly signal: AbortSignal;
 }
 
 export interface Beat {
@@ -47,6 +49,7 @@ export class Session {
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     });
+    options.signal.addEventListener('abort', this.#onAbort, { once: true });
     this.#client.on('error', (error) => this.end(error));
     this.#client.on('end', () =>
       this.end(new SluiceError('connection_lost', 'the server closed the listener connection')),
@@ -138,8 +141,7 @@ export class Session {
   /** Ends the session politely, so that its locks are free at once. */
   async close(): Promise<void> {
     if (this.#over) return;
-    this.#over = true;
-    clearInterval(this.#heartbeat);
+    this.#stop();
     const ended = deadline(this.#options.deadlineMs, () => this.#destroy());
     await this.#client.end().catch(() => {});
     ended();
@@ -148,10 +150,17 @@ export class Session {
   /** Ends it at once. */
   end(error: unknown): void {
     if (this.#over) return;
-    this.#over = true;
-    clearInterval(this.#heartbeat);
+    this.#stop();
     this.#destroy(error);
     this.#options.onEnd(error);
+  }
+
+  readonly #onAbort = (): void => this.end(this.#options.signal.reason);
+
+  #stop(): void {
+    this.#over = true;
+    clearInterval(this.#heartbeat);
+    this.#options.signal.removeEventListener('abort', this.#onAbort);
   }
 
   // The client's end() would wait for a peer that may be gone; destroying the socket also fails the statement under way.

@@ -8,8 +8,10 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { serverChannel } from '../../src/listen/channel.ts';
 import { useDatabase } from '../support/database.ts';
+import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { Notices } from '../support/notices.ts';
+import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
 
@@ -72,7 +74,8 @@ describe('what the first bus of its kind promised', () => {
 
   test('without channels it is empty, and connects only when there is something to do', async () => {
     await using bus = open({ channels: [] });
-    expect({ channels: bus.channels, generation: bus.generation, ...bus.stats() }).toMatchObject({
+    expect(bus.channels).toEqual([]);
+    expect(bus.stats()).toMatchObject({
       channels: 0,
       generation: 0,
       state: 'connecting',
@@ -340,6 +343,20 @@ describe('ending', () => {
     expect(unreachable.channels).toEqual(['a']);
     await Promise.all([expect(closing).rejects.toMatchObject({ code: 'closed' }), unreachable.close()]);
     expect(unreachable.channels).toEqual([]);
+  });
+
+  test('I11: closing ends what is being connected, and waits for no deadline of it', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    proxy.pause();
+    const bus = createNotifyBus({
+      connectionString: through(proxy, db.connectionString),
+      listenDeadlineMs: 600_000,
+    });
+    const subscribing = bus.subscribe('a');
+    await until(() => proxy.connections === 1);
+    await Promise.all([expect(subscribing).rejects.toMatchObject({ code: 'closed' }), bus.close()]);
+    proxy.resume();
+    await until(() => proxy.connections === 0);
   });
 
   test('what is not read when it is closed is dropped', async () => {
