@@ -69,6 +69,10 @@ export async function run({ server, quick }) {
 /** @param {import('pg').Client} client @param {Candidate} candidate @param {{ events: number, streams: number }} size */
 async function measure(client, candidate, { events, streams }) {
   await client.query(definition(candidate, streams));
+  // What vacuum does is measured, so it must not happen by itself before.
+  if (candidate.partition === undefined) {
+    await client.query(`alter table ${candidate.table} set (autovacuum_enabled = off)`);
+  }
   const written = await fill(client, candidate, { events, streams });
   // What autovacuum does first, and what it must do before transaction ids run out.
   await client.query(`set vacuum_freeze_min_age = ${candidate.freezeEarly ? 0 : 50_000_000}`);

@@ -30,6 +30,12 @@ create table :"schema".events (
   headers json,
   data json not null, -- json, not jsonb: keeps bytes as given and accepts every JSON text
   primary key (stream_id, "offset") -- serves: the head of a stream, and every page read
+) with (
+  -- Its rows never change: frozen by the first vacuum, while they are still in memory, they leave nothing to do for the
+  -- one against wraparound, which would have to read years of events again.
+  autovacuum_freeze_min_age = 0,
+  autovacuum_vacuum_insert_threshold = 100000,
+  autovacuum_vacuum_insert_scale_factor = 0.02
 );
 
 -- Called by the functions and not a constraint: a check is parsed and planned again by every statement that inserts,
