@@ -117,7 +117,11 @@ export class Reception {
   async #prepare(doubted: boolean): Promise<void> {
     const { pooled } = this.#session;
     await this.#session.query(`listen "${PULSE_CHANNEL}"`);
-    if ((pooled || doubted) && !(await this.#pulse.proven())) throw unheard(pooled);
+    if ((pooled || doubted) && !(await this.#pulse.proven())) {
+      // In force on a server connection that is somebody else's by now; most likely it is the one we are given again.
+      if (pooled) await this.#session.query(`unlisten "${PULSE_CHANNEL}"`);
+      throw unheard(pooled);
+    }
     await this.#session.keep();
     this.#hub.restart();
     await this.#listening.settle();

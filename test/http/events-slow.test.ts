@@ -196,7 +196,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
       connectionString: db.connectionString,
       pool: undefined,
       schema: 'sluice',
-      prepare: true,
+      prepare: () => true,
       logger: silentLogger,
     });
     const listener = new Listener({
