@@ -6,6 +6,8 @@ export const CONTROL_EVENTS = {
   gap: 'sluice:gap',
   reset: 'sluice:reset',
   shutdown: 'sluice:shutdown',
+  broadcast: 'sluice:broadcast',
+  presence: 'sluice:presence',
 } as const;
 
 export const MAX_STREAM_NAME_BYTES = 512;
@@ -13,7 +15,7 @@ export const MAX_TYPE_BYTES = 128;
 
 const CONTROL_CHARACTER = /\p{Cc}/u;
 const LONE_SURROGATE = /\p{Cs}/u; // with the u flag a pair is one code point and does not match
-const encoder = new TextEncoder();
+const encoder = /* @__PURE__ */ new TextEncoder();
 // A UTF-16 unit takes one to three bytes of UTF-8: only a text near the limit is measured.
 const isLongerThan = (text: string, bytes: number): boolean =>
   text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes);

@@ -1,0 +1,187 @@
+// One connection for some streams, kept up: connects, reads, hands on what comes, and comes back after whatever ends it.
+// What follows what is decided by state.ts; this runs the timers and the fetches. Holds no events.
+import type { Frame } from '../protocol/parse.ts';
+import { wallClockMs } from '../util/clock.ts';
+import { deferred, type Deferred } from '../util/deferred.ts';
+import { messageOf } from '../util/errors.ts';
+import { random } from '../util/random.ts';
+import { dispatch } from './dispatch.ts';
+import { Feed } from './feed.ts';
+import type { Problem } from './problem.ts';
+import { chooseRequest, MAX_STREAMS } from './request.ts';
+import type { Settings } from './settings.ts';
+import { next, type LineInput, type LineState } from './state.ts';
+import type { Connection } from './status.ts';
+import type { Subscriber } from './subscriber.ts';
+import { readEvents } from './transport.ts';
+
+export interface LineOwner {
+  changed(line: Line): void;
+  /** Its streams may have caught up with those of other lines. */
+  progressed(line: Line): void;
+  /** Some of its readers are full. It waits for one of them, unless they leave it. */
+  crowded(line: Line): void;
+}
+
+export class Line {
+  readonly feeds: Map<string, Feed> = new Map<string, Feed>();
+  /** The set of streams is not what the connection was opened with. */
+  stale = false;
+  state: LineState;
+  readonly #settings: Settings;
+  readonly #owner: LineOwner;
+  #id: string | null = null;
+  #retryMs: number | undefined;
+  #asked: readonly Feed[] = [];
+  #abort = new AbortController();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #heardAtMs = 0;
+  #roomMade: Deferred<void> | undefined;
+
+  constructor(settings: Settings, owner: LineOwner, state: LineState = { kind: 'idle' }) {
+    this.#settings = settings;
+    this.#owner = owner;
+    this.state = state;
+    this.#enter();
+  }
+
+  get connection(): Connection {
+    const { state } = this;
+    return {
+      state: state.kind,
+      id: state.kind === 'live' ? this.#id : null,
+      streams: [...this.feeds.keys()],
+      problem: ('problem' in state && state.problem) || null,
+    };
+  }
+  get readers(): Subscriber[] {
+    return [...new Set([...this.feeds.values()].flatMap(({ subscribers }) => [...subscribers]))];
+  }
+
+  /** Takes on all streams of a subscriber, if none is being read here, none starts elsewhere, and there is room. */
+  begin(subscriber: Subscriber): boolean {
+    const { feeds } = this;
+    const begun = subscriber.streams.map(
+      (stream) => feeds.get(stream) ?? new Feed(stream, subscriber.startOf(stream)),
+    );
+    const isElsewhere = ({ stream, after, position }: Feed): boolean =>
+      position !== undefined || after !== subscriber.startOf(stream);
+    const { size } = new Set([...feeds.values(), ...begun]);
+    if (size > MAX_STREAMS || this.state.kind === 'refused' || begun.some(isElsewhere)) return false;
+    for (const feed of begun) {
+      feeds.set(feed.stream, feed);
+      feed.add(subscriber);
+    }
+    this.stale = true;
+    return true;
+  }
+
+  /** A stream that nobody reads any more is left. */
+  leave(feed: Feed, subscriber: Subscriber): void {
+    if (!feed.subscribers.delete(subscriber)) return;
+    this.#roomMade?.resolve();
+    if (feed.subscribers.size > 0) return;
+    this.feeds.delete(feed.stream);
+    this.stale = true;
+  }
+
+  input(input: LineInput): void {
+    const { backoff, headers, refusedRetryMs } = this.#settings;
+    const before = this.state;
+    this.state = next(before, input, {
+      initialMs: this.#retryMs ?? backoff.initialMs,
+      maxMs: backoff.maxMs,
+      refusedMs: refusedRetryMs,
+      canRefresh: typeof headers === 'function',
+      random: random(),
+    });
+    if (this.state === before) return;
+    this.#enter();
+    this.#owner.changed(this);
+  }
+
+  /** The page is seen again, perhaps after a sleep in which no timer ran. */
+  wake(): void {
+    const isDeaf = Math.abs(wallClockMs() - this.#heardAtMs) > this.#settings.watchdogMs;
+    this.input({ kind: this.state.kind === 'live' && isDeaf ? 'restart' : 'wake' });
+  }
+
+  #enter(): void {
+    const { state } = this;
+    if (state.kind === 'live') return;
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+    this.#roomMade?.resolve();
+    if (state.kind === 'connecting') this.#connect(state.refused);
+    else if (state.kind === 'waiting' || state.kind === 'refused')
+      this.#timer = setTimeout(() => this.input({ kind: 'elapsed' }), state.delayMs);
+  }
+
+  #connect(refused: Problem | undefined): void {
+    const abort = new AbortController();
+    const { signal } = abort;
+    this.#abort = abort;
+    this.#heard();
+    void this.#read(signal, refused)
+      .catch((error: unknown) => lost(messageOf(error)))
+      .then((input) => signal.aborted || this.input(input));
+  }
+
+  async #read(signal: AbortSignal, refused: Problem | undefined): Promise<LineInput> {
+    const { fetch, url, headers: given } = this.#settings;
+    const headers = new Headers(typeof given === 'function' ? await given({ refused }) : given);
+    const { readings, after, lastEventId } = chooseRequest([...this.feeds.values()]);
+    this.#asked = readings;
+    this.stale = false;
+    const address = new URL(url());
+    for (const { stream } of readings) address.searchParams.append('stream', stream);
+    if (after) address.searchParams.set('after', after);
+    headers.set('accept', 'text/event-stream');
+    if (lastEventId) headers.set('last-event-id', lastEventId);
+    return readEvents(() => fetch(address.href, { cache: 'no-store', headers, signal }), signal, {
+      opened: () => this.input({ kind: 'opened', nowMs: wallClockMs() }),
+      heard: () => this.#heard(),
+      frame: (frame) => this.#take(frame),
+      settled: () => this.#settle(signal),
+    });
+  }
+
+  /** Silence for this long is a dead connection, however whole it looks: servers send heartbeats. */
+  #heard(): void {
+    const { watchdogMs } = this.#settings;
+    this.#heardAtMs = wallClockMs();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.input(lost(`silent for ${watchdogMs} ms`)), watchdogMs);
+  }
+
+  #take(frame: Frame): void {
+    this.#retryMs = frame.retry ?? this.#retryMs;
+    const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds);
+    if (retryMs !== undefined) this.input({ kind: 'shutdown', retryMs });
+    if (connectionId === undefined) return;
+    this.#id = connectionId;
+    this.#owner.changed(this);
+  }
+
+  async #settle(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    this.#owner.progressed(this);
+    const isAnswered = this.#asked.every(({ position }) => position !== undefined);
+    if (isAnswered && this.#asked.length < this.feeds.size) this.input({ kind: 'restart' });
+    for (;;) {
+      const full = this.readers.filter((reader) => reader.full);
+      if (signal.aborted || !full[0]) return;
+      this.#owner.crowded(this);
+      clearTimeout(this.#timer); // nothing is heard while nothing is read
+      this.#roomMade = deferred();
+      await Promise.race([this.#roomMade.promise, ...full.map((reader) => reader.drained())]);
+      if (!signal.aborted) this.#heard();
+    }
+  }
+}
+
+const lost = (detail: string): LineInput => ({
+  kind: 'lost',
+  nowMs: wallClockMs(),
+  problem: { status: 0, title: 'No connection', detail },
+});
