@@ -13,6 +13,7 @@ import type { Loss } from './loss.ts';
 import { Pages } from './pages.ts';
 import type { Replica } from './replica.ts';
 import { findStart } from './start.ts';
+import { findStarts, startsFromMemory, type Resume } from './starts.ts';
 import { Subscriber, type Sink } from './subscriber.ts';
 import { deleted, Tail } from './tail.ts';
 import type { WindowLimits } from './window.ts';
@@ -73,13 +74,23 @@ export class Tails {
     await this.#listen(); // before the first read: a hint sent after that read is then heard
     const hints = this.#hints;
     const start =
-      this.#resumeFromMemory(stream, after) ?? (await findStart(this.#options.database, stream, after, 0));
+      this.#resumeFromMemory(stream, after) ??
+      (await this.#pages.start(async () => findStart(this.#options.database, stream, after, 0)));
     this.#requireOpen();
     if (start.kind === 'lost') return this.#subscription(stream, sink, { kind: 'lost', loss: start.loss });
     const { state, place } = start;
     const tail = this.#tailOf(stream, state, hints);
     const opened: Opened = { kind: 'ok', place, head: state.head, oldest: state.trimmedTo + 1n };
     return this.#subscription(stream, sink, opened, tail);
+  }
+
+  /** Where each of several streams starts, of one cursor for all. */
+  starts(streams: readonly string[], resume: Resume): Promise<ReadonlyMap<string, ParsedPosition>> {
+    const nameOf = (incarnation: bigint): string | undefined => this.#tails.get(incarnation)?.identity.name;
+    const known = startsFromMemory(streams, resume, nameOf);
+    return known
+      ? Promise.resolve(known)
+      : this.#pages.start(async () => findStarts(this.#options.database, streams, resume));
   }
 
   /** A stream may have gone on to `head`. */
@@ -143,12 +154,8 @@ export class Tails {
       leave();
       tail = undefined;
       const hints = this.#hints;
-      const start = await findStart(
-        this.#options.database,
-        stream,
-        { kind: 'cursor', positions: [place] },
-        0,
-      );
+      const at = { kind: 'cursor', positions: [place] } as const;
+      const start = await this.#pages.start(async () => findStart(this.#options.database, stream, at, 0));
       this.#requireOpen();
       if (start.kind === 'lost') return sink.lost(start.loss);
       tail = this.#tailOf(stream, start.state, hints);

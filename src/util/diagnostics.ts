@@ -21,7 +21,7 @@ export type DiagnosticsName =
   | 'sluice:retention.enforced' // { trimmed, removed, held, ms }
   | 'sluice:retention.purged' // { events, more, ms }
   | 'sluice:sse.closed' // { connectionId, reason }
-  | 'sluice:sse.opened' // { connectionId, stream }
+  | 'sluice:sse.opened' // { connectionId, streams }
   | 'sluice:tail.closed' // { stream }
   | 'sluice:tail.started' // { stream, head }
   | 'sluice:tail.woken'; // { stream, head, events }
