@@ -119,6 +119,7 @@ export class EventSession implements Sink, TransportEvents {
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
+    if (!this.#subscription) return; // the database is still asked, which is not the client's doing
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;
