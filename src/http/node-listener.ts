@@ -52,6 +52,8 @@ async function serve(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
+  // Left while a middleware before this one was at work: 'close' has been, and would not come again.
+  if (outgoing.destroyed || incoming.socket.destroyed) return;
   const gone = new AbortController();
   outgoing.once('close', () => gone.abort());
   const request = toRequest(incoming, gone.signal);

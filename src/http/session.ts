@@ -37,6 +37,7 @@ export class EventSession implements TransportEvents {
   #transport: Transport | undefined;
   #fullSince: number | undefined;
   #firstToResume = 0;
+  #subscribed = false;
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
@@ -74,6 +75,7 @@ export class EventSession implements TransportEvents {
     );
     const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
+    this.#subscribed = true;
   }
 
   /** Sends the opening frames, then events as they come. */
@@ -101,6 +103,7 @@ export class EventSession implements TransportEvents {
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
+    if (!this.#subscribed) return; // the database is still asked, which is not the client's doing
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;
