@@ -22,8 +22,8 @@ export interface HandlerLimits {
    */
   readonly drainTimeoutMs?: number | undefined;
   /**
-   * How long a connection lives, in milliseconds, ±20 % by chance: then its client is told to come back. Bounds how long
-   * a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
+   * How long a connection lives, in milliseconds, ±20 % by chance, looked at with each heartbeat: then its client is told
+   * to come back. Bounds how long a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
    */
   readonly maxConnectionMs?: number | undefined;
   /** Connections of this process at a time; more are answered 503. Default 10 000. */
@@ -98,7 +98,8 @@ class HttpServer {
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
   readonly #maxConnectionMs: number;
-  readonly #sessions = new Set<EventSession>();
+  /** With the time at which each has lived long enough. */
+  readonly #sessions = new Map<EventSession, number>();
   readonly #retryMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
@@ -151,19 +152,14 @@ class HttpServer {
   close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#heartbeat);
-    for (const session of this.#sessions) session.end('shutdown', this.#retry());
+    for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
     return Promise.resolve();
   }
 
   #add(session: EventSession): EventSession {
-    this.#sessions.add(session);
-    const lifetime = Math.min(jittered(this.#maxConnectionMs, random()), MAX_TIMER_MS);
-    const old = setTimeout(() => session.end('lifetime', this.#retry()), lifetime);
-    old.unref();
-    session.onceEnded(() => {
-      clearTimeout(old);
-      this.#sessions.delete(session);
-    });
+    // Looked at with each heartbeat: a timer for every connection would cost more than all else that is kept of it.
+    this.#sessions.set(session, performance.now() + jittered(this.#maxConnectionMs, random()));
+    session.onceEnded(() => this.#sessions.delete(session));
     return session;
   }
 
@@ -196,7 +192,10 @@ class HttpServer {
 
   #beat(): void {
     const now = performance.now();
-    for (const session of this.#sessions) session.tick(now);
+    for (const [session, endsAt] of this.#sessions) {
+      if (now < endsAt) session.tick(now);
+      else session.end('lifetime', this.#retry());
+    }
   }
 }
 

@@ -5,7 +5,8 @@ import type { ParsedPosition } from '../protocol/position.ts';
 import type { Batch } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Sink } from '../tail/subscriber.ts';
-import type { Opened, Subscription, Tails } from '../tail/tails.ts';
+import type { Opened, Subscription } from '../tail/subscription.ts';
+import type { Tails } from '../tail/tails.ts';
 import { SluiceError } from '../util/errors.ts';
 
 export interface LegEvents {

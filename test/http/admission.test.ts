@@ -85,7 +85,9 @@ test('anybody is nobody in particular: no cap holds for all of them together', a
 });
 
 test('a connection that has lived long enough is told to come back, and resumes', async () => {
-  await using serving = await serve(sluice, { limits: { maxConnectionMs: 50, retryMs: 10 } });
+  await using serving = await serve(sluice, {
+    limits: { maxConnectionMs: 50, heartbeatMs: 20, retryMs: 10 },
+  });
   const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
   using client = await openSse(serving.url('known'));
   await client.ended();
