@@ -2,7 +2,7 @@
 // is subscribed to, so that it can be made anywhere, on a server too.
 import type { Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
-import { carryDirectly } from './carrier.ts';
+import { Lines, type Carrier } from './lines.ts';
 import { createSource, type Observable } from './observable.ts';
 import { MAX_STREAMS } from './request.ts';
 import { settingsOf, type ClientOptions } from './settings.ts';
@@ -52,7 +52,7 @@ export function createClient(options: ClientOptions): Client {
   const tell = (next: Status): void => {
     if (!isClosed) status.set(next);
   };
-  const carrier = carryDirectly(settings, tell);
+  const carrier: Carrier = new Lines(settings, tell);
 
   const end = (subscriber: Subscriber): void => {
     subscribers.get(subscriber)?.();
@@ -67,7 +67,7 @@ export function createClient(options: ClientOptions): Client {
     }
     const subscriber = new Subscriber(names, startText(after), end);
     const abort = (): void => subscriber.close(signal?.reason);
-    if (isClosed) subscriber.fail(new SluiceError('closed', 'the client was closed'));
+    if (isClosed) subscriber.end(new SluiceError('closed', 'the client was closed'));
     else if (signal?.aborted) abort();
     else {
       signal?.addEventListener('abort', abort);

@@ -2,7 +2,7 @@
 // positions in a connection's cursor stand in the order in which its streams were asked for.
 import type { Frame } from '../protocol/parse.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
-import type { Feed } from './feed.ts';
+import { presenceOf, type Feed } from './feed.ts';
 import { eventItem, lossItem, present, type StreamItem, type Wire } from './item.ts';
 
 /** What concerns the line itself. */
@@ -24,8 +24,8 @@ export function dispatch(
   }
   if (feed && event === CONTROL_EVENTS.broadcast) push(feed, { ...told, kind: 'broadcast' });
   if (feed && event === CONTROL_EVENTS.presence) {
-    feed.members = present(feed.members ?? [], told);
-    push(feed, { kind: 'presence', stream: feed.stream, members: feed.members });
+    feed.members = present(feed.members, told);
+    push(feed, presenceOf(feed));
   }
   // Told with the id that follows: a connection lost between the two hears of it again.
   if (feed && event === CONTROL_EVENTS.gap) feed.loss = lossItem('gap', told);

@@ -1,5 +1,5 @@
 // One stream on a line, and who reads it there.
-import type { LossItem, Member } from './item.ts';
+import type { LossItem, Member, PresenceItem } from './item.ts';
 import type { Reading } from './request.ts';
 import type { Subscriber } from './subscriber.ts';
 
@@ -11,7 +11,7 @@ export class Feed implements Reading {
   /** History that is gone: told with the id that follows the notice. */
   loss: LossItem | undefined;
   /** Who is present; undefined while the server has not said. */
-  members: readonly Member[] | undefined;
+  members: ReadonlyMap<string, Member> | undefined;
   readonly subscribers: Set<Subscriber> = new Set<Subscriber>();
 
   constructor(stream: string, after: string) {
@@ -21,6 +21,12 @@ export class Feed implements Reading {
 
   add(subscriber: Subscriber): void {
     this.subscribers.add(subscriber);
-    if (this.members) subscriber.push({ kind: 'presence', stream: this.stream, members: this.members });
+    if (this.members) subscriber.push(presenceOf(this));
   }
 }
+
+export const presenceOf = ({ stream, members }: Feed): PresenceItem => ({
+  kind: 'presence',
+  stream,
+  members: [...(members?.values() ?? [])],
+});

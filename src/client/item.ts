@@ -91,10 +91,15 @@ export const lossItem = (kind: LossItem['kind'], told: Wire): LossItem => ({
   cursor: told.resumedAt,
 });
 
-/** The members after a notice; those that stay keep their place. */
-export function present(before: readonly Member[], { kind, member, members = [] }: Wire): readonly Member[] {
-  if (!member) return members;
-  const index = before.findIndex(({ id }) => id === member.id);
-  if (kind === 'leave') return before.filter((_, at) => at !== index);
-  return index < 0 ? [...before, member] : before.map((other, at) => (at === index ? member : other));
+/** Who is present after a notice, by id. */
+export function present(
+  before: ReadonlyMap<string, Member> | undefined,
+  { kind, member, members = member ? [member] : [] }: Wire,
+): ReadonlyMap<string, Member> {
+  const after = new Map(kind === 'state' ? [] : before);
+  for (const each of members) {
+    if (kind === 'leave') after.delete(each.id);
+    else after.set(each.id, each);
+  }
+  return after;
 }

@@ -2,26 +2,28 @@
 // What follows what is decided by state.ts; this runs the timers and the fetches. Holds no events.
 import type { Frame } from '../protocol/parse.ts';
 import { wallClockMs } from '../util/clock.ts';
-import { deferred, type Deferred } from '../util/deferred.ts';
 import { messageOf } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import { dispatch } from './dispatch.ts';
 import { Feed } from './feed.ts';
-import type { Problem } from './problem.ts';
+import type { Problem } from './state.ts';
 import { chooseRequest, MAX_STREAMS } from './request.ts';
 import type { Settings } from './settings.ts';
 import { next, type LineInput, type LineState } from './state.ts';
 import type { Connection } from './status.ts';
 import type { Subscriber } from './subscriber.ts';
-import { readEvents } from './transport.ts';
+import { framesOf, isEventStream } from './transport.ts';
 
 export interface LineOwner {
   changed(line: Line): void;
   /** Its streams may have caught up with those of other lines. */
   progressed(line: Line): void;
-  /** Some of its readers are full. It waits for one of them, unless they leave it. */
-  crowded(line: Line): void;
+  /** Some of its readers are full. Resolves when none is. */
+  crowded(line: Line): Promise<void>;
 }
+
+/** No server can send a client away for longer. */
+const MAX_DELAY_MS = 3_600_000;
 
 export class Line {
   readonly feeds: Map<string, Feed> = new Map<string, Feed>();
@@ -36,7 +38,7 @@ export class Line {
   #abort = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heardAtMs = 0;
-  #roomMade: Deferred<void> | undefined;
+  #paused = false;
 
   constructor(settings: Settings, owner: LineOwner, state: LineState = { kind: 'idle' }) {
     this.#settings = settings;
@@ -79,7 +81,6 @@ export class Line {
   /** A stream that nobody reads any more is left. */
   leave(feed: Feed, subscriber: Subscriber): void {
     if (!feed.subscribers.delete(subscriber)) return;
-    this.#roomMade?.resolve();
     if (feed.subscribers.size > 0) return;
     this.feeds.delete(feed.stream);
     this.stale = true;
@@ -93,6 +94,7 @@ export class Line {
       maxMs: backoff.maxMs,
       refusedMs: refusedRetryMs,
       canRefresh: typeof headers === 'function',
+      nowMs: wallClockMs(),
       random: random(),
     });
     if (this.state === before) return;
@@ -111,10 +113,9 @@ export class Line {
     if (state.kind === 'live') return;
     clearTimeout(this.#timer);
     this.#abort.abort();
-    this.#roomMade?.resolve();
     if (state.kind === 'connecting') this.#connect(state.refused);
     else if (state.kind === 'waiting' || state.kind === 'refused')
-      this.#timer = setTimeout(() => this.input({ kind: 'elapsed' }), state.delayMs);
+      this.#timer = setTimeout(() => this.input({ kind: 'elapsed' }), Math.min(state.delayMs, MAX_DELAY_MS));
   }
 
   #connect(refused: Problem | undefined): void {
@@ -133,17 +134,27 @@ export class Line {
     const { readings, after, lastEventId } = chooseRequest([...this.feeds.values()]);
     this.#asked = readings;
     this.stale = false;
-    const address = new URL(url());
+    const address = url();
     for (const { stream } of readings) address.searchParams.append('stream', stream);
     if (after) address.searchParams.set('after', after);
     headers.set('accept', 'text/event-stream');
     if (lastEventId) headers.set('last-event-id', lastEventId);
-    return readEvents(() => fetch(address.href, { cache: 'no-store', headers, signal }), signal, {
-      opened: () => this.input({ kind: 'opened', nowMs: wallClockMs() }),
-      heard: () => this.#heard(),
-      frame: (frame) => this.#take(frame),
-      settled: () => this.#settle(signal),
-    });
+    const response = await fetch(address.href, { cache: 'no-store', headers, signal });
+    if (!isEventStream(response)) {
+      const { readAnswer } = await import('./answer.ts');
+      return readAnswer(response, wallClockMs());
+    }
+    this.input({ kind: 'opened' });
+    for await (const frames of framesOf(response)) {
+      this.#heard();
+      for (const frame of frames) {
+        // What a frame leads to may end this connection; the rest comes again on the next one.
+        if (!signal.aborted) this.#take(frame);
+      }
+      await this.#settle();
+      if (signal.aborted) break;
+    }
+    return { kind: 'lost' };
   }
 
   /** Silence for this long is a dead connection, however whole it looks: servers send heartbeats. */
@@ -151,7 +162,10 @@ export class Line {
     const { watchdogMs } = this.#settings;
     this.#heardAtMs = wallClockMs();
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.input(lost(`silent for ${watchdogMs} ms`)), watchdogMs);
+    this.#timer = setTimeout(
+      () => (this.#paused ? this.#heard() : this.input(lost(`silent for ${watchdogMs} ms`))),
+      watchdogMs,
+    );
   }
 
   #take(frame: Frame): void {
@@ -163,25 +177,18 @@ export class Line {
     this.#owner.changed(this);
   }
 
-  async #settle(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
+  async #settle(): Promise<void> {
     this.#owner.progressed(this);
-    const isAnswered = this.#asked.every(({ position }) => position !== undefined);
+    const isAnswered = this.#asked.every(({ position }) => position);
     if (isAnswered && this.#asked.length < this.feeds.size) this.input({ kind: 'restart' });
-    for (;;) {
-      const full = this.readers.filter((reader) => reader.full);
-      if (signal.aborted || !full[0]) return;
-      this.#owner.crowded(this);
-      clearTimeout(this.#timer); // nothing is heard while nothing is read
-      this.#roomMade = deferred();
-      await Promise.race([this.#roomMade.promise, ...full.map((reader) => reader.drained())]);
-      if (!signal.aborted) this.#heard();
-    }
+    if (!this.readers.some((reader) => reader.full)) return;
+    this.#paused = true; // nothing is heard while nothing is read
+    await this.#owner.crowded(this);
+    this.#paused = false;
   }
 }
 
 const lost = (detail: string): LineInput => ({
   kind: 'lost',
-  nowMs: wallClockMs(),
   problem: { status: 0, title: 'No connection', detail },
 });

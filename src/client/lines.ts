@@ -3,22 +3,40 @@
 // keep up with others; a server refuses several streams.
 import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
 import { Line, type LineOwner } from './line.ts';
+import { listenToPage } from './page.ts';
 import type { Rearrange } from './rearrange.ts';
 import type { Settings } from './settings.ts';
-import type { LineState } from './state.ts';
+import type { LineState, Problem } from './state.ts';
 import { summarize, type Status } from './status.ts';
 import type { Subscriber } from './subscriber.ts';
 
-export class Lines implements LineOwner {
+/** Has the streams of subscribers read, one way or another. */
+export interface Carrier {
+  /** Delivers to the subscriber from where it stands, until it is over. */
+  attach(subscriber: Subscriber): void;
+  detach(subscriber: Subscriber): void;
+  /** For when no subscriber is left. */
+  readonly close: () => void;
+}
+
+export class Lines implements LineOwner, Carrier {
   readonly all: Set<Line> = new Set<Line>();
   readonly #settings: Settings;
   readonly #onStatus: (status: Status) => void;
   #isFlushing = false;
-  #told = '';
+
+  readonly close: () => void;
 
   constructor(settings: Settings, onStatus: (status: Status) => void) {
     this.#settings = settings;
     this.#onStatus = onStatus;
+    const toEach = (act: (line: Line) => void) => (): void => this.all.forEach(act);
+    this.close = listenToPage({
+      // Another network may be there: what looks connected is not.
+      online: toEach((line) => line.input({ kind: line.state.kind === 'live' ? 'restart' : 'wake' })),
+      offline: toEach((line) => line.input({ kind: 'lost' })),
+      seen: toEach((line) => line.wake()),
+    });
   }
 
   /** Has all streams of a subscriber read, from where it stands. */
@@ -39,14 +57,8 @@ export class Lines implements LineOwner {
     const { state, feeds } = line;
     if (state.kind === 'failed' || (state.kind === 'refused' && state.problem.status !== 401)) {
       if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
-      else if (state.kind === 'failed') {
-        const { title, detail, code } = state.problem;
-        const options = { cause: state.problem };
-        const error = code
-          ? new SluiceError(code as SluiceErrorCode, detail, options)
-          : new TypeError(`${title}: ${detail}`, options);
-        for (const subscriber of line.readers) subscriber.fail(error);
-      }
+      else if (state.kind === 'failed')
+        for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
     }
     this.tell();
   }
@@ -55,8 +67,8 @@ export class Lines implements LineOwner {
     if (this.all.size > 1) this.#rearranging((how) => how.unite(this, line));
   }
 
-  crowded(line: Line): void {
-    this.#rearranging((how) => how.setApart(this, line));
+  crowded(line: Line): Promise<void> {
+    return loadRearrange().then((how) => how.makeRoom(this, line));
   }
 
   addLine(state?: LineState): Line {
@@ -80,11 +92,7 @@ export class Lines implements LineOwner {
   }
 
   tell(): void {
-    const connections = [...this.all].map(({ connection }) => connection);
-    const text = JSON.stringify(connections);
-    if (text === this.#told) return;
-    this.#told = text;
-    this.#onStatus(summarize(connections));
+    this.#onStatus(summarize([...this.all].map(({ connection }) => connection)));
   }
 
   #place(subscriber: Subscriber): void {
@@ -95,6 +103,11 @@ export class Lines implements LineOwner {
 
   // Without it nothing is wrong, only less tidy, and the next occasion tries again.
   #rearranging(use: (how: Rearrange) => unknown, otherwise = (): void => {}): void {
-    void import('./rearrange.ts').then(({ rearrange }) => use(rearrange), otherwise);
+    void loadRearrange().then(use, otherwise);
   }
 }
+
+const loadRearrange = async (): Promise<Rearrange> => (await import('./rearrange.ts')).rearrange;
+
+const errorOf = ({ title, detail, code }: Problem): Error =>
+  code ? new SluiceError(code as SluiceErrorCode, detail) : new TypeError(`${title}: ${detail}`);

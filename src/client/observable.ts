@@ -20,9 +20,8 @@ export function createSource<T>(value: T): Source<T> {
       for (const listener of listeners) listener();
     },
     subscribe(listener) {
-      const own = (): void => listener(); // one listener given twice is two
-      listeners.add(own);
-      return () => void listeners.delete(own);
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
     },
   };
 }

@@ -1,8 +1,7 @@
 // What a browser tells a page about the network and about being seen. Elsewhere there is nothing to hear.
 
 interface Target {
-  addEventListener(type: string, listener: () => void): void;
-  removeEventListener(type: string, listener: () => void): void;
+  addEventListener(type: string, listener: () => void, options: { readonly signal: AbortSignal }): void;
 }
 interface Page {
   readonly document?: Target & { readonly visibilityState: string };
@@ -19,17 +18,14 @@ export interface PageListener {
 /** Listens until the returned function is called. */
 export function listenToPage({ online, offline, seen }: PageListener): () => void {
   const { window, document } = globalThis as Page;
-  const ifVisible = (): void => {
-    if (document?.visibilityState === 'visible') seen();
-  };
-  const all: [Target | undefined, string, () => void][] = [
-    [window, 'online', online],
-    [window, 'offline', offline],
-    [window, 'pageshow', seen],
-    [document, 'visibilitychange', ifVisible],
-  ];
-  for (const [target, type, listener] of all) target?.addEventListener(type, listener);
-  return () => {
-    for (const [target, type, listener] of all) target?.removeEventListener(type, listener);
-  };
+  const controller = new AbortController();
+  window?.addEventListener('online', online, controller);
+  window?.addEventListener('offline', offline, controller);
+  window?.addEventListener('pageshow', seen, controller);
+  document?.addEventListener(
+    'visibilitychange',
+    () => document.visibilityState === 'visible' && seen(),
+    controller,
+  );
+  return () => controller.abort();
 }

@@ -81,24 +81,30 @@ function split(lines: Lines, line: Line): void {
 }
 
 /**
- * Who takes less than others of the line leaves it, goes on alone when it has taken what it has, and comes back when it
- * has caught up. Where all are full, the line waits for them.
+ * Resolves when no reader of the line is full. Who takes less than others leaves it, goes on alone when it has taken what
+ * it has, and comes back when it has caught up. Where all are full, they are waited for.
  */
-function setApart(lines: Lines, line: Line): void {
-  const { readers } = line;
-  const full = readers.filter((reader) => reader.full);
-  if (full.length === readers.length) return;
-  for (const reader of full) {
-    lines.detach(reader);
-    reader.apart = true;
-    void reader.drained().then(() => reader.over || lines.attach(reader));
+async function makeRoom(lines: Lines, line: Line): Promise<void> {
+  const { state } = line;
+  while (line.state === state) {
+    const { readers } = line;
+    const full = readers.filter((reader) => reader.full);
+    if (full.length === 0) return;
+    if (full.length === readers.length) await Promise.race(full.map((reader) => reader.drained()));
+    else for (const reader of full) goAlone(lines, reader);
   }
+}
+
+function goAlone(lines: Lines, reader: Subscriber): void {
+  lines.detach(reader);
+  reader.apart = true;
+  void reader.drained().then(() => reader.over || lines.attach(reader));
 }
 
 export interface Rearrange {
   readonly join: typeof join;
   readonly unite: typeof unite;
   readonly split: typeof split;
-  readonly setApart: typeof setApart;
+  readonly makeRoom: typeof makeRoom;
 }
-export const rearrange: Rearrange = { join, unite, split, setApart };
+export const rearrange: Rearrange = { join, unite, split, makeRoom };

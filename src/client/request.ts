@@ -26,13 +26,22 @@ export interface Asked<R> {
 export const MAX_STREAMS = 20;
 
 export function chooseRequest<R extends Reading>(all: readonly R[]): Asked<R> {
-  // A stream that a cursor does not know begins at the end, like one without a cursor.
-  const isFloating = ({ after }: R): boolean => after === 'end' || isCursor(after);
+  const resuming = all.filter(({ position }) => position);
   const starting = all.filter(({ position }) => !position);
-  const floating = starting.filter(isFloating);
-  const after = floating[0] ? undefined : starting[0]?.after;
-  const now = floating[0] ? floating : starting.filter((reading) => reading.after === after);
-  const readings = [...all.filter(({ position }) => position), ...now];
-  const cursors = readings.map((reading) => reading.position ?? reading.after).filter(isCursor);
-  return { readings, after, lastEventId: [...new Set(cursors)].join('.') };
+  const [first] = starting;
+  const now = starting.filter((reading) => first && groupOf(reading) === groupOf(first));
+  const readings = [...resuming, ...now];
+  // A position says no stream, so there may be one for each: that of whoever resumes, which comes first.
+  const positions = new Map<string | undefined, string>();
+  for (const cursor of readings.map((reading) => reading.position ?? reading.after).filter(isCursor)) {
+    for (const position of cursor.split('.')) {
+      const [incarnation] = position.split('-');
+      if (!positions.has(incarnation)) positions.set(incarnation, position);
+    }
+  }
+  const after = first && !isCursor(first.after) ? first.after : undefined;
+  return { readings, after, lastEventId: [...positions.values()].join('.') };
 }
+
+/** Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs. */
+const groupOf = ({ after }: Reading): string => (isCursor(after) && !after.includes('.') ? 'end' : after);

@@ -1,6 +1,6 @@
 // The options of a client, and what they are when nothing is said.
 import type { Backoff } from '../util/backoff.ts';
-import type { Problem } from './problem.ts';
+import type { Problem } from './state.ts';
 import type { FetchLike } from './transport.ts';
 
 export type HeadersGiven = Readonly<Record<string, string>> | Headers;
@@ -35,7 +35,7 @@ export interface ClientOptions {
 
 export interface Settings {
   /** Resolved when it is needed: on a server there is no page to be relative to. */
-  readonly url: () => string;
+  readonly url: () => URL;
   readonly fetch: FetchLike;
   readonly headers: HeadersGiven | HeadersFunction;
   readonly watchdogMs: number;
@@ -54,7 +54,7 @@ export function settingsOf(options: ClientOptions): Settings {
       const { location } = globalThis as { location?: { href: string } };
       const address = new URL(url, location?.href);
       if (address.pathname === '/') address.pathname = '/v1/events';
-      return address.href;
+      return address;
     },
     // Called without a `this`, which browsers refuse.
     fetch: fetch ?? ((address, init) => globalThis.fetch(address, init)),

@@ -2,12 +2,20 @@
 // that follows. Pure: time and chance come in, timers and fetches are the line's. A state that is not new is returned as
 // the same object, so the line acts on changes alone.
 import { backoffMs, jittered } from '../util/backoff.ts';
-import type { Problem } from './problem.ts';
+
+export interface Problem {
+  /** Of the answer; 0 when there was none: the network, or something on this side. */
+  readonly status: number;
+  readonly title: string;
+  readonly detail: string;
+  /** One of the codes of SluiceError, where the server gave one. */
+  readonly code?: string;
+}
 
 export type LineState =
   | { readonly kind: 'idle' }
   /** `refused`: why the try before was turned away; for the headers function. */
-  | { readonly kind: 'connecting'; readonly attempt: number; readonly refused: Problem | undefined }
+  | { readonly kind: 'connecting'; readonly attempt: number; readonly refused?: Problem }
   | { readonly kind: 'live'; readonly attempt: number; readonly sinceMs: number }
   /** `firm`: the server named the time, so that nothing but time ends the wait. */
   | {
@@ -15,7 +23,7 @@ export type LineState =
       readonly attempt: number;
       readonly delayMs: number;
       readonly firm: boolean;
-      readonly problem: Problem | undefined;
+      readonly problem?: Problem | undefined;
     }
   | {
       readonly kind: 'refused';
@@ -29,12 +37,19 @@ export type LineState =
 export type LineInput =
   /** What is asked for has changed: connect anew, resuming. */
   | { readonly kind: 'restart' }
-  | { readonly kind: 'opened'; readonly nowMs: number }
-  /** Cut, ended, silent for too long, or never reached. */
-  | { readonly kind: 'lost'; readonly nowMs: number; readonly problem?: Problem | undefined }
-  | { readonly kind: 'answered'; readonly problem: Problem; readonly retryAfterMs: number }
+  | { readonly kind: 'opened' }
+  /** Cut, ended, silent for too long, or never opened for a reason that passes. `waitMs`: not to come back before. */
+  | {
+      readonly kind: 'lost';
+      readonly problem?: Problem | undefined;
+      readonly waitMs?: number;
+    }
+  /** Turned away, for now. */
+  | { readonly kind: 'refused'; readonly problem: Problem; readonly waitMs: number }
+  /** Turned away for good. */
+  | { readonly kind: 'rejected'; readonly problem: Problem }
   | { readonly kind: 'shutdown'; readonly retryMs: number }
-  /** What was refused is asked for in parts from now on. */
+  /** What was turned away is asked for in parts from now on. */
   | { readonly kind: 'split' }
   | { readonly kind: 'elapsed' }
   /** The network is back, or the page is seen again. */
@@ -42,6 +57,7 @@ export type LineInput =
   | { readonly kind: 'close' };
 
 export interface Pace {
+  readonly nowMs: number;
   /** The base of the backoff: what the server's `retry:` said last. */
   readonly initialMs: number;
   readonly maxMs: number;
@@ -55,77 +71,60 @@ export interface Pace {
 
 /** A connection that lived this long was a good one: the next loss counts from the beginning. */
 const STABLE_MS = 10_000;
-/** No server can send a client away for longer. */
-const MAX_DELAY_MS = 3_600_000;
-
-/** Answers that more of the same will not change, but another token or a new stream may. */
-const REFUSALS = [401, 403, 404];
-/** Client errors that a later try may not meet. */
-const PASSING = [408, 425, 429];
 
 /** The state after `input`. Total: what does not concern a state leaves it as it is. */
 export function next(state: LineState, input: LineInput, pace: Pace): LineState {
   const { kind } = input;
   if (kind === 'close') return { kind: 'closed' };
   switch (state.kind) {
-    case 'idle':
-      return kind === 'restart' ? connect(state) : state;
     case 'connecting':
     case 'live':
       return whileUp(state, input, pace);
+    case 'idle':
+      return kind === 'restart' ? connect(state) : state;
     case 'waiting':
       return kind === 'elapsed' || (kind === 'wake' && !state.firm) ? connect(state) : state;
     case 'refused':
-      if (kind === 'split') return wait(state.attempt, pace, state.problem);
-      return kind === 'restart' || kind === 'elapsed' || kind === 'wake' ? connect(state) : state;
+      if (kind === 'restart' || kind === 'elapsed' || kind === 'wake')
+        return { ...connect(state), refused: state.problem };
+      break;
     case 'failed':
-      return kind === 'split' ? wait(0, pace, state.problem) : state;
     case 'closed':
-      break; // for good
+      break;
   }
-  return state;
+  return kind === 'split' && 'problem' in state ? wait(attemptOf(state), pace, state.problem) : state;
 }
 
 type Up = Extract<LineState, { kind: 'connecting' | 'live' }>;
+type Connecting = Extract<LineState, { kind: 'connecting' }>;
 
 function whileUp(state: Up, input: LineInput, pace: Pace): LineState {
   if (input.kind === 'restart') return connect(state);
-  if (input.kind === 'lost') return wait(failuresOf(state, input.nowMs), pace, input.problem);
-  if (input.kind === 'shutdown') {
-    const delayMs = Math.min(input.retryMs, MAX_DELAY_MS);
-    return { kind: 'waiting', attempt: 0, delayMs, firm: true, problem: undefined };
+  if (input.kind === 'lost') {
+    // A connection that came to something takes the failures before it back.
+    const isStable = state.kind === 'live' && pace.nowMs - state.sinceMs >= STABLE_MS;
+    return wait(isStable ? 0 : state.attempt, pace, input.problem, input.waitMs);
   }
-  if (state.kind === 'live') return state;
-  if (input.kind === 'opened') return { kind: 'live', attempt: state.attempt, sinceMs: input.nowMs };
-  return input.kind === 'answered' ? answered(state, input, pace) : state;
+  if (input.kind === 'shutdown') return { kind: 'waiting', attempt: 0, delayMs: input.retryMs, firm: true };
+  return state.kind === 'live' ? state : whileConnecting(state, input, pace);
 }
 
-const connect = (state: LineState): LineState => ({
-  kind: 'connecting',
-  attempt: 'attempt' in state ? state.attempt : 0,
-  refused: state.kind === 'refused' ? state.problem : undefined,
-});
-
-/** A connection that came to something takes the failures before it back. */
-const failuresOf = (state: Up, nowMs: number): number =>
-  state.kind === 'live' && nowMs - state.sinceMs >= STABLE_MS ? 0 : state.attempt;
-
-function wait(attempt: number, pace: Pace, problem: Problem | undefined, atLeastMs = 0): LineState {
-  const delayMs = Math.min(atLeastMs, MAX_DELAY_MS) + backoffMs(attempt, pace, pace.random);
-  return { kind: 'waiting', attempt: attempt + 1, delayMs, firm: atLeastMs > 0, problem };
+function whileConnecting(state: Connecting, input: LineInput, pace: Pace): LineState {
+  const { attempt } = state;
+  if (input.kind === 'opened') return { kind: 'live', attempt, sinceMs: pace.nowMs };
+  if (input.kind === 'rejected') return { kind: 'failed', problem: input.problem };
+  if (input.kind !== 'refused') return state;
+  const { problem, waitMs } = input;
+  if (pace.canRefresh && !state.refused) return { ...state, refused: problem };
+  const delayMs = Math.max(waitMs, jittered(pace.refusedMs, pace.random));
+  return { kind: 'refused', attempt: attempt + 1, delayMs, problem };
 }
 
-function answered(
-  state: Extract<Up, { kind: 'connecting' }>,
-  { problem, retryAfterMs }: Extract<LineInput, { kind: 'answered' }>,
-  pace: Pace,
-): LineState {
-  const { status } = problem;
-  if (REFUSALS.includes(status)) {
-    if (pace.canRefresh && !state.refused) return { ...state, refused: problem };
-    const delayMs = Math.min(Math.max(retryAfterMs, jittered(pace.refusedMs, pace.random)), MAX_DELAY_MS);
-    return { kind: 'refused', attempt: state.attempt + 1, delayMs, problem };
-  }
-  if (status >= 400 && status < 500 && !PASSING.includes(status)) return { kind: 'failed', problem };
-  return wait(state.attempt, pace, problem, retryAfterMs);
+const attemptOf = (state: LineState): number => ('attempt' in state ? state.attempt : 0);
+
+const connect = (state: LineState): Connecting => ({ kind: 'connecting', attempt: attemptOf(state) });
+
+function wait(attempt: number, pace: Pace, problem: Problem | undefined, waitMs = 0): LineState {
+  const delayMs = waitMs + backoffMs(attempt, pace, pace.random);
+  return { kind: 'waiting', attempt: attempt + 1, delayMs, firm: waitMs > 0, problem };
 }

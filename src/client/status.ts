@@ -1,5 +1,5 @@
 // How the connections of a client are, in one word and in detail. Pure.
-import type { Problem } from './problem.ts';
+import type { Problem } from './state.ts';
 import type { LineState } from './state.ts';
 
 /**

@@ -81,14 +81,20 @@ export class Subscriber implements Subscription {
     this.#waiting?.resolve();
   }
 
-  /** Ends with an error, after what is waiting. */
-  fail(error: Error): void {
-    this.#finish(error);
-  }
-  /** Ends without what is waiting. The reason is for those who wait for `ready`. */
   close(reason?: unknown): void {
-    this.#items = [];
-    this.#finish(undefined, reason);
+    this.#items = []; // what waits is not wanted any more
+    this.end(undefined, reason);
+  }
+
+  /** Ends after what is waiting, with an error if there is one. The reason is for those who wait for `ready`. */
+  end(error?: Error, reason?: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#error = error;
+    this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
+    this.#waiting?.resolve();
+    this.#draining?.resolve();
+    this.#onOver(this);
   }
 
   /** Resolves when the consumer has taken what is waiting, or it is over. */
@@ -127,15 +133,5 @@ export class Subscriber implements Subscription {
         yield item;
       }
     }
-  }
-
-  #finish(error: Error | undefined, reason?: unknown): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#error = error;
-    this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
-    this.#waiting?.resolve();
-    this.#draining?.resolve();
-    this.#onOver(this);
   }
 }

@@ -1,49 +1,21 @@
-// One connection: a fetch whose body is read as an event stream. Tells its owner what happens in order, asks it for room
-// before each read, and holds nothing but the frame that is still incomplete. Never retries.
+// The body of an event stream, as frames. Holds nothing but the frame that is still incomplete; reads no further than it
+// is asked to, so that whoever does not ask holds the server up and nobody else.
 import { createFrameParser, type Frame } from '../protocol/parse.ts';
-import { wallClockMs } from '../util/clock.ts';
-import { problemOf, retryAfterMs } from './problem.ts';
-import type { LineInput } from './state.ts';
 
 /** The part of `fetch` that is used. */
 export type FetchLike = (url: string, init: RequestInit) => Promise<Response>;
 
-export interface ConnectionOwner {
-  /** An event stream was opened. */
-  opened(): void;
-  /** Bytes came, whatever they are. */
-  heard(): void;
-  frame(frame: Frame): void;
-  /** A chunk's frames have been told. Reading goes on when this resolves. */
-  settled(): Promise<void>;
-}
+export const isEventStream = ({ status, headers }: Response): boolean =>
+  status === 200 && /^text\/event-stream\b/.test(headers.get('content-type') ?? '');
 
-/** Reads until the connection ends, then says how. Rejects as fetch and reading do; ends quietly when aborted. */
-export async function readEvents(
-  open: () => Promise<Response>,
-  signal: AbortSignal,
-  owner: ConnectionOwner,
-): Promise<LineInput> {
-  const response = await open();
-  const { status, headers, body } = response;
-  if (status !== 200 || !body || !headers.get('content-type')?.startsWith('text/event-stream')) {
-    const problem = await problemOf(response);
-    return { kind: 'answered', problem, retryAfterMs: retryAfterMs(response, wallClockMs()) };
-  }
-  owner.opened();
-  const reader = body.getReader();
+/** The frames that each chunk completes; none for chunks that complete none. Rejects as reading does. */
+export async function* framesOf({ body }: Response): AsyncGenerator<readonly Frame[], void, undefined> {
+  const reader = body?.getReader();
   const decoder = new TextDecoder();
   const parser = createFrameParser();
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done || signal.aborted) break;
-    owner.heard();
-    for (const frame of parser.feed(decoder.decode(value, { stream: true }))) {
-      owner.frame(frame);
-      // What a frame leads to may end this connection; the rest comes again on the next one.
-      if (signal.aborted) break;
-    }
-    await owner.settled();
+    const chunk = await reader?.read();
+    if (!chunk?.value) return;
+    yield parser.feed(decoder.decode(chunk.value, { stream: true }));
   }
-  return { kind: 'lost', nowMs: wallClockMs() };
 }

@@ -30,22 +30,19 @@ export function createFrameParser(): FrameParser {
   let afterReturn = false; // the chunk before ended in CR: a LF that comes first belongs to it
   let rest: string[] = []; // of the line that is incomplete, in pieces: a long line is joined once
   let size = 0;
-  let lines: string[] | undefined; // of data
   let fields: Fields = {};
 
   const take = (line: string, complete: Frame[]): void => {
     if (line === '') {
-      if (lines) fields.data = lines.join('\n');
       if (Object.keys(fields).length > 0) complete.push(fields);
       fields = {};
-      lines = undefined;
       size = 0;
       return;
     }
     const colon = line.indexOf(':');
     const name = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? '' : line.slice(colon + (line[colon + 1] === ' ' ? 2 : 1));
-    if (name === 'data') (lines ??= []).push(value);
+    if (name === 'data') fields.data = fields.data === undefined ? value : `${fields.data}\n${value}`;
     else if (name === 'event') fields.event = value;
     else if (name === 'id' && !value.includes('\0')) fields.id = value;
     else if (name === 'retry' && /^\d+$/.test(value)) fields.retry = Number(value);
