@@ -7,7 +7,7 @@ import { createSource, type Observable } from './observable.ts';
 import { MAX_STREAMS } from './request.ts';
 import { settingsOf, type ClientOptions } from './settings.ts';
 import { startText } from './standing.ts';
-import { CLOSED, summarize, type Status } from './status.ts';
+import { summarize, type Status } from './status.ts';
 import { Subscriber, type Subscription } from './subscriber.ts';
 
 export interface SubscribeOptions {
@@ -47,41 +47,34 @@ export interface Client extends AsyncDisposable {
 export function createClient(options: ClientOptions): Client {
   const settings = settingsOf(options);
   const status = createSource<Status>(summarize([]));
-  const subscribers = new Map<Subscriber, () => void>();
+  const subscribers = new Set<Subscriber>();
   let isClosed = false;
-  const tell = (next: Status): void => {
-    if (!isClosed) status.set(next);
-  };
-  const carrier: Carrier = new Lines(settings, tell);
+  const carrier: Carrier = new Lines(settings, status.set);
 
-  const end = (subscriber: Subscriber): void => {
-    subscribers.get(subscriber)?.();
-    subscribers.delete(subscriber);
-    carrier.detach(subscriber);
-  };
   const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
     const { after = 'end', signal } = options;
     const names = [...new Set(typeof streams === 'string' ? [streams] : streams)];
-    if (names.length === 0 || names.length > MAX_STREAMS) {
-      throw new RangeError(`${names.length} streams are asked for; a subscription takes 1 to ${MAX_STREAMS}`);
-    }
-    const subscriber = new Subscriber(names, startText(after), end);
+    if (!names[0] || names.length > MAX_STREAMS)
+      throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
     const abort = (): void => subscriber.close(signal?.reason);
+    const subscriber = new Subscriber(names, startText(after), () => {
+      signal?.removeEventListener('abort', abort);
+      subscribers.delete(subscriber);
+      carrier.detach(subscriber);
+    });
     if (isClosed) subscriber.end(new SluiceError('closed', 'the client was closed'));
     else if (signal?.aborted) abort();
     else {
       signal?.addEventListener('abort', abort);
-      subscribers.set(subscriber, () => signal?.removeEventListener('abort', abort));
+      subscribers.add(subscriber);
       carrier.attach(subscriber);
     }
     return subscriber;
   };
-  const close = (): Promise<void> => {
-    for (const subscriber of subscribers.keys()) subscriber.close();
-    carrier.close();
-    tell(CLOSED);
+  const close = async (): Promise<void> => {
     isClosed = true;
-    return Promise.resolve();
+    for (const subscriber of subscribers) subscriber.close();
+    carrier.close();
   };
   return {
     subscribe: subscribe as Client['subscribe'],

@@ -90,16 +90,3 @@ export const lossItem = (kind: LossItem['kind'], told: Wire): LossItem => ({
   head: BigInt(told.head),
   cursor: told.resumedAt,
 });
-
-/** Who is present after a notice, by id. */
-export function present(
-  before: ReadonlyMap<string, Member> | undefined,
-  { kind, member, members = member ? [member] : [] }: Wire,
-): ReadonlyMap<string, Member> {
-  const after = new Map(kind === 'state' ? [] : before);
-  for (const each of members) {
-    if (kind === 'leave') after.delete(each.id);
-    else after.set(each.id, each);
-  }
-  return after;
-}

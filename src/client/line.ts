@@ -5,7 +5,7 @@ import { wallClockMs } from '../util/clock.ts';
 import { messageOf } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import { dispatch } from './dispatch.ts';
-import { Feed } from './feed.ts';
+import { createFeed, type Feed } from './feed.ts';
 import type { Problem } from './state.ts';
 import { chooseRequest, MAX_STREAMS } from './request.ts';
 import type { Settings } from './settings.ts';
@@ -64,7 +64,7 @@ export class Line {
   begin(subscriber: Subscriber): boolean {
     const { feeds } = this;
     const begun = subscriber.streams.map(
-      (stream) => feeds.get(stream) ?? new Feed(stream, subscriber.startOf(stream)),
+      (stream) => feeds.get(stream) ?? createFeed(stream, subscriber.startOf(stream)),
     );
     const isElsewhere = ({ stream, after, position }: Feed): boolean =>
       position !== undefined || after !== subscriber.startOf(stream);
@@ -72,7 +72,7 @@ export class Line {
     if (size > MAX_STREAMS || this.state.kind === 'refused' || begun.some(isElsewhere)) return false;
     for (const feed of begun) {
       feeds.set(feed.stream, feed);
-      feed.add(subscriber);
+      feed.subscribers.add(subscriber);
     }
     this.stale = true;
     return true;
@@ -122,6 +122,7 @@ export class Line {
     const abort = new AbortController();
     const { signal } = abort;
     this.#abort = abort;
+    this.#paused = false;
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(messageOf(error)))

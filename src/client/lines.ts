@@ -16,7 +16,7 @@ export interface Carrier {
   attach(subscriber: Subscriber): void;
   detach(subscriber: Subscriber): void;
   /** For when no subscriber is left. */
-  readonly close: () => void;
+  close(): void;
 }
 
 export class Lines implements LineOwner, Carrier {
@@ -25,18 +25,19 @@ export class Lines implements LineOwner, Carrier {
   readonly #onStatus: (status: Status) => void;
   #isFlushing = false;
 
-  readonly close: () => void;
+  readonly #unlisten: () => void;
+  #isClosed = false;
 
   constructor(settings: Settings, onStatus: (status: Status) => void) {
     this.#settings = settings;
     this.#onStatus = onStatus;
     const toEach = (act: (line: Line) => void) => (): void => this.all.forEach(act);
-    this.close = listenToPage({
+    this.#unlisten = listenToPage(
       // Another network may be there: what looks connected is not.
-      online: toEach((line) => line.input({ kind: line.state.kind === 'live' ? 'restart' : 'wake' })),
-      offline: toEach((line) => line.input({ kind: 'lost' })),
-      seen: toEach((line) => line.wake()),
-    });
+      toEach((line) => line.input({ kind: line.state.kind === 'live' ? 'restart' : 'wake' })),
+      toEach((line) => line.input({ kind: 'lost' })),
+      toEach((line) => line.wake()),
+    );
   }
 
   /** Has all streams of a subscriber read, from where it stands. */
@@ -71,6 +72,12 @@ export class Lines implements LineOwner, Carrier {
     return loadRearrange().then((how) => how.makeRoom(this, line));
   }
 
+  close(): void {
+    this.#unlisten();
+    this.#isClosed = true;
+    this.tell();
+  }
+
   addLine(state?: LineState): Line {
     const line = new Line(this.#settings, this, state);
     this.all.add(line);
@@ -92,7 +99,8 @@ export class Lines implements LineOwner, Carrier {
   }
 
   tell(): void {
-    this.#onStatus(summarize([...this.all].map(({ connection }) => connection)));
+    const status = summarize([...this.all].map(({ connection }) => connection));
+    this.#onStatus(this.#isClosed ? { ...status, state: 'closed' } : status);
   }
 
   #place(subscriber: Subscriber): void {

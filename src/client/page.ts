@@ -8,15 +8,11 @@ interface Page {
   readonly window?: Target;
 }
 
-export interface PageListener {
-  readonly online: () => void;
-  readonly offline: () => void;
-  /** Seen again: from the background, from the back-forward cache, perhaps from sleep. */
-  readonly seen: () => void;
-}
-
-/** Listens until the returned function is called. */
-export function listenToPage({ online, offline, seen }: PageListener): () => void {
+/**
+ * Listens until the returned function is called. `seen`: again, from the background, from the back-forward cache, perhaps
+ * from sleep.
+ */
+export function listenToPage(online: () => void, offline: () => void, seen: () => void): () => void {
   const { window, document } = globalThis as Page;
   const controller = new AbortController();
   window?.addEventListener('online', online, controller);

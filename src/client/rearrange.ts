@@ -6,6 +6,7 @@ import type { Line } from './line.ts';
 import type { Lines } from './lines.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { isFurther, isLive, joinAt } from './joining.ts';
+import { presenceOf } from './presence.ts';
 import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
@@ -19,12 +20,17 @@ function join(lines: Lines, subscriber: Subscriber): boolean {
     }
     if (joined.length < subscriber.streams.length) continue;
     for (const [feed, at] of joined) {
-      feed.add(subscriber);
+      add(feed, subscriber);
       subscriber.take(feed.stream, at);
     }
     return true;
   }
   return false;
+}
+
+function add(feed: Feed, subscriber: Subscriber): void {
+  feed.subscribers.add(subscriber);
+  if (feed.members) subscriber.push(presenceOf(feed));
 }
 
 /** After a line has read something: joins it with others where neither misses anything. */
@@ -41,7 +47,7 @@ function hand(lines: Lines, line: Line, feed: Feed): void {
     if (!onto || !isFurther(feed, onto)) continue;
     for (const subscriber of feed.subscribers) {
       subscriber.apart = false;
-      onto.add(subscriber);
+      add(onto, subscriber);
       line.leave(feed, subscriber);
     }
     return;

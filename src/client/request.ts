@@ -31,16 +31,12 @@ export function chooseRequest<R extends Reading>(all: readonly R[]): Asked<R> {
   const [first] = starting;
   const now = starting.filter((reading) => first && groupOf(reading) === groupOf(first));
   const readings = [...resuming, ...now];
+  const cursors = readings.map((reading) => reading.position ?? reading.after).filter(isCursor);
   // A position says no stream, so there may be one for each: that of whoever resumes, which comes first.
-  const positions = new Map<string | undefined, string>();
-  for (const cursor of readings.map((reading) => reading.position ?? reading.after).filter(isCursor)) {
-    for (const position of cursor.split('.')) {
-      const [incarnation] = position.split('-');
-      if (!positions.has(incarnation)) positions.set(incarnation, position);
-    }
-  }
+  const positions = cursors.join('.').split('.').reverse();
+  const unique = new Map(positions.map((position) => [position.split('-')[0], position]));
   const after = first && !isCursor(first.after) ? first.after : undefined;
-  return { readings, after, lastEventId: [...positions.values()].join('.') };
+  return { readings, after, lastEventId: [...unique.values()].join('.') };
 }
 
 /** Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs. */

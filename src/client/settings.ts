@@ -45,8 +45,10 @@ export interface Settings {
 
 /** @throws RangeError for a time that is none */
 export function settingsOf(options: ClientOptions): Settings {
-  const { url, fetch, headers = {}, watchdogMs = 45_000, backoff, refusedRetryMs = 30_000 } = options;
-  const { initialMs = 1000, maxMs = 30_000 } = backoff ?? {};
+  const { url, headers = {}, watchdogMs = 45_000, backoff = {}, refusedRetryMs = 30_000 } = options;
+  // Called without a `this`, which browsers refuse.
+  const { fetch = (address, init) => globalThis.fetch(address, init) } = options;
+  const { initialMs = 1000, maxMs = 30_000 } = backoff;
   for (const ms of [watchdogMs, initialMs, maxMs, refusedRetryMs])
     if (!(ms > 0 && ms < 2 ** 31)) throw new RangeError(`${ms} is no time; give milliseconds`);
   return {
@@ -56,8 +58,7 @@ export function settingsOf(options: ClientOptions): Settings {
       if (address.pathname === '/') address.pathname = '/v1/events';
       return address;
     },
-    // Called without a `this`, which browsers refuse.
-    fetch: fetch ?? ((address, init) => globalThis.fetch(address, init)),
+    fetch,
     headers,
     watchdogMs,
     backoff: { initialMs, maxMs },

@@ -3,13 +3,13 @@
 import type { Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 
-const START = /^(?:start|end|\d{1,19}|\w+-\w+-\w+(?:\.\w+-\w+-\w+)*)$/;
+const START = /^(?:start|end|\d{1,19}|(?:\.?\w+-\w+-\w+)+)$/;
 
 /** The text on the wire of where to start. @throws SluiceError cursor_invalid for what no server would take */
 export function startText(after: Position): string {
   const text = String(after);
   if (START.test(text)) return text;
-  throw new SluiceError('cursor_invalid', `after is ${text}: give a cursor, an offset, start or end`);
+  throw new SluiceError('cursor_invalid', `${text} is no cursor, offset, start or end`);
 }
 
 /** A cursor has a dash in every position; offsets, `start` and `end` have none. */

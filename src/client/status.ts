@@ -27,12 +27,8 @@ export interface Status {
 
 const WORST: readonly ConnectionState[] = ['failed', 'refused', 'waiting', 'connecting', 'live'];
 
-export function summarize(connections: readonly Connection[]): Status {
-  for (const state of WORST) {
-    const found = connections.find((connection) => connection.state === state);
-    if (found) return { state, problem: found.problem, connections };
-  }
-  return { state: 'idle', problem: null, connections };
-}
-
-export const CLOSED: Status = { state: 'closed', problem: null, connections: [] };
+export const summarize = (connections: readonly Connection[]): Status => ({
+  state: WORST.find((state) => connections.some((each) => each.state === state)) ?? 'idle',
+  problem: connections.find(({ problem }) => problem)?.problem ?? null,
+  connections,
+});

@@ -6,7 +6,7 @@ import { createFrameParser, type Frame } from '../protocol/parse.ts';
 export type FetchLike = (url: string, init: RequestInit) => Promise<Response>;
 
 export const isEventStream = ({ status, headers }: Response): boolean =>
-  status === 200 && /^text\/event-stream\b/.test(headers.get('content-type') ?? '');
+  status === 200 && !!headers.get('content-type')?.startsWith('text/event-stream');
 
 /** The frames that each chunk completes; none for chunks that complete none. Rejects as reading does. */
 export async function* framesOf({ body }: Response): AsyncGenerator<readonly Frame[], void, undefined> {

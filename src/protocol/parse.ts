@@ -63,7 +63,7 @@ export function createFrameParser(): FrameParser {
       from = lineEnd.lastIndex;
     }
     if (from < chunk.length) rest.push(chunk.slice(from));
-    if (size > MAX_FRAME_CHARS) throw new RangeError(`a frame has more than ${MAX_FRAME_CHARS} characters`);
+    if (size > MAX_FRAME_CHARS) throw new RangeError(`a frame of ${size} characters`);
     return complete;
   };
 

@@ -9,6 +9,7 @@ export const CONTROL_EVENTS = {
   broadcast: 'sluice:broadcast',
   presence: 'sluice:presence',
 } as const;
+export type ControlEvent = (typeof CONTROL_EVENTS)[keyof typeof CONTROL_EVENTS];
 
 export const MAX_STREAM_NAME_BYTES = 512;
 export const MAX_TYPE_BYTES = 128;
