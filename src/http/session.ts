@@ -13,6 +13,7 @@ import type { Opened, Subscription, Tails } from '../tail/tails.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import type { EventFilter } from './event-filter.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
@@ -23,6 +24,8 @@ export interface SessionOptions {
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
+  /** What of a batch its client may see. */
+  readonly filter: EventFilter;
   readonly logger: LoggerLike;
 }
 
@@ -34,6 +37,7 @@ export class EventSession implements Sink, TransportEvents {
   #transport: Transport | undefined;
   #subscription: Subscription | undefined;
   #fullSince: number | undefined;
+  #scanned: CursorPosition | undefined; // past events hidden from the client, whose id does not say so yet
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
@@ -78,7 +82,10 @@ export class EventSession implements Sink, TransportEvents {
   }
 
   write(batch: Batch): boolean {
-    return this.#put(batch.bytes(this.#options.format));
+    const visible = this.#options.filter(batch, this.id);
+    this.#scanned = visible?.entries.at(-1) === batch.last ? undefined : batch.last.position;
+    if (!visible) return !this.#over && this.#fullSince === undefined;
+    return this.#put(visible.bytes(this.#options.format));
   }
 
   /** Says what is gone, where it goes on, and goes on there. The id follows the notice, which carries none itself. */
@@ -92,6 +99,7 @@ export class EventSession implements Sink, TransportEvents {
       head: String(head.offset),
       resumedAt: encodePosition(resume),
     };
+    this.#scanned = undefined;
     this.#send(encodeEvent({ event: CONTROL_EVENTS[kind], data: JSON.stringify(data) }) + idFrame(resume));
     const subscription = this.#subscription;
     if (this.#over || !subscription) return;
@@ -126,13 +134,15 @@ export class EventSession implements Sink, TransportEvents {
       this.#transport?.destroy();
       return;
     }
-    if (this.#quiet) this.#put(HEARTBEAT);
+    if (this.#scanned) this.#sendScanned();
+    else if (this.#quiet) this.#put(HEARTBEAT);
     this.#quiet = true;
   }
 
   /** Ends the session; with `retryMs` the client is told when to come back. */
   end(reason: EndReason, retryMs?: number): void {
     if (this.#over) return;
+    this.#sendScanned();
     if (retryMs !== undefined) {
       const data = JSON.stringify({ retryMs: Math.round(retryMs) });
       this.#send(encodeRetry(retryMs) + encodeEvent({ event: CONTROL_EVENTS.shutdown, data }));
@@ -151,6 +161,12 @@ export class EventSession implements Sink, TransportEvents {
       event: CONTROL_EVENTS.open,
       data: JSON.stringify({ connectionId: this.id, streams }),
     });
+  }
+
+  // So that a resume neither reads nor judges again what is hidden. Not with each batch: a heartbeat is soon enough.
+  #sendScanned(): void {
+    if (this.#scanned) this.#send(idFrame(this.#scanned));
+    this.#scanned = undefined;
   }
 
   #send(text: string): void {
