@@ -66,7 +66,6 @@ describe('an audience', () => {
     ['answers an object', () => ({ visible: true })],
     ['answers a promise', () => Promise.resolve(true)],
     ['answers a promise that fails', () => Promise.reject(new Error('too late'))],
-    ['answers what looks like a promise', () => ({ then: (_: unknown, no: () => void) => no() })],
   ])('I10: one that %s hides, and says why', (_, predicate) => {
     const faulty = audiencesFrom({ faulty: predicate as Audience });
     expect(judgeLabel(faulty, 'faulty', {})).toEqual({ visible: false, fault: expect.any(Error) });
