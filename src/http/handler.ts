@@ -6,7 +6,9 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
+import { audiencesFrom, type Audience, type Audiences } from './audience.ts';
 import type { Authorize } from './authorize.ts';
+import { EventFilters } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import { EventSession } from './session.ts';
@@ -39,6 +41,11 @@ export interface HandlerLimits {
 export interface HandlerOptions {
   /** Decides who may read what. Required: nothing is open by default. */
   readonly authorize: Authorize;
+  /**
+   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
+   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
+   */
+  readonly audiences?: Readonly<Record<string, Audience>> | undefined;
   /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
   readonly basePath?: string | undefined;
   readonly limits?: HandlerLimits | undefined;
@@ -53,12 +60,13 @@ export interface SluiceHandler {
 /**
  * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
  *
- * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
+ * @throws TypeError without an authorize hook, for an audience that is no plain function, or for a base path that no
+ * request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
 export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHandler {
-  const { authorize, basePath = '', limits = {} } = options;
+  const { authorize, audiences = {}, basePath = '', limits = {} } = options;
   if (typeof authorize !== 'function')
     throw new TypeError('authorize must be a function: it decides who may read what');
   if (basePath !== '' && !isPath(basePath)) {
@@ -66,7 +74,7 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
       `basePath is ${JSON.stringify(basePath)}; it starts with a slash, does not end with one, and is written as in a URL`,
     );
   }
-  const server = new HttpServer(sluice, authorize, limits);
+  const server = new HttpServer(sluice, { authorize, audiences: audiencesFrom(audiences), limits });
   const handler: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
@@ -93,6 +101,12 @@ function count(name: keyof HandlerLimits, value: number, most = Number.MAX_SAFE_
 
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
+interface ServerOptions {
+  readonly authorize: Authorize;
+  readonly audiences: Audiences;
+  readonly limits: HandlerLimits;
+}
+
 class HttpServer {
   readonly #sluice: Sluice;
   readonly #context: Omit<EventsContext, 'admit'>;
@@ -104,7 +118,7 @@ class HttpServer {
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
 
-  constructor(sluice: Sluice, authorize: Authorize, limits: HandlerLimits) {
+  constructor(sluice: Sluice, { authorize, audiences, limits }: ServerOptions) {
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
@@ -120,14 +134,22 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
+    const filters = new EventFilters(audiences, logger);
     this.#context = {
       tails: core.tails,
       authorize,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }) => {
+      createSession: ({ streams, format }, grant) => {
         if (this.#closed) return undefined; // closed while the hook was asked
         return this.#add(
-          new EventSession({ streams, format, retryMs: this.#retry(), drainTimeoutMs, logger }),
+          new EventSession({
+            streams,
+            format,
+            retryMs: this.#retry(),
+            drainTimeoutMs,
+            filter: filters.forViewer(grant),
+            logger,
+          }),
         );
       },
     };
