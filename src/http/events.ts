@@ -6,7 +6,8 @@ import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
-import { badRequest, problem, toProblem, unavailable } from './problem.ts';
+import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
+import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
@@ -19,6 +20,7 @@ export interface EventsRequest {
 export interface EventsContext {
   readonly tails: Tails;
   readonly authorize: Authorize;
+  readonly revocations: Revocations | undefined;
   /** Makes the session; undefined when no new ones are taken. */
   createSession(asked: EventsRequest, grant: Grant): EventSession | undefined;
 }
@@ -38,16 +40,23 @@ export const sessionOf = (response: Response): EventSession | undefined => sessi
 export async function handleEvents(request: Request, context: EventsContext): Promise<Response> {
   const asked = parseRequest(request);
   if (asked instanceof Response) return asked;
+  const askedAt = performance.now();
   const grant = await requestGrant(context.authorize, request, [asked.stream], 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
-    return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
+    return unauthorized('the grant has expired; get a new one', true);
   }
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
+  const { revocations } = context;
   try {
+    await revocations?.ready();
+    if (revocations?.watch(session, grant, askedAt) === false) {
+      session.end('revoked');
+      return unauthorized('what you show was revoked; get a new one', true);
+    }
     await session.subscribe(context.tails, asked.after);
   } catch (error) {
     session.end('failed');

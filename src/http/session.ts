@@ -26,7 +26,7 @@ export interface SessionOptions {
   readonly logger: LoggerLike;
 }
 
-export type EndReason = 'client' | 'slow' | 'shutdown' | 'expired' | 'stream' | 'failed';
+export type EndReason = 'client' | 'slow' | 'shutdown' | 'expired' | 'revoked' | 'stream' | 'failed';
 
 export class EventSession implements Sink, TransportEvents {
   readonly id: string = randomUUID();
