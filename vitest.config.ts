@@ -16,6 +16,7 @@ interface Project {
 
 const database = 'test/support/global-setup.ts';
 const chromium = 'test/support/chromium-setup.ts';
+const pgbouncer = 'test/support/pgbouncer-setup.ts';
 // For tests whose child processes import the built package.
 const build = 'test/support/build-setup.ts';
 
@@ -24,7 +25,7 @@ const projects: readonly Project[] = [
   {
     name: 'db',
     include: ['db/**/*.test.ts', 'chaos/**/*.test.ts'],
-    setup: [build, database],
+    setup: [build, database, pgbouncer],
     timeoutMs: 30_000,
   },
   { name: 'http', include: ['http/**/*.test.ts'], setup: [build, database], timeoutMs: 30_000 },

@@ -14,8 +14,8 @@ export interface DatabaseOptions {
   readonly connectionString: string | undefined;
   readonly pool: PoolLike | undefined;
   readonly schema: string;
-  /** Whether statements may stay prepared on a connection: not through a transaction pooler. */
-  readonly prepare: boolean;
+  /** Asked before each statement: whether it may stay prepared on its connection, which a transaction pooler forgets. */
+  prepare(this: void): boolean;
   /** A server that does not answer for this long counts as lost, in milliseconds. Default 60 000. */
   readonly deadlineMs?: number | undefined;
   /** Of the pool, if it is ours. Default 10. */
@@ -28,15 +28,19 @@ const MAX_CONNECTIONS = 10;
 const DEADLINE_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
-// Offsets cannot be assigned at a higher level (require_read_committed), which may be the database's default. The pool
-// awaits it, though its type does not say so.
+// Offsets cannot be assigned at a higher level (require_read_committed), which may be the database's default. Only where
+// the server process is the one that was announced: behind a pooler, which makes one up, a setting would outlive our
+// turn and meet somebody else's. The pool awaits it, though its type does not say so.
 const readCommitted = (client: ClientBase): unknown =>
-  client.query(`set default_transaction_isolation = 'read committed'`);
+  client.query(
+    `select set_config('default_transaction_isolation', 'read committed', false) where pg_backend_pid() = $1`,
+    [(client as ClientBase & { readonly processID: number | null }).processID],
+  );
 
 export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
-  readonly #prepare: boolean;
+  readonly #prepare: () => boolean;
   readonly #endpoint: string | undefined;
   readonly #own: Pool | undefined;
   #closing: Promise<void> | undefined;
@@ -48,8 +52,8 @@ export class Database {
     const { maxConnections = MAX_CONNECTIONS } = options;
     this.names = namesFor(schema);
     this.#endpoint = endpointOf({ connectionString });
-    this.#prepare =
-      prepare && (!pool || this.#isOurWay('options' in pool ? (pool.options as object) : undefined));
+    const sameWay = !pool || this.#isOurWay('options' in pool ? (pool.options as object) : undefined);
+    this.#prepare = () => sameWay && prepare();
     if (!pool) {
       this.#own = new Pool({
         connectionString,
@@ -59,8 +63,7 @@ export class Database {
         query_timeout: deadlineMs,
         keepAlive: true,
         allowExitOnIdle: true,
-        // Behind a transaction pooler a setting would outlive our turn and meet somebody else's.
-        ...(prepare ? { onConnect: readCommitted } : {}),
+        onConnect: readCommitted,
       });
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
@@ -93,7 +96,7 @@ export class Database {
 
   // Prepared under its name, a statement costs no parsing and planning again.
   #statement(text: string, values: unknown[], name: string | undefined): QueryConfig {
-    return this.#prepare && name !== undefined
+    return name !== undefined && this.#prepare()
       ? { text, values, name: `${name}_${this.names.suffix}` }
       : { text, values };
   }

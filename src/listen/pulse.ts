@@ -5,6 +5,7 @@
 // All processes of a database share one channel, and whoever has heard anything within a beat says nothing: together
 // they send about one notification a beat, however many they are.
 import { deadline } from '../util/deadline.ts';
+import { SluiceError } from '../util/errors.ts';
 
 export const PULSE_CHANNEL = 'sluice:pulse';
 
@@ -46,8 +47,14 @@ export class Pulse {
   /** Whether a notification that is sent now arrives in time, or the session ends before. Rejects if it could not be sent. */
   async proven(): Promise<boolean> {
     const before = this.#heard;
-    await this.#options.send(PULSE_CHANNEL, '');
+    const sent = await this.#options.send(PULSE_CHANNEL, '');
     if (this.#heard !== before || this.#stopped) return true;
+    if (!sent) {
+      throw new SluiceError(
+        'overloaded',
+        "whether notifications arrive could not be tried: the server's queue of them is more than half full; end the transaction of a listening session that keeps it",
+      );
+    }
     return new Promise((resolve) => {
       const late = deadline(this.#options.deadlineMs, () => {
         this.#cancel = undefined;

@@ -77,11 +77,15 @@ export class Reception {
       onEnd: (error) => reception.#end(error),
     });
     reception.#listening = new Listening({ session: reception.#session, hub, ...events });
+    const onAbort = (): void => reception.#pulse.stop();
+    signal.addEventListener('abort', onAbort, { once: true });
     try {
-      await reception.#prepare(doubted);
+      await reception.#prepare(doubted, signal);
     } catch (error) {
       await reception.close();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
     }
     return reception;
   }
@@ -114,10 +118,20 @@ export class Reception {
     await this.#session.close();
   }
 
-  async #prepare(doubted: boolean): Promise<void> {
+  async #prepare(doubted: boolean, signal: AbortSignal): Promise<void> {
     const { pooled } = this.#session;
     await this.#session.query(`listen "${PULSE_CHANNEL}"`);
-    if ((pooled || doubted) && !(await this.#pulse.proven())) throw unheard(pooled);
+    if (pooled || doubted) {
+      let heard = false;
+      try {
+        heard = await this.#pulse.proven();
+      } finally {
+        // In force on a server connection that is somebody else's by now; most likely it is the one we are given again.
+        if (pooled && (!heard || signal.aborted)) await this.#session.query(`unlisten "${PULSE_CHANNEL}"`);
+      }
+      signal.throwIfAborted();
+      if (!heard) throw unheard(pooled);
+    }
     await this.#session.keep();
     this.#hub.restart();
     await this.#listening.settle();

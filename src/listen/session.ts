@@ -19,7 +19,7 @@ export interface SessionOptions {
   onBeat(beat: Beat): void;
   /** The session is over, for whatever reason but being closed; called once. */
   onEnd(error: unknown): void;
-  /** Ends it at once. */
+  /** Ends it at once, unless it goes through a pooler. */
   readonly signal: AbortSignal;
 }
 
@@ -155,7 +155,10 @@ export class Session {
     this.#options.onEnd(error);
   }
 
-  readonly #onAbort = (): void => this.end(this.#options.signal.reason);
+  // Behind a pooler there may be a LISTEN to take back first; its owner looks at the signal too.
+  readonly #onAbort = (): void => {
+    if (this.#backendPid === 0 || !this.pooled) this.end(this.#options.signal.reason);
+  };
 
   #stop(): void {
     this.#over = true;

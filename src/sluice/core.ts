@@ -48,7 +48,8 @@ export class Core {
     const { connectionString, listenConnectionString, pool, schema, logger } = settings;
     this.settings = settings;
     this.limits = { ...DEFAULT_LIMITS, maxEventBytes: settings.maxEventBytes };
-    const prepare = listenConnectionString === connectionString; // else a transaction pooler stands in between
+    // Two addresses mean that a transaction pooler stands in between; over one, a session of the listener, that none does.
+    const prepare = (): boolean => listenConnectionString === connectionString && this.listener.connected;
     this.database = new Database({ connectionString, pool, schema, prepare, logger });
     this.listener = this.#makeListener();
     const { database, listener } = this;
@@ -139,7 +140,7 @@ export class Core {
     await this.#standby?.close();
   }
 
-  #openStandby(prepare: boolean): Database | undefined {
+  #openStandby(prepare: () => boolean): Database | undefined {
     const { readConnectionString: connectionString, schema, logger } = this.settings;
     if (connectionString === undefined) return undefined;
     const deadlineMs = STANDBY_DEADLINE_MS;

@@ -51,7 +51,7 @@ export function createNotifyBus(options: NotifyBusOptions = {}): NotifyBus {
     connectionString: connectionString ?? listenConnectionString,
     pool,
     schema: 'sluice',
-    prepare: listenConnectionString === connectionString,
+    prepare: () => listenConnectionString === connectionString && listener.connected, // as in core
     maxConnections: MAX_CONNECTIONS,
     logger,
   });

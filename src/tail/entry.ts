@@ -1,7 +1,7 @@
 // Events in a tail's window, and batches of them on their way to subscribers. An event is encoded once per format,
 // whoever it goes to; a batch is one buffer for one write, shared by all who get it.
 import { encodePosition } from '../protocol/cursor.ts';
-import { encodeEvent } from '../protocol/frames.ts';
+import { encodeBody, encodeEvent } from '../protocol/frames.ts';
 import { typeProblem } from '../protocol/wire.ts';
 import { envelopeText, type EventRecord, type StreamIdentity } from '../log/event.ts';
 
@@ -14,6 +14,7 @@ const ENTRY_OVERHEAD = 200;
 export class Entry {
   readonly record: EventRecord;
   readonly identity: StreamIdentity;
+  #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
 
   constructor(identity: StreamIdentity, record: EventRecord) {
@@ -33,6 +34,11 @@ export class Entry {
   /** The server-sent event for a connection of this stream alone. */
   frame(format: FrameFormat): Buffer {
     return (this.#frames[format] ??= this.#encode(format));
+  }
+
+  /** The envelope without an id, for a connection of several streams, whose id is its own. */
+  get body(): Buffer {
+    return (this.#body ??= Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))));
   }
 
   #encode(format: FrameFormat): Buffer {

@@ -18,6 +18,7 @@ import { examinePrivileges } from '../../src/cli/doctor/privileges.ts';
 import { openProbe } from '../../src/cli/doctor/probe.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { PgBouncer } from '../support/pgbouncer.ts';
 import { useCli, type Finished } from '../support/process.ts';
 
 const db = useDatabase();
@@ -250,6 +251,33 @@ describe('notifications', () => {
         expect(await hearsNotifications(listener, notifier)).toBe(true);
       }),
     );
+  });
+
+  test('through a real pooler: in session mode they arrive, in transaction mode not, and the remedy is named', async (context) => {
+    const { connectionString } = db;
+    const pooled = {
+      name: 'connection',
+      level: 'ok',
+      message: 'through a pooler (the server process is another one than was announced)',
+    };
+    {
+      await using pooler = await PgBouncer.start(context, { connectionString, mode: 'session' });
+      const { found } = await findings(pooler.connectionString);
+      const listen = { name: 'listen', level: 'ok', message: expect.stringMatching(/session mode$/) };
+      expect(found.slice(0, 2)).toEqual([pooled, listen]);
+    }
+    await using pooler = await PgBouncer.start(context, { connectionString, mode: 'transaction' });
+    const { code, found } = await findings(pooler.connectionString);
+    expect(code).toBe(1);
+    expect(found.slice(0, 2)).toEqual([
+      pooled,
+      {
+        name: 'listen',
+        level: 'bad',
+        message: expect.stringMatching(/a pooler in transaction mode stands in between$/),
+        remedy: 'give connect() a direct address of the server as listenConnectionString',
+      },
+    ]);
   });
 
   test.each([

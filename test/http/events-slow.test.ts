@@ -196,7 +196,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
       connectionString: db.connectionString,
       pool: undefined,
       schema: 'sluice',
-      prepare: true,
+      prepare: () => true,
       logger: silentLogger,
     });
     const listener = new Listener({
@@ -223,7 +223,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
 
   const make = (): EventSession =>
     new EventSession({
-      stream: name,
+      streams: [name],
       format: 'data',
       retryMs: 1,
       drainTimeoutMs: 1000,
@@ -231,7 +231,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
     });
   const start = async (offset: bigint): Promise<EventSession> => {
     const session = make();
-    await session.subscribe(tails, { kind: 'offset', offset });
+    await session.subscribe(tails, new Map([[name, { kind: 'offset', offset }]]));
     session.start(() => ({ write: () => true, end: () => {}, destroy: () => {} }));
     return session;
   };
@@ -241,7 +241,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
   test('I7: while it subscribes', async () => {
     const session = make();
     const closed = tailClosed();
-    const subscribing = session.subscribe(tails, { kind: 'end' });
+    const subscribing = session.subscribe(tails, new Map());
     session.end('client');
     await subscribing;
     await closed;

@@ -33,15 +33,23 @@ interface Shown {
   readonly ticket?: string;
   readonly cookie?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Another stream beside. */
+  readonly and?: string;
 }
 
 const show = async (
-  { bearer, ticket, cookie, headers }: Shown,
+  { bearer, ticket, cookie, headers, and }: Shown,
   stream = 'orders',
   at = serving,
 ): Promise<Response> => {
   const response = await fetch(
-    at.url(stream, ticket === undefined ? '' : `ticket=${encodeURIComponent(ticket)}`),
+    at.url(
+      stream,
+      new URLSearchParams({
+        ...(ticket === undefined ? {} : { ticket }),
+        ...(and === undefined ? {} : { stream: and }),
+      }).toString(),
+    ),
     {
       headers: {
         ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
@@ -85,6 +93,13 @@ describe('what a token opens', () => {
     const bearer = await tokens.issue({ streams, ...minute });
     for (const [name, status] of Object.entries(expected))
       expect(await statusOf({ bearer }, name)).toBe(status);
+  });
+
+  test('several streams on one connection: all of them, or none', async () => {
+    const bearer = await tokens.issue({ streams: ['orders*'], ...minute });
+    expect(await statusOf({ bearer, and: 'orders/eu' })).toBe(200);
+    expect(await statusOf({ bearer, and: 'hidden' })).toBe(404);
+    expect(await statusOf({ bearer, and: 'orders' }, 'hidden')).toBe(404);
   });
 
   test('the grant has the principal, the context, the id and both dates', async () => {

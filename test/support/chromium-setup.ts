@@ -1,8 +1,8 @@
 // Owns finding a Chromium for the browser tests, once per run, and installing Debian's when run as root there.
 // Without one the browser tests are skipped, loudly, so that a clone's `npm test` works anywhere; where CI is set a
 // missing browser is a failure. Workers learn its place from CHROMIUM_PATH.
-import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { installPackage } from './debian.ts';
 
 const usual = [
   '/usr/bin/chromium',
@@ -21,23 +21,8 @@ const find = (): string | undefined => {
   return given ?? usual.find((path) => existsSync(path));
 };
 
-const isDebianRoot = (): boolean =>
-  process.getuid?.() === 0 &&
-  existsSync('/etc/os-release') &&
-  /^ID="?debian"?$/m.test(readFileSync('/etc/os-release', 'utf8'));
-
-/** True when every step succeeded. Its output goes to standard error: it takes a while, and may fail for a reason. */
-const install = (): boolean =>
-  [['update'], ['install', '--yes', '--no-install-recommends', 'chromium']].every(
-    (args) =>
-      spawnSync('apt-get', args, {
-        stdio: ['ignore', 2, 2],
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      }).status === 0,
-  );
-
 export const setup = (): void => {
-  const path = find() ?? (isDebianRoot() && install() ? find() : undefined);
+  const path = find() ?? (installPackage('chromium') ? find() : undefined);
   if (path !== undefined) {
     process.env['CHROMIUM_PATH'] = path;
   } else if (process.env['CI']) {

@@ -1,33 +1,26 @@
-// Owns a fault that TCP cannot show: a connection to Postgres on which everything works and no notification arrives.
-// A proxy that understands just enough of the protocol to leave out NotificationResponse while it is deaf. Speaks to
-// clients without TLS only.
-import { once } from 'node:events';
-import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+// Owns a fault that TCP cannot show: a connection to Postgres on which everything works and no notification arrives,
+// because a proxy leaves out NotificationResponse while it is deaf. Speaks to clients without TLS only.
+import { MessageProxy, type Target } from './message-proxy.ts';
 
-/** The type byte of NotificationResponse; type and length of any message take five bytes. */
+/** The type byte of NotificationResponse. */
 const NOTIFICATION = 'A'.charCodeAt(0);
-const HEADER_BYTES = 5;
-
-interface Target {
-  readonly targetHost: string;
-  readonly targetPort: number;
-}
 
 export class DeafProxy {
   /** While true, notifications are dropped. */
   deaf = false;
-  readonly #target: Target;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #proxy: MessageProxy;
   #dropped = 0;
 
   constructor(target: Target) {
-    this.#target = target;
-    this.#server = createServer({ noDelay: true }, (client) => this.#carry(client));
+    this.#proxy = new MessageProxy(target, () => (message) => {
+      if (!this.deaf || message[0] !== NOTIFICATION) return message;
+      this.#dropped += 1;
+      return undefined;
+    });
   }
 
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    return this.#proxy.port;
   }
 
   /** Notifications dropped so far. */
@@ -36,48 +29,12 @@ export class DeafProxy {
   }
 
   async listen(): Promise<this> {
-    this.#server.listen(0, '127.0.0.1');
-    await once(this.#server, 'listening');
+    await this.#proxy.listen();
     return this;
   }
 
   [Symbol.dispose](): void {
-    this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
-  }
-
-  #carry(client: Socket): void {
-    const { targetHost: host, targetPort: port } = this.#target;
-    const server = connect({ host, port, noDelay: true });
-    for (const [socket, other] of [
-      [client, server],
-      [server, client],
-    ] as const) {
-      this.#sockets.add(socket);
-      socket.on('error', () => {});
-      socket.once('close', () => {
-        this.#sockets.delete(socket);
-        other.destroy();
-      });
-    }
-    client.pipe(server);
-    let rest: Buffer = Buffer.alloc(0);
-    server.on('data', (chunk: Buffer) => {
-      rest = this.#pass(Buffer.concat([rest, chunk]), client);
-    });
-  }
-
-  /** Passes whole messages on; returns the beginning of the next one. */
-  #pass(bytes: Buffer, client: Socket): Buffer {
-    let at = 0;
-    while (bytes.length - at >= HEADER_BYTES) {
-      const end = at + 1 + bytes.readInt32BE(at + 1);
-      if (end > bytes.length) break;
-      if (this.deaf && bytes[at] === NOTIFICATION) this.#dropped += 1;
-      else client.write(bytes.subarray(at, end));
-      at = end;
-    }
-    return bytes.subarray(at);
+    this.#proxy[Symbol.dispose]();
   }
 }
 

@@ -2,9 +2,10 @@
 // pg_dump refuses a newer server. As root on Debian it installs them; elsewhere, without them, the tests are skipped with
 // the remedy, and fail where CI is set.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'vitest';
+import { installPackage } from './debian.ts';
 import { binariesOf, majors, type Major } from './postgres-versions.ts';
 
 export interface DumpPrograms {
@@ -44,23 +45,9 @@ const find = (): DumpPrograms | undefined => {
   return undefined;
 };
 
-const isDebianRoot = (): boolean =>
-  process.getuid?.() === 0 &&
-  existsSync('/etc/os-release') &&
-  /^ID="?debian"?$/m.test(readFileSync('/etc/os-release', 'utf8'));
-
-const install = (): boolean =>
-  [['update'], ['install', '--yes', '--no-install-recommends', 'postgresql-client']].every(
-    (args) =>
-      spawnSync('apt-get', args, {
-        stdio: ['ignore', 2, 2],
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      }).status === 0,
-  );
-
 /** Skips the test where there are none. */
 export const requireDumpPrograms = (context: TestContext): DumpPrograms => {
-  const found = find() ?? (isDebianRoot() && install() ? find() : undefined);
+  const found = find() ?? (installPackage('postgresql-client') ? find() : undefined);
   if (found !== undefined) return found;
   if (process.env['CI']) throw new Error(`no pg_dump for the tests of dump and restore: ${remedy}`);
   process.stderr.write(`dump and restore: SKIPPED (no pg_dump found; ${remedy})\n`);

@@ -71,4 +71,7 @@ test('a proof fails in time, and not because the session has ended', async () =>
   pulse.stop();
   expect(await proven).toBe(true);
   await expect(make(() => Promise.reject(new Error('pool'))).pulse.proven()).rejects.toThrow('pool');
+  await expect(make(() => Promise.resolve(false)).pulse.proven()).rejects.toMatchObject({
+    code: 'overloaded',
+  });
 });
