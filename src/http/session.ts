@@ -31,7 +31,15 @@ export interface SessionOptions {
   readonly logger: LoggerLike;
 }
 
-export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
+export type EndReason =
+  | 'client'
+  | 'slow'
+  | 'shutdown'
+  | 'lifetime'
+  | 'expired'
+  | 'revoked'
+  | 'stream'
+  | 'failed';
 
 export class EventSession implements TransportEvents, LegOwner {
   readonly id: string = randomUUID();
