@@ -7,7 +7,8 @@ import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
-import { badRequest, problem, toProblem, unavailable } from './problem.ts';
+import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
+import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
@@ -22,6 +23,7 @@ export interface EventsRequest {
 export interface EventsContext {
   readonly tails: Tails;
   readonly authorize: Authorize;
+  readonly revocations: Revocations | undefined;
   readonly maxStreams: number;
   /** Asked before anything is done for a request. */
   admit(this: void): Admitted | Response;
@@ -65,18 +67,25 @@ async function openSession(
 ): Promise<EventSession | Response> {
   const asked = parseRequest(request, context.maxStreams);
   if (asked instanceof Response) return asked;
+  const askedAt = performance.now();
   const grant = await requestGrant(context.authorize, request, asked.streams, 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
-    return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
+    return unauthorized('the grant has expired; get a new one', true);
   }
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
+  const { revocations } = context;
   try {
+    await revocations?.ready();
+    if (revocations?.watch(session, grant, askedAt) === false) {
+      session.end('revoked');
+      return unauthorized('what you show was revoked; get a new one', true);
+    }
     await session.subscribe(context.tails, await startsFor(context.tails, asked));
   } catch (error) {
     session.end('failed');

@@ -14,6 +14,7 @@ import { compress } from 'hono/compress';
 import Koa from 'koa';
 import type { SluiceHandler } from 'sluice/http';
 import { toNodeListener } from 'sluice/node';
+import type { TestContext } from 'vitest';
 import { root } from './tidy/files.ts';
 
 export interface Host extends AsyncDisposable {
@@ -100,12 +101,18 @@ export type Runtime = keyof typeof runtimes;
 
 const programOf = (runtime: Runtime): string => `${root}node_modules/.bin/${runtimes[runtime][0]}`;
 
-/** Whether the runtime is installed (its package fetches it with an install script). */
-export const has = (runtime: Runtime): boolean =>
-  spawnSync(programOf(runtime), ['--version'], { stdio: 'ignore' }).status === 0;
-
-/** A server of the built package in the runtime, on the database. */
-export const startRuntime = async (runtime: Runtime, connectionString: string): Promise<Host> => {
+/** A server of the built package in the runtime, on the database. Their packages fetch them with install scripts. */
+export const startRuntime = async (
+  context: TestContext,
+  runtime: Runtime,
+  connectionString: string,
+): Promise<Host> => {
+  if (spawnSync(programOf(runtime), ['--version'], { stdio: 'ignore' }).status !== 0) {
+    const remedy = 'it comes with `npm ci` unless install scripts are disabled';
+    if (process.env['CI']) throw new Error(`${runtime} is not installed: ${remedy}`);
+    process.stderr.write(`${runtime}: SKIPPED (not installed: ${remedy})\n`);
+    return context.skip(`no ${runtime}`);
+  }
   const [, ...args] = runtimes[runtime];
   const child = spawn(programOf(runtime), [...args, `${root}test/support/runtime-server.mjs`], {
     cwd: root,
