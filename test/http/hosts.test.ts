@@ -7,11 +7,7 @@ import { createHandler, type SluiceHandler } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
-<<<<<<< HEAD
-import { has, hosts, startHttp2, startRuntime, type Host, type Runtime } from '../support/hosts.ts';
-=======
 import { hosts, startHttp2, startRuntime, type Host, type Runtime } from '../support/hosts.ts';
->>>>>>> main
 import { anyone } from '../support/serve.ts';
 import { FrameReader, openSse } from '../support/sse.ts';
 
@@ -120,15 +116,7 @@ test('HTTP/2: twenty event streams on one connection', async () => {
 
 describe.each<Runtime>(['Bun', 'Deno'])('%s', (runtime) => {
   test('I2: delivers at once and resumes; refuses as anywhere; ends by itself', async (context) => {
-<<<<<<< HEAD
-    if (!has(runtime)) {
-      if (process.env['CI']) throw new Error(`${runtime} is not installed: npm ci runs its install script`);
-      context.skip(`${runtime}: SKIPPED (not installed: npm ci runs its install script)`);
-    }
-    await using host = await startRuntime(runtime, db.connectionString);
-=======
     await using host = await startRuntime(context, runtime, db.connectionString);
->>>>>>> main
     await deliversAndResumes(host);
     await refuses(host);
   });
