@@ -6,5 +6,5 @@ export type { Problem } from './client/state.ts';
 export type { ClientOptions, HeadersFunction, HeadersGiven } from './client/settings.ts';
 export type { Connection, ConnectionState, Status } from './client/status.ts';
 export type { Subscription } from './client/subscriber.ts';
-export type { FetchLike } from './client/transport.ts';
+export type { FetchInit, FetchLike } from './client/transport.ts';
 export { SluiceError, type SluiceErrorCode } from './util/errors.ts';

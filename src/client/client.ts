@@ -15,6 +15,10 @@ export interface SubscribeOptions {
   readonly after?: Position | undefined;
   /** Ends the subscription. */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * Asks who is present on the streams, and is present with this state, as JSON. Needs a grant of presence. Default: no.
+   */
+  readonly presence?: unknown;
 }
 
 export interface Client extends AsyncDisposable {
@@ -52,12 +56,13 @@ export function createClient(options: ClientOptions): Client {
   const carrier: Carrier = new Lines(settings, status.set);
 
   const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
-    const { after = 'end', signal } = options;
+    const { after = 'end', signal, presence } = options;
+    const asked = presence === undefined ? undefined : JSON.stringify(presence);
     const names = [...new Set(typeof streams === 'string' ? [streams] : streams)];
     if (!names[0] || names.length > MAX_STREAMS)
       throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
     const abort = (): void => subscriber.close(signal?.reason);
-    const subscriber = new Subscriber(names, startText(after), () => {
+    const subscriber = new Subscriber({ streams: names, after: startText(after), presence: asked }, () => {
       signal?.removeEventListener('abort', abort);
       subscribers.delete(subscriber);
       carrier.detach(subscriber);

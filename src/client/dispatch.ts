@@ -38,7 +38,7 @@ function move(asked: readonly Feed[], cursor: string, event: Wire | undefined, c
   const positions = cursor.split('.');
   for (const [index, feed] of asked.entries()) {
     const position = positions[index];
-    if (!position) throw new TypeError(`${cursor} has not ${asked.length} positions`);
+    if (!position) throw new TypeError(cursor);
     const { loss, stream } = feed;
     feed.loss = undefined;
     feed.position = position;

@@ -45,10 +45,10 @@ export interface PresenceItem {
   readonly members: readonly Member[];
 }
 
-/** Someone present, as the server tells it. */
+/** Someone present: several connections of one id are one member, with the state that the newest says. */
 export interface Member {
   readonly id: string;
-  readonly [field: string]: unknown;
+  readonly state: unknown;
 }
 
 export type StreamItem<T = unknown> = EventItem<T> | LossItem | BroadcastItem<T> | PresenceItem;

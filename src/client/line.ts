@@ -2,7 +2,6 @@
 // What follows what is decided by state.ts; this runs the timers and the fetches. Holds no events.
 import type { Frame } from '../protocol/parse.ts';
 import { wallClockMs } from '../util/clock.ts';
-import { messageOf } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import { dispatch } from './dispatch.ts';
 import { createFeed, type Feed } from './feed.ts';
@@ -26,6 +25,8 @@ export interface LineOwner {
 const MAX_DELAY_MS = 3_600_000;
 
 export class Line {
+  /** What its subscribers ask of presence: a connection asks it for all its streams. */
+  readonly presence: string | undefined;
   readonly feeds: Map<string, Feed> = new Map<string, Feed>();
   /** The set of streams is not what the connection was opened with. */
   stale = false;
@@ -40,7 +41,8 @@ export class Line {
   #heardAtMs = 0;
   #paused = false;
 
-  constructor(settings: Settings, owner: LineOwner, state: LineState = { kind: 'idle' }) {
+  constructor(settings: Settings, owner: LineOwner, presence?: string, state: LineState = { kind: 'idle' }) {
+    this.presence = presence;
     this.#settings = settings;
     this.#owner = owner;
     this.state = state;
@@ -69,7 +71,8 @@ export class Line {
     const isElsewhere = ({ stream, after, position }: Feed): boolean =>
       position !== undefined || after !== subscriber.startOf(stream);
     const { size } = new Set([...feeds.values(), ...begun]);
-    if (size > MAX_STREAMS || this.state.kind === 'refused' || begun.some(isElsewhere)) return false;
+    if (this.presence !== subscriber.presence || size > MAX_STREAMS) return false;
+    if (this.state.kind === 'refused' || begun.some(isElsewhere)) return false;
     for (const feed of begun) {
       feeds.set(feed.stream, feed);
       feed.subscribers.add(subscriber);
@@ -87,16 +90,10 @@ export class Line {
   }
 
   input(input: LineInput): void {
-    const { backoff, headers, refusedRetryMs } = this.#settings;
+    const settings = this.#settings;
     const before = this.state;
-    this.state = next(before, input, {
-      initialMs: this.#retryMs ?? backoff.initialMs,
-      maxMs: backoff.maxMs,
-      refusedMs: refusedRetryMs,
-      canRefresh: typeof headers === 'function',
-      nowMs: wallClockMs(),
-      random: random(),
-    });
+    const initialMs = this.#retryMs ?? settings.initialMs;
+    this.state = next(before, input, { ...settings, initialMs, nowMs: wallClockMs(), random: random() });
     if (this.state === before) return;
     this.#enter();
     this.#owner.changed(this);
@@ -114,7 +111,7 @@ export class Line {
     clearTimeout(this.#timer);
     this.#abort.abort();
     if (state.kind === 'connecting') this.#connect(state.refused);
-    else if (state.kind === 'waiting' || state.kind === 'refused')
+    else if ('delayMs' in state)
       this.#timer = setTimeout(() => this.input({ kind: 'elapsed' }), Math.min(state.delayMs, MAX_DELAY_MS));
   }
 
@@ -125,7 +122,7 @@ export class Line {
     this.#paused = false;
     this.#heard();
     void this.#read(signal, refused)
-      .catch((error: unknown) => lost(messageOf(error)))
+      .catch((error: unknown) => lost(String(error)))
       .then((input) => signal.aborted || this.input(input));
   }
 
@@ -138,6 +135,7 @@ export class Line {
     const address = url();
     for (const { stream } of readings) address.searchParams.append('stream', stream);
     if (after) address.searchParams.set('after', after);
+    if (this.presence) address.searchParams.set('presence', this.presence);
     headers.set('accept', 'text/event-stream');
     if (lastEventId) headers.set('last-event-id', lastEventId);
     const response = await fetch(address.href, { cache: 'no-store', headers, signal });
@@ -191,5 +189,5 @@ export class Line {
 
 const lost = (detail: string): LineInput => ({
   kind: 'lost',
-  problem: { status: 0, title: 'No connection', detail },
+  problem: { status: 0, title: 'lost', detail },
 });

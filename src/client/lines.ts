@@ -56,7 +56,7 @@ export class Lines implements LineOwner, Carrier {
 
   changed(line: Line): void {
     const { state, feeds } = line;
-    if (state.kind === 'failed' || (state.kind === 'refused' && state.problem.status !== 401)) {
+    if (state.kind === 'refused' || state.kind === 'failed') {
       if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
       else if (state.kind === 'failed')
         for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
@@ -78,8 +78,8 @@ export class Lines implements LineOwner, Carrier {
     this.tell();
   }
 
-  addLine(state?: LineState): Line {
-    const line = new Line(this.#settings, this, state);
+  addLine(presence?: string, state?: LineState): Line {
+    const line = new Line(this.#settings, this, presence, state);
     this.all.add(line);
     return line;
   }
@@ -105,7 +105,7 @@ export class Lines implements LineOwner, Carrier {
 
   #place(subscriber: Subscriber): void {
     if (subscriber.apart || ![...this.all].some((line) => line.begin(subscriber)))
-      this.addLine().begin(subscriber);
+      this.addLine(subscriber.presence).begin(subscriber);
     this.flushSoon();
   }
 

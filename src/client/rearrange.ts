@@ -11,7 +11,8 @@ import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
 function join(lines: Lines, subscriber: Subscriber): boolean {
-  for (const { feeds } of lines.all) {
+  for (const { feeds, presence } of lines.all) {
+    if (presence !== subscriber.presence) continue;
     const joined: [Feed, string][] = [];
     for (const stream of subscriber.streams) {
       const feed = feeds.get(stream);
@@ -43,7 +44,8 @@ function unite(lines: Lines, line: Line): void {
 /** Readers of a stream that have come as far as those of another line go on there. */
 function hand(lines: Lines, line: Line, feed: Feed): void {
   for (const other of lines.all) {
-    const onto = other === line || other.state.kind !== 'live' ? undefined : other.feeds.get(feed.stream);
+    if (other === line || other.state.kind !== 'live' || other.presence !== line.presence) continue;
+    const onto = other.feeds.get(feed.stream);
     if (!onto || !isFurther(feed, onto)) continue;
     for (const subscriber of feed.subscribers) {
       subscriber.apart = false;
@@ -57,7 +59,8 @@ function hand(lines: Lines, line: Line, feed: Feed): void {
 /** Two connections that have room for each other, and nothing to catch up with, become one. */
 function fold(lines: Lines, line: Line): void {
   for (const other of lines.all) {
-    if (other === line || !isCaughtUp(line) || !isCaughtUp(other)) continue;
+    if (other === line || other.presence !== line.presence) continue;
+    if (!isCaughtUp(line) || !isCaughtUp(other)) continue;
     const streams = [...line.feeds.keys()];
     if (streams.some((stream) => other.feeds.has(stream))) continue;
     if (streams.length + other.feeds.size > MAX_CURSOR_POSITIONS) continue;
@@ -74,11 +77,12 @@ const isCaughtUp = ({ state, feeds }: Line): boolean =>
 
 /** One half stays, the other gets a line of its own; both are asked for again after a wait that grows. */
 function split(lines: Lines, line: Line): void {
-  const { kind } = line.state;
-  if (kind !== 'refused' && kind !== 'failed') return; // something else happened while this was loaded
+  const { state } = line;
+  if (state.kind !== 'refused' && state.kind !== 'failed') return; // something else happened while this was loaded
+  if (state.problem.status === 401) return; // it is not about streams
   const feeds = [...line.feeds.values()];
   line.input({ kind: 'split' });
-  const other = lines.addLine(line.state);
+  const other = lines.addLine(line.presence, line.state);
   for (const feed of feeds.slice(Math.ceil(feeds.length / 2))) {
     line.feeds.delete(feed.stream);
     other.feeds.set(feed.stream, feed);

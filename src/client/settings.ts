@@ -33,13 +33,14 @@ export interface ClientOptions {
   readonly refusedRetryMs?: number | undefined;
 }
 
-export interface Settings {
+/** Everything that has to be known; the base of the backoff until the server names another. */
+export interface Settings extends Backoff {
   /** Resolved when it is needed: on a server there is no page to be relative to. */
   readonly url: () => URL;
   readonly fetch: FetchLike;
   readonly headers: HeadersGiven | HeadersFunction;
+  readonly canRefresh: boolean;
   readonly watchdogMs: number;
-  readonly backoff: Backoff;
   readonly refusedRetryMs: number;
 }
 
@@ -49,8 +50,9 @@ export function settingsOf(options: ClientOptions): Settings {
   // Called without a `this`, which browsers refuse.
   const { fetch = (address, init) => globalThis.fetch(address, init) } = options;
   const { initialMs = 1000, maxMs = 30_000 } = backoff;
-  for (const ms of [watchdogMs, initialMs, maxMs, refusedRetryMs])
-    if (!(ms > 0 && ms < 2 ** 31)) throw new RangeError(`${ms} is no time; give milliseconds`);
+  const isTime = (ms: number): boolean => ms > 0 && ms < 2 ** 31; // past that, a timer fires at once
+  if (![watchdogMs, initialMs, maxMs, refusedRetryMs].every(isTime))
+    throw new RangeError('give times in milliseconds');
   return {
     url: () => {
       const { location } = globalThis as { location?: { href: string } };
@@ -60,8 +62,10 @@ export function settingsOf(options: ClientOptions): Settings {
     },
     fetch,
     headers,
+    canRefresh: typeof headers === 'function',
     watchdogMs,
-    backoff: { initialMs, maxMs },
+    initialMs,
+    maxMs,
     refusedRetryMs,
   };
 }

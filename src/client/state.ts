@@ -1,7 +1,7 @@
 // What a line (one connection to the server) does next: a total function from its state and what happened to the state
 // that follows. Pure: time and chance come in, timers and fetches are the line's. A state that is not new is returned as
 // the same object, so the line acts on changes alone.
-import { backoffMs, jittered } from '../util/backoff.ts';
+import { backoffMs, jittered, type Backoff } from '../util/backoff.ts';
 
 export interface Problem {
   /** Of the answer; 0 when there was none: the network, or something on this side. */
@@ -56,15 +56,12 @@ export type LineInput =
   | { readonly kind: 'wake' }
   | { readonly kind: 'close' };
 
-export interface Pace {
-  readonly nowMs: number;
-  /** The base of the backoff: what the server's `retry:` said last. */
-  readonly initialMs: number;
-  readonly maxMs: number;
+export interface Pace extends Backoff {
   /** Between tries that are refused. */
-  readonly refusedMs: number;
+  readonly refusedRetryMs: number;
   /** Whether headers can be asked for again. */
   readonly canRefresh: boolean;
+  readonly nowMs: number;
   /** In [0, 1). */
   readonly random: number;
 }
@@ -116,7 +113,7 @@ function whileConnecting(state: Connecting, input: LineInput, pace: Pace): LineS
   if (input.kind !== 'refused') return state;
   const { problem, waitMs } = input;
   if (pace.canRefresh && !state.refused) return { ...state, refused: problem };
-  const delayMs = Math.max(waitMs, jittered(pace.refusedMs, pace.random));
+  const delayMs = Math.max(waitMs, jittered(pace.refusedRetryMs, pace.random));
   return { kind: 'refused', attempt: attempt + 1, delayMs, problem };
 }
 

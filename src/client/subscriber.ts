@@ -16,7 +16,10 @@ const MAX_CHARS = 4 * 1024 * 1024;
 export interface Subscription<T = unknown> extends AsyncIterable<StreamItem<T>> {
   /** Resolves when every stream has its starting point; what is appended from then on arrives. Rejects if it never will. */
   readonly ready: Promise<void>;
-  /** Resumes after all that was yielded so far, and before it what was given as `after`. Undefined until ready. */
+  /**
+   * Resumes after the last of `batches`, before the first one where it began; undefined until that is known. Who iterates
+   * item by item takes the cursor of the item.
+   */
   readonly cursor: string | undefined;
   /** The same items as many at a time as there are, for consumers that would rather render once. Iterate one or the other. */
   batches(): AsyncIterable<readonly StreamItem<T>[]>;
@@ -26,22 +29,26 @@ export interface Subscription<T = unknown> extends AsyncIterable<StreamItem<T>> 
 export class Subscriber implements Subscription {
   readonly streams: readonly string[];
   readonly after: string;
+  /** JSON of the state to be present with; undefined is not to ask for presence. */
+  readonly presence: string | undefined;
   /** Per stream, once known. */
   readonly at: Map<string, string> = new Map<string, string>();
   /** Reads on a connection of its own until it has caught up. */
   apart = false;
-  readonly #onOver: (subscriber: Subscriber) => void;
+  readonly #onOver: () => void;
   readonly #ready: Deferred<void> = deferred();
   #items: StreamItem[] = [];
   #chars = 0;
+  #taken: string | undefined;
   #waiting: Deferred<void> | undefined;
   #draining: Deferred<void> | undefined;
   #over = false;
   #error: Error | undefined;
 
-  constructor(streams: readonly string[], after: string, onOver: (subscriber: Subscriber) => void) {
-    this.streams = streams;
-    this.after = after;
+  constructor(asked: Pick<Subscriber, 'streams' | 'after' | 'presence'>, onOver: () => void) {
+    this.streams = asked.streams;
+    this.after = asked.after;
+    this.presence = asked.presence;
     this.#onOver = onOver;
     this.#ready.promise.catch(() => {}); // whoever awaits it is told; nobody has to
   }
@@ -56,10 +63,14 @@ export class Subscriber implements Subscription {
     return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
   }
   get cursor(): string | undefined {
-    const positions = this.streams.map((stream) => this.at.get(stream));
-    return positions.includes(undefined) ? undefined : positions.join('.');
+    return this.#items[0] ? this.#taken : this.#standing;
   }
-
+  /** Where it stands with all it has, taken or not. */
+  get #standing(): string | undefined {
+    return this.at.size < this.streams.length
+      ? undefined
+      : this.streams.map((stream) => this.at.get(stream)).join('.');
+  }
   startOf(stream: string): string {
     return this.at.get(stream) ?? this.after;
   }
@@ -68,9 +79,10 @@ export class Subscriber implements Subscription {
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
     const known = this.at.get(stream);
     if (item?.kind !== 'reset' && covers(known, position)) return;
+    if (item && !this.#items[0]) this.#taken = this.#standing;
     this.at.set(stream, position);
-    if (this.at.size === this.streams.length) this.#ready.resolve();
-    if (item) this.push({ ...item, cursor: this.cursor } as StreamItem, chars);
+    if (this.#standing) this.#ready.resolve();
+    if (item) this.push({ ...item, cursor: this.#standing } as StreamItem, chars);
   }
 
   /** Adds an item that moves nothing. */
@@ -94,31 +106,30 @@ export class Subscriber implements Subscription {
     this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
     this.#waiting?.resolve();
     this.#draining?.resolve();
-    this.#onOver(this);
+    this.#onOver();
   }
 
   /** Resolves when the consumer has taken what is waiting, or it is over. */
-  drained(): Promise<void> {
-    if (this.#over || this.#items.length === 0) return Promise.resolve();
-    return (this.#draining ??= deferred()).promise;
+  async drained(): Promise<void> {
+    if (!this.#over && this.#items[0]) await (this.#draining ??= deferred()).promise;
   }
 
   async *batches(): AsyncGenerator<readonly StreamItem[], void, undefined> {
     try {
       for (;;) {
         const items = this.#items;
-        if (items.length > 0) {
+        if (items[0]) {
           this.#items = [];
           this.#chars = 0;
+          this.#taken = this.#standing;
           this.#draining?.resolve();
           this.#draining = undefined;
           yield items;
         } else if (this.#over) {
-          if (this.#error !== undefined) throw this.#error;
+          if (this.#error) throw this.#error;
           return;
         } else {
-          this.#waiting = deferred();
-          await this.#waiting.promise;
+          await (this.#waiting = deferred()).promise;
         }
       }
     } finally {
@@ -129,7 +140,7 @@ export class Subscriber implements Subscription {
   async *[Symbol.asyncIterator](): AsyncGenerator<StreamItem, void, undefined> {
     for await (const items of this.batches()) {
       for (const item of items) {
-        if (this.#over && this.#error === undefined) return; // closed in the middle of a batch
+        if (this.#over && !this.#error) return; // closed in the middle of a batch
         yield item;
       }
     }

@@ -3,7 +3,12 @@
 import { createFrameParser, type Frame } from '../protocol/parse.ts';
 
 /** The part of `fetch` that is used. */
-export type FetchLike = (url: string, init: RequestInit) => Promise<Response>;
+export type FetchLike = (url: string, init: FetchInit) => Promise<Response>;
+export interface FetchInit {
+  readonly cache: 'no-store';
+  readonly headers: Headers;
+  readonly signal: AbortSignal;
+}
 
 export const isEventStream = ({ status, headers }: Response): boolean =>
   status === 200 && !!headers.get('content-type')?.startsWith('text/event-stream');

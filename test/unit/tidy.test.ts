@@ -31,6 +31,8 @@ const layers: Layers = {
   groups: ['log', 'tail'],
   http: ['sluice', 'tail', 'log', 'groups', 'protocol'],
   client: ['protocol'],
+  react: ['client', 'protocol'],
+  element: ['client'],
   dashboard: ['http'],
   cli: ['entry'],
   embedded: [],
@@ -40,6 +42,7 @@ const layers: Layers = {
 const packages: Packages = {
   pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
+  react: ['src/react'],
   jose: ['src/http'],
   '@standard-schema/spec': ['src/util/standard-schema'], // types alone
 };
