@@ -4,21 +4,17 @@ import type { Reading } from './request.ts';
 import type { Subscriber } from './subscriber.ts';
 
 export interface Feed extends Reading {
-  position: string | undefined;
-  head: bigint | undefined;
+  position?: string;
+  head?: bigint;
   /** History that is gone: told with the id that follows the notice. */
-  loss: LossItem | undefined;
+  loss?: LossItem | undefined;
   /** Who is present; undefined while the server has not said. */
-  members: ReadonlyMap<string, Member> | undefined;
+  members?: ReadonlyMap<string, Member>;
   readonly subscribers: Set<Subscriber>;
 }
 
 export const createFeed = (stream: string, after: string): Feed => ({
   stream,
   after,
-  position: undefined,
-  head: undefined,
-  loss: undefined,
-  members: undefined,
   subscribers: new Set(),
 });

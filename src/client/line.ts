@@ -64,15 +64,14 @@ export class Line {
 
   /** Takes on all streams of a subscriber, if none is being read here, none starts elsewhere, and there is room. */
   begin(subscriber: Subscriber): boolean {
-    const { feeds } = this;
-    const begun = subscriber.streams.map(
+    const { feeds, state, presence } = this;
+    const { streams, after } = subscriber;
+    const begun = streams.map(
       (stream) => feeds.get(stream) ?? createFeed(stream, subscriber.startOf(stream)),
     );
-    const isElsewhere = ({ stream, after, position }: Feed): boolean =>
-      position !== undefined || after !== subscriber.startOf(stream);
-    const { size } = new Set([...feeds.values(), ...begun]);
-    if (this.presence !== subscriber.presence || size > MAX_STREAMS) return false;
-    if (this.state.kind === 'refused' || begun.some(isElsewhere)) return false;
+    if (state.kind === 'refused' || presence !== subscriber.presence) return false;
+    if (feeds.size > 0 && (after.includes('.') || feeds.size + streams.length > MAX_STREAMS)) return false; // see request.ts
+    if (begun.some((feed) => feed.position || feed.after !== subscriber.startOf(feed.stream))) return false;
     for (const feed of begun) {
       feeds.set(feed.stream, feed);
       feed.subscribers.add(subscriber);
@@ -101,7 +100,7 @@ export class Line {
 
   /** The page is seen again, perhaps after a sleep in which no timer ran. */
   wake(): void {
-    const isDeaf = Math.abs(wallClockMs() - this.#heardAtMs) > this.#settings.watchdogMs;
+    const isDeaf = wallClockMs() - this.#heardAtMs > this.#settings.watchdogMs;
     this.input({ kind: this.state.kind === 'live' && isDeaf ? 'restart' : 'wake' });
   }
 

@@ -19,6 +19,13 @@ export interface Carrier {
   close(): void;
 }
 
+/** What other ways of carrying are made of; they are loaded apart, and bring none of this themselves. */
+export interface Parts {
+  readonly Lines: new (settings: Settings, onStatus: (status: Status) => void) => Carrier;
+  readonly Subscriber: typeof Subscriber;
+  readonly errorOf: typeof errorOf;
+}
+
 export class Lines implements LineOwner, Carrier {
   readonly all: Set<Line> = new Set<Line>();
   readonly #settings: Settings;
@@ -117,5 +124,6 @@ export class Lines implements LineOwner, Carrier {
 
 const loadRearrange = async (): Promise<Rearrange> => (await import('./rearrange.ts')).rearrange;
 
-const errorOf = ({ title, detail, code }: Problem): Error =>
-  code ? new SluiceError(code as SluiceErrorCode, detail) : new TypeError(`${title}: ${detail}`);
+/** What a subscription throws that was turned away for good. */
+export const errorOf = ({ detail, code }: Problem): Error =>
+  code ? new SluiceError(code as SluiceErrorCode, detail) : new TypeError(detail);

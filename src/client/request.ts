@@ -9,9 +9,9 @@ export interface Reading {
   /** Where it started. */
   readonly after: string;
   /** Where it stands; undefined before the first id. */
-  readonly position: string | undefined;
+  readonly position?: string;
   /** The end of the stream when the line opened. */
-  readonly head: bigint | undefined;
+  readonly head?: bigint;
 }
 
 export interface Asked<R> {
@@ -32,12 +32,12 @@ export function chooseRequest<R extends Reading>(all: readonly R[]): Asked<R> {
   const now = starting.filter((reading) => first && groupOf(reading) === groupOf(first));
   const readings = [...resuming, ...now];
   const cursors = readings.map((reading) => reading.position ?? reading.after).filter(isCursor);
-  // A position says no stream, so there may be one for each: that of whoever resumes, which comes first.
-  const positions = cursors.join('.').split('.').reverse();
-  const unique = new Map(positions.map((position) => [position.split('-')[0], position]));
   const after = first && !isCursor(first.after) ? first.after : undefined;
-  return { readings, after, lastEventId: [...unique.values()].join('.') };
+  return { readings, after, lastEventId: [...new Set(cursors)].join('.') };
 }
 
-/** Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs. */
+/**
+ * Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs.
+ * A cursor of several positions does not say which is whose, so it may not meet others of the same streams.
+ */
 const groupOf = ({ after }: Reading): string => (isCursor(after) && !after.includes('.') ? 'end' : after);

@@ -63,10 +63,10 @@ export class Subscriber implements Subscription {
     return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
   }
   get cursor(): string | undefined {
-    return this.#items[0] ? this.#taken : this.#standing;
+    return this.#items[0] ? this.#taken : this.standing;
   }
   /** Where it stands with all it has, taken or not. */
-  get #standing(): string | undefined {
+  get standing(): string | undefined {
     return this.at.size < this.streams.length
       ? undefined
       : this.streams.map((stream) => this.at.get(stream)).join('.');
@@ -79,10 +79,10 @@ export class Subscriber implements Subscription {
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
     const known = this.at.get(stream);
     if (item?.kind !== 'reset' && covers(known, position)) return;
-    if (item && !this.#items[0]) this.#taken = this.#standing;
+    if (item && !this.#items[0]) this.#taken = this.standing;
     this.at.set(stream, position);
-    if (this.#standing) this.#ready.resolve();
-    if (item) this.push({ ...item, cursor: this.#standing } as StreamItem, chars);
+    if (this.standing) this.#ready.resolve();
+    if (item) this.push({ ...item, cursor: this.standing } as StreamItem, chars);
   }
 
   /** Adds an item that moves nothing. */
@@ -121,7 +121,7 @@ export class Subscriber implements Subscription {
         if (items[0]) {
           this.#items = [];
           this.#chars = 0;
-          this.#taken = this.#standing;
+          this.#taken = this.standing;
           this.#draining?.resolve();
           this.#draining = undefined;
           yield items;
