@@ -3,9 +3,9 @@
 import type { Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 
-const START = /^(?:start|end|\d{1,19}|(?:\.?\w+-\w+-\w+)+)$/;
+const START = /^(?:start|end|\d{1,19}|\w[\w.]*-[\w.-]+)$/;
 
-/** The text on the wire of where to start. @throws SluiceError cursor_invalid for what no server would take */
+/** The text on the wire of where to start. @throws SluiceError cursor_invalid for what could be none; servers look closer */
 export function startText(after: Position): string {
   const text = String(after);
   if (START.test(text)) return text;

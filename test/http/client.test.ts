@@ -1,13 +1,7 @@
 // Guards the client (sluice/client) over real sockets, with Node's fetch: I2 across whatever cuts a connection, I8 for
 // what is gone, and what it makes of every answer a server may give. Faults are the proxy's or the server's own.
 import { connect, type Sluice } from 'sluice';
-import {
-  createClient,
-  type Client,
-  type ClientOptions,
-  type StreamItem,
-  type Subscription,
-} from 'sluice/client';
+import { createClient, type Client, type ClientOptions } from 'sluice/client';
 import { createHandler } from 'sluice/http';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
@@ -15,6 +9,7 @@ import { until } from '../support/diagnostics.ts';
 import { createProxy, type Proxy } from '../support/proxy.ts';
 import { randomFrom } from '../support/seed.ts';
 import { anyone, serve, serveHandler, type Serving } from '../support/serve.ts';
+import { collect } from '../support/stream-reader.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -52,31 +47,6 @@ const open = (options: Partial<ClientOptions> = {}): Client => {
   return client;
 };
 
-interface Reader {
-  readonly items: StreamItem[];
-  readonly offsets: number[];
-  /** How the iteration ended. */
-  over: 'end' | Error | undefined;
-}
-/** Collects what a subscription yields. */
-const collect = (subscription: Subscription): Reader => {
-  const reader: Reader = { items: [], offsets: [], over: undefined };
-  void (async () => {
-    for await (const item of subscription) {
-      reader.items.push(item);
-      if (item.kind === 'event') reader.offsets.push(Number(item.offset));
-    }
-  })().then(
-    () => (reader.over = 'end'),
-    (error: unknown) => (reader.over = error as Error),
-  );
-  return reader;
-};
-const received = (reader: Reader, count: number): Promise<void> =>
-  until(() => reader.offsets.length >= count).catch((error: unknown) => {
-    throw new Error(`${reader.offsets.length} of ${count}: ${String(reader.over)}`, { cause: error });
-  });
-
 /** By the server's account: Node's fetch opens an idle socket for each that it drops. */
 const noneIsOpen = (): boolean => serving.responses.every(({ closed }) => closed);
 
@@ -87,9 +57,9 @@ describe('a subscription', () => {
     const subscription = client.subscribe(name, { after: 'start' });
     const reader = collect(subscription);
     await subscription.ready;
-    await received(reader, 1);
+    await reader.received(1);
     await sluice.stream(name).append('two');
-    await received(reader, 2);
+    await reader.received(2);
     const { events } = await sluice.stream(name).read();
     expect(reader.items).toEqual([
       {
@@ -127,7 +97,7 @@ describe('a subscription', () => {
     const reader = collect(subscription);
     await subscription.ready;
     await append(2);
-    await received(reader, 2);
+    await reader.received(2);
     expect(reader.offsets).toEqual([4, 5]);
   });
 
@@ -139,7 +109,7 @@ describe('a subscription', () => {
     await append(3);
     const { events } = await sluice.stream(name).read();
     const reader = collect(open().subscribe(name, { after: after === 'cursor' ? events[1]!.cursor : after }));
-    await received(reader, wanted.length);
+    await reader.received(wanted.length);
     expect(reader.offsets).toEqual(wanted);
   });
 
@@ -152,7 +122,7 @@ describe('a subscription', () => {
     const controller = new AbortController();
     const aborted = client.subscribe(name, { after: 'start', signal: controller.signal });
     const reader = collect(aborted);
-    await received(reader, 3);
+    await reader.received(3);
     controller.abort(new Error('enough'));
     await until(() => reader.over === 'end' && noneIsOpen());
     const early = client.subscribe(name, { signal: controller.signal });
@@ -184,22 +154,22 @@ describe('one connection', () => {
     const readers = (['start', 4n, 'end', 'start'] as const).map((after) =>
       collect(client.subscribe(name, { after })),
     );
-    await received(readers[0]!, 10);
+    await readers[0]!.received(10);
     await until(() => client.status.get().connections.length === 1 && client.status.get().state === 'live');
     const late = collect(client.subscribe(name, { after: 7n }));
     const end = client.subscribe(name);
     const last = collect(end);
     await end.ready;
     await append(2);
-    await received(last, 2);
-    await received(late, 5);
-    await received(readers[2]!, 2);
+    await last.received(2);
+    await late.received(5);
+    await readers[2]!.received(2);
     await until(() => client.status.get().connections.length === 1);
     await append(1);
     await Promise.all([
-      ...readers.map((reader, index) => received(reader, [13, 9, 3, 13][index]!)),
-      received(late, 6),
-      received(last, 3),
+      ...readers.map((reader, index) => reader.received([13, 9, 3, 13][index]!)),
+      late.received(6),
+      last.received(3),
     ]);
     expect(readers.map(({ offsets }) => offsets)).toEqual([
       upTo(13),
@@ -216,10 +186,10 @@ describe('one connection', () => {
     const slow = client.subscribe(name, { after: 'start' });
     const fast = collect(client.subscribe(name, { after: 'start' }));
     for (let round = 0; round < 5; round += 1) await append(1000);
-    await received(fast, 5000);
+    await fast.received(5000);
     expect(fast.offsets).toEqual(upTo(5000));
     const reader = collect(slow);
-    await received(reader, 5000);
+    await reader.received(5000);
     expect(reader.offsets).toEqual(upTo(5000));
     await until(() => client.status.get().connections.length === 1);
   });
@@ -254,7 +224,7 @@ describe('whatever cuts the connection', () => {
     proxy.delay(0);
     for (const [index, reader] of readers.entries()) {
       const wanted = upTo(written).slice(firsts[index]! - 1);
-      await received(reader, wanted.length);
+      await reader.received(wanted.length);
       expect(reader.offsets, `reader ${index}`).toEqual(wanted);
     }
   });
@@ -267,13 +237,13 @@ describe('whatever cuts the connection', () => {
     const reader = collect(client.subscribe(name, { after: 'start' }));
     const states: string[] = [];
     client.status.subscribe(() => states.push(client.status.get().state));
-    await received(reader, 3);
+    await reader.received(3);
     await first[Symbol.asyncDispose]();
     await append(3);
     await until(() => states.includes('waiting'));
     await using second = await serveHandler(createHandler(sluice, { authorize: anyone }), port);
     await append(1);
-    await received(reader, 7);
+    await reader.received(7);
     expect(reader.offsets).toEqual(upTo(7));
     expect(second.responses.length).toBeGreaterThan(0);
     await client.close();
@@ -285,12 +255,12 @@ describe('whatever cuts the connection', () => {
     await append(1);
     const client = open({ url: `http://127.0.0.1:${hole.port}`, watchdogMs: 400 });
     const reader = collect(client.subscribe(name, { after: 'start' }));
-    await received(reader, 1);
+    await reader.received(1);
     hole.pause();
     await append(1);
     await until(() => client.status.get().state === 'waiting' || hole.accepted > 1);
     hole.resume();
-    await received(reader, 2);
+    await reader.received(2);
     expect(reader.offsets).toEqual([1, 2]);
     await client.close();
   });
@@ -301,13 +271,13 @@ describe('history that is gone', () => {
     await append(10);
     const client = open();
     const reader = collect(client.subscribe(name, { after: 2n }));
-    await received(reader, 8);
+    await reader.received(8);
     proxy.refuse();
     proxy.cut();
     await append(5);
     await sluice.stream(name).trim({ before: 13n });
     await proxy.accept();
-    await received(reader, 11);
+    await reader.received(11);
     expect(reader.offsets).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15]);
     const losses = reader.items.filter(({ kind }) => kind !== 'event');
     expect(losses).toMatchObject([
@@ -319,12 +289,12 @@ describe('history that is gone', () => {
     await append(3);
     const client = open({ refusedRetryMs: 20 });
     const reader = collect(client.subscribe(name, { after: 'start' }));
-    await received(reader, 3);
+    await reader.received(3);
     await sluice.deleteStream(name);
     await until(() => client.status.get().state === 'refused');
     expect(client.status.get().problem).toMatchObject({ status: 404, code: 'stream_not_found' });
     await append(2);
-    await received(reader, 5);
+    await reader.received(5);
     expect(reader.offsets).toEqual([1, 2, 3, 1, 2]);
     expect(reader.items[3]).toMatchObject({ kind: 'reset', reason: 'recreated', requested: 3n, oldest: 1n });
   });
@@ -365,7 +335,7 @@ describe('what a server refuses', () => {
       written += 1;
       return refusals.length > 2;
     });
-    await received(reader, written);
+    await reader.received(written);
     expect(reader.offsets).toEqual(upTo(written));
     expect(new Set(refusals)).toEqual(new Set([401]));
     await client.close();
@@ -386,7 +356,7 @@ describe('what a server refuses', () => {
     await until(() => client.status.get().state === 'refused' && asked > 2);
     expect(client.status.get().problem).toMatchObject({ status: 403 });
     status = 200;
-    await received(reader, 1);
+    await reader.received(1);
     expect(client.status.get()).toMatchObject({ state: 'live', problem: null });
     await client.close();
   });
@@ -413,7 +383,7 @@ describe('what a server refuses', () => {
     const seen: unknown[] = [];
     client.status.subscribe(() => seen.push(client.status.get().problem?.status));
     const reader = collect(client.subscribe(name, { after: 'start' }));
-    await received(reader, 1);
+    await reader.received(1);
     expect(seen).toEqual(expect.arrayContaining([503, 200]));
   });
 });
