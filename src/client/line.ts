@@ -55,7 +55,7 @@ export class Line {
       state: state.kind,
       id: state.kind === 'live' ? this.#id : null,
       streams: [...this.feeds.keys()],
-      problem: ('problem' in state && state.problem) || null,
+      problem: (state as { readonly problem?: Problem }).problem ?? null,
     };
   }
   get readers(): Subscriber[] {

@@ -23,22 +23,18 @@ export const MAX_FRAME_CHARS: number = 32 * 1024 * 1024;
 
 type Fields = { -readonly [Name in keyof Frame]: Frame[Name] };
 
-/** A parser for one connection. What is incomplete at its end is to be dropped, by the standard. */
+/**
+ * A parser for one connection, of text without a byte order mark (decoders of UTF-8 drop it). What is incomplete at the
+ * end of the connection is to be dropped, by the standard.
+ */
 export function createFrameParser(): FrameParser {
   const lineEnd = /\r\n?|\n/g;
-  let isFirst = true;
   let afterReturn = false; // the chunk before ended in CR: a LF that comes first belongs to it
-  let rest: string[] = []; // of the line that is incomplete, in pieces: a long line is joined once
+  let rest = ''; // of the line that is incomplete
   let size = 0;
   let fields: Fields = {};
 
-  const take = (line: string, complete: Frame[]): void => {
-    if (line === '') {
-      if (Object.keys(fields).length > 0) complete.push(fields);
-      fields = {};
-      size = 0;
-      return;
-    }
+  const take = (line: string): void => {
     const colon = line.indexOf(':');
     const name = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? '' : line.slice(colon + (line[colon + 1] === ' ' ? 2 : 1));
@@ -50,19 +46,22 @@ export function createFrameParser(): FrameParser {
 
   const feed = (chunk: string): Frame[] => {
     const complete: Frame[] = [];
-    if (chunk === '') return complete;
-    let from = (isFirst && chunk[0] === '\uFEFF') || (afterReturn && chunk[0] === '\n') ? 1 : 0;
-    isFirst = false;
-    afterReturn = chunk.endsWith('\r');
+    let from = afterReturn && chunk[0] === '\n' ? 1 : 0;
+    if (chunk) afterReturn = chunk.endsWith('\r');
     size += chunk.length;
     lineEnd.lastIndex = from;
     for (let end = lineEnd.exec(chunk); end; end = lineEnd.exec(chunk)) {
-      rest.push(chunk.slice(from, end.index));
-      take(rest.join(''), complete);
-      rest = [];
+      const line = rest + chunk.slice(from, end.index);
+      rest = '';
       from = lineEnd.lastIndex;
+      if (line) take(line);
+      else {
+        if (Object.keys(fields)[0]) complete.push(fields);
+        fields = {};
+        size = 0;
+      }
     }
-    if (from < chunk.length) rest.push(chunk.slice(from));
+    rest += chunk.slice(from);
     if (size > MAX_FRAME_CHARS) throw new RangeError(`a frame of ${size} characters`);
     return complete;
   };
