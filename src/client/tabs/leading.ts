@@ -10,6 +10,8 @@ import type { Delivery, Message, Wanted } from './message.ts';
 export interface Hub extends Browser, Parts {
   /** Of the lock and of the channel that all share. */
   readonly name: string;
+  /** A leader that was silent for this long is asked whether it is there, and has as long to answer. */
+  readonly silenceMs: number;
   readonly createCarrier: (onStatus: (status: Status) => void) => Carrier;
 }
 

@@ -9,9 +9,6 @@ import { findBrowser, type Channel, type LockWish } from './browser.ts';
 import { Leading, type Hub } from './leading.ts';
 import type { Delivery, Message } from './message.ts';
 
-/** A leader that was silent for this long is asked whether it is there, and has as long to answer. */
-const SILENCE_MS = 10_000;
-
 type OnStatus = (status: Status) => void;
 
 /** Carries subscriptions through whichever tab leads; where browsers cannot share, directly. */
@@ -22,6 +19,7 @@ export function carryAcrossTabs(name: string, settings: Settings, onStatus: OnSt
     ...browser,
     ...parts,
     name: `sluice ${settings.url().href} ${name}`,
+    silenceMs: settings.watchdogMs / 3,
     createCarrier: (onStatus: OnStatus) => new parts.Lines(settings, onStatus),
   };
   return new Tabs(hub, onStatus);
@@ -43,6 +41,8 @@ class Tabs implements Carrier {
   #status: Status = NOTHING;
   #heardAtMs: number = performance.now();
   #isAsked = false;
+  /** Its own lock is held: without it a leader would take it for gone. */
+  #isHere = false;
 
   constructor(hub: Hub, onStatus: OnStatus) {
     const { name } = hub;
@@ -57,11 +57,12 @@ class Tabs implements Carrier {
     const forever = new Promise<void>((done) => signal.addEventListener('abort', () => done()));
     // Held as long as this tab lives, before anybody hears of it: see leading.ts.
     void hub.locks.request(`${name} ${this.#id}`, {}, () => {
+      this.#isHere = true;
       this.#say({ kind: 'hello', tab: this.#id });
       void this.#stand(forever, { signal });
       return forever;
     });
-    const watch = setInterval(() => this.#watch(forever), SILENCE_MS);
+    const watch = setInterval(() => this.#watch(forever), this.#hub.silenceMs);
     signal.addEventListener('abort', () => clearInterval(watch));
   }
 
@@ -153,6 +154,7 @@ class Tabs implements Carrier {
 
   #follow(leader: string, status: Status): void {
     this.#heard();
+    if (!this.#isHere) return; // asks when it is
     if (this.#own) return; // one of the two has lost the lock, and will be told
     this.#status = status;
     this.#onStatus(status);
@@ -187,7 +189,12 @@ class Tabs implements Carrier {
   }
 
   #watch(forever: Promise<void>): void {
-    if (this.#own || this.#subscribers.size === 0 || performance.now() - this.#heardAtMs < SILENCE_MS) return;
+    if (
+      this.#own ||
+      this.#subscribers.size === 0 ||
+      performance.now() - this.#heardAtMs < this.#hub.silenceMs
+    )
+      return;
     if (this.#isAsked) {
       this.#heard(); // for as long again, should even this not help
       void this.#stand(forever, { steal: true });
