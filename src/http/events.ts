@@ -1,6 +1,7 @@
 // GET /v1/events: reads the parameters, asks for a grant, fixes the starting position, and answers with an event
 // stream. Everything that can be refused is refused before the first byte.
 import { wallClockMs } from '../util/clock.ts';
+import { knowsAbsent, NOT_YET } from '../protocol/cursor.ts';
 import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
@@ -95,9 +96,15 @@ async function startsFor(
   const first = lastEventId ?? after;
   if (first.kind !== 'cursor') return new Map(streams.map((stream) => [stream, first]));
   const otherwise = lastEventId && after.kind !== 'cursor' ? after : END;
+  // A page was rendered before one of them existed: all that came into it since is news.
+  if (knowsAbsent(first.positions)) {
+    const positions = first.positions.filter((position) => position !== NOT_YET);
+    return tails.starts(streams, { positions, otherwise: START });
+  }
   return tails.starts(streams, { positions: first.positions, otherwise });
 }
 
+const START: ParsedPosition = { kind: 'start' };
 const END: ParsedPosition = { kind: 'end' };
 
 function parseRequest(request: Request, maxStreams: number): EventsRequest | Response {
