@@ -4,5 +4,9 @@ export {
   createHandler,
   type HandlerLimits,
   type HandlerOptions,
+  type RequestHandler,
   type SluiceHandler,
 } from './http/handler.ts';
+export type { HistogramStats } from './http/histogram.ts';
+export type { EndReason } from './http/session.ts';
+export type { DeliveryStats, HandlerStats, StreamStats } from './http/stats.ts';

@@ -10,6 +10,7 @@ import type { Authorize } from './authorize.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import { EventSession } from './session.ts';
+import { Stats, type HandlerStats } from './stats.ts';
 
 export interface HandlerLimits {
   /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
@@ -44,9 +45,16 @@ export interface HandlerOptions {
   readonly limits?: HandlerLimits | undefined;
 }
 
+/** What any host can call. */
+export type RequestHandler = (
+  request: Request,
+  info?: { readonly remoteAddress?: string | undefined },
+) => Promise<Response>;
+
 /** Serves requests; `close` ends all event streams and refuses new ones. */
-export interface SluiceHandler {
-  (request: Request, info?: { readonly remoteAddress?: string | undefined }): Promise<Response>;
+export interface SluiceHandler extends RequestHandler {
+  /** What it has delivered and refused so far: a frozen copy, which costs as much as there are streams being read. */
+  stats(): HandlerStats;
   close(): Promise<void>;
 }
 
@@ -67,14 +75,16 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
     );
   }
   const server = new HttpServer(sluice, authorize, limits);
-  const handler: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) => {
+  const handler: RequestHandler = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
       ? server.serve(request, pathname.slice(basePath.length), info?.remoteAddress)
       : unknownPath(pathname);
   };
-  return Object.assign(handler, { close: () => server.close() });
+  return Object.assign(handler, { stats: () => server.stats.snapshot(), close: () => server.close() });
 }
+
+const EVENTS_PATH = '/v1/events';
 
 const isPath = (path: string): boolean =>
   path.startsWith('/') && !path.endsWith('/') && new URL(`http://host${path}`).pathname === path;
@@ -94,6 +104,7 @@ function count(name: keyof HandlerLimits, value: number, most = Number.MAX_SAFE_
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
 class HttpServer {
+  readonly stats: Stats = new Stats();
   readonly #sluice: Sluice;
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
@@ -126,7 +137,14 @@ class HttpServer {
       createSession: ({ streams, format }) => {
         if (this.#closed) return undefined; // closed while the hook was asked
         return this.#add(
-          new EventSession({ streams, format, retryMs: this.#retry(), drainTimeoutMs, logger }),
+          new EventSession({
+            streams,
+            format,
+            retryMs: this.#retry(),
+            drainTimeoutMs,
+            logger,
+            stats: this.stats,
+          }),
         );
       },
     };
@@ -135,6 +153,12 @@ class HttpServer {
   }
 
   async serve(request: Request, path: string, address: string | undefined): Promise<Response> {
+    const response = await this.#answer(request, path, address);
+    if (path === EVENTS_PATH && response.status >= 300) this.stats.refused(response.status);
+    return response;
+  }
+
+  async #answer(request: Request, path: string, address: string | undefined): Promise<Response> {
     try {
       return await this.#route(request, path, address);
     } catch (error) {
@@ -169,7 +193,7 @@ class HttpServer {
 
   async #route(request: Request, path: string, address: string | undefined): Promise<Response> {
     switch (path) {
-      case '/v1/events':
+      case EVENTS_PATH:
         if (request.method !== 'GET') return methodNotAllowed('GET');
         return this.#closed
           ? unavailable('the server is shutting down; try again')

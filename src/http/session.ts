@@ -15,6 +15,7 @@ import type { Tails } from '../tail/tails.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Leg } from './leg.ts';
+import type { Stats } from './stats.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
@@ -26,6 +27,7 @@ export interface SessionOptions {
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
   readonly logger: LoggerLike;
+  readonly stats?: Stats | undefined;
 }
 
 export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
@@ -39,12 +41,17 @@ export class EventSession implements TransportEvents {
   #firstToResume = 0;
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
+  #countEnd: ((reason: EndReason) => void) | undefined;
   readonly #onEnd: (() => void)[] = [];
 
   constructor(options: SessionOptions) {
     this.#options = options;
     const events = {
-      batch: (leg: Leg, batch: Batch): boolean => this.#put(this.#bytes(leg, batch)),
+      batch: (leg: Leg, batch: Batch): boolean => {
+        const bytes = this.#bytes(leg, batch);
+        options.stats?.delivered(leg.stream, batch, bytes.length);
+        return this.#put(bytes);
+      },
       lost: (_: Leg, loss: Loss): void => this.#send(lossFrame(loss) + this.#idFrame()),
       restarted: (leg: Leg): void => {
         if (this.#fullSince === undefined) leg.resume();
@@ -79,6 +86,7 @@ export class EventSession implements TransportEvents {
   /** Sends the opening frames, then events as they come. */
   start(open: (events: TransportEvents) => Transport): void {
     if (this.#over) return open({ drained: () => {}, closed: () => {} }).end(this.#options.drainTimeoutMs);
+    this.#countEnd = this.#options.stats?.opened(this.#legs);
     this.#transport = open(this);
     this.#fullSince = undefined;
     const { streams, retryMs } = this.#options;
@@ -194,6 +202,7 @@ export class EventSession implements TransportEvents {
     if (this.#over) return;
     this.#over = true;
     for (const leg of this.#legs) leg.close();
+    this.#countEnd?.(reason);
     report('sluice:sse.closed', () => ({ connectionId: this.id, reason }));
     for (const told of this.#onEnd) told();
   }

@@ -61,12 +61,15 @@ export class Batch {
   readonly entries: readonly Entry[];
   readonly first: Entry;
   readonly last: Entry;
+  /** On its way as it came; false for what a subscriber catches up with. */
+  readonly live: boolean;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
 
-  constructor(entries: readonly Entry[]) {
+  constructor(entries: readonly Entry[], { live = false }: { readonly live?: boolean } = {}) {
     const first = entries[0];
     const last = entries.at(-1);
     if (!first || !last) throw new RangeError('a batch holds at least one event');
+    this.live = live;
     this.entries = entries;
     this.first = first;
     this.last = last;
@@ -89,6 +92,6 @@ export class Batch {
   after(offset: bigint): Batch {
     return offset < this.first.offset
       ? this
-      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1));
+      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1), this);
   }
 }
