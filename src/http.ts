@@ -8,5 +8,6 @@ export {
   type SluiceHandler,
 } from './http/handler.ts';
 export type { HistogramStats } from './http/histogram.ts';
+export type { MetricRegistry, MetricsReaders } from './http/metrics.ts';
 export type { EndReason } from './http/session.ts';
 export type { DeliveryStats, HandlerStats, StreamStats } from './http/stats.ts';

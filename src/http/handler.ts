@@ -8,6 +8,7 @@ import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
 import type { Authorize } from './authorize.ts';
 import { handleEvents, type EventsContext } from './events.ts';
+import { Metrics, type MetricRegistry, type MetricsReaders } from './metrics.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import { EventSession } from './session.ts';
 import { Stats, type HandlerStats } from './stats.ts';
@@ -43,6 +44,11 @@ export interface HandlerOptions {
   /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
   readonly basePath?: string | undefined;
   readonly limits?: HandlerLimits | undefined;
+  /**
+   * Who may read `GET /metrics` (Prometheus): `true` anybody who can reach it, a function those for whom it answers
+   * `true`. Closed by default, and answered 404 to all others: it tells about the whole system.
+   */
+  readonly metrics?: MetricsReaders | undefined;
 }
 
 /** What any host can call. */
@@ -55,18 +61,27 @@ export type RequestHandler = (
 export interface SluiceHandler extends RequestHandler {
   /** What it has delivered and refused so far: a frozen copy, which costs as much as there are streams being read. */
   stats(): HandlerStats;
+  /**
+   * Adds what `/metrics` tells to a prom-client registry of your own. Of a handler made without `metrics`, what the
+   * process does is counted from here on.
+   *
+   * @throws Error if the registry has metrics of these names, such as another handler's
+   * @example
+   * handler.registerMetrics(register); // import { register } from 'prom-client'
+   */
+  registerMetrics(registry: MetricRegistry): void;
   close(): Promise<void>;
 }
 
 /**
- * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
+ * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`, and `/metrics` if that is opened.
  *
  * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
 export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHandler {
-  const { authorize, basePath = '', limits = {} } = options;
+  const { authorize, basePath = '' } = options;
   if (typeof authorize !== 'function')
     throw new TypeError('authorize must be a function: it decides who may read what');
   if (basePath !== '' && !isPath(basePath)) {
@@ -74,14 +89,18 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
       `basePath is ${JSON.stringify(basePath)}; it starts with a slash, does not end with one, and is written as in a URL`,
     );
   }
-  const server = new HttpServer(sluice, authorize, limits);
+  const server = new HttpServer(sluice, options);
   const handler: RequestHandler = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
       ? server.serve(request, pathname.slice(basePath.length), info?.remoteAddress)
       : unknownPath(pathname);
   };
-  return Object.assign(handler, { stats: () => server.stats.snapshot(), close: () => server.close() });
+  return Object.assign(handler, {
+    stats: () => server.stats.snapshot(),
+    registerMetrics: (registry: MetricRegistry) => server.metrics.registerOn(registry),
+    close: () => server.close(),
+  });
 }
 
 const EVENTS_PATH = '/v1/events';
@@ -105,6 +124,7 @@ const unknownPath = (path: string): Response => notFound(`there is nothing at ${
 
 class HttpServer {
   readonly stats: Stats = new Stats();
+  readonly metrics: Metrics;
   readonly #sluice: Sluice;
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
@@ -114,7 +134,7 @@ class HttpServer {
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
 
-  constructor(sluice: Sluice, authorize: Authorize, limits: HandlerLimits) {
+  constructor(sluice: Sluice, { authorize, limits = {}, metrics = false }: HandlerOptions) {
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
@@ -148,6 +168,7 @@ class HttpServer {
         );
       },
     };
+    this.metrics = new Metrics({ sluice, stats: this.stats, readers: metrics });
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#heartbeat.unref();
   }
@@ -174,6 +195,7 @@ class HttpServer {
 
   close(): Promise<void> {
     this.#closed = true;
+    this.metrics.close();
     clearInterval(this.#heartbeat);
     for (const session of this.#sessions) session.end('shutdown', this.#retry());
     return Promise.resolve();
@@ -202,6 +224,8 @@ class HttpServer {
         return isRead(request) ? state(200, { ok: true }) : methodNotAllowed('GET, HEAD');
       case '/readyz':
         return isRead(request) ? this.#readiness() : methodNotAllowed('GET, HEAD');
+      case '/metrics':
+        return (await this.metrics.answer(request)) ?? unknownPath(path);
       default:
         return unknownPath(path);
     }

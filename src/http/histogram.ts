@@ -28,16 +28,13 @@ export class Histogram {
     this.#sum += value;
   }
 
-  /** @param scale what a unit of the bounds and the sum is told as: 0.001 tells milliseconds in seconds */
-  stats(scale = 1): HistogramStats {
+  /** A frozen copy. */
+  stats(): HistogramStats {
     let count = 0;
     const buckets = Array.from(this.#counts, (some, index) => {
       count += some;
-      return Object.freeze({ le: scaled(this.#bounds[index] ?? Infinity, scale), count });
+      return Object.freeze({ le: this.#bounds[index] ?? Infinity, count });
     });
-    return Object.freeze({ count, sum: this.#sum * scale, buckets: Object.freeze(buckets) });
+    return Object.freeze({ count, sum: this.#sum, buckets: Object.freeze(buckets) });
   }
 }
-
-// 5 ms is 0.005 s, not 0.0050000000000000001.
-const scaled = (bound: number, scale: number): number => Number((bound * scale).toPrecision(12));

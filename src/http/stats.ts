@@ -19,7 +19,9 @@ export interface DeliveryStats {
   readonly bytes: number;
   /** Events that went out as they came, each counted once. */
   readonly liveEvents: number;
-  /** How many connections such an event went to, on average; null before the first. */
+  /** The same, an event once for each connection that got it so. */
+  readonly liveDeliveries: number;
+  /** `liveDeliveries` by `liveEvents`: how many connections an event goes to; null before the first. */
   readonly fanOut: number | null;
   /** How many events a connection had to catch up with when it opened, for each stream that it reads. */
   readonly replayEvents: HistogramStats;
@@ -174,6 +176,7 @@ class Traffic {
       events: this.#events,
       bytes: this.#bytes,
       liveEvents: this.#liveEvents,
+      liveDeliveries: this.#liveDeliveries,
       fanOut: this.#liveEvents === 0 ? null : this.#liveDeliveries / this.#liveEvents,
       replayEvents: this.replayEvents.stats(),
       latencyMs: this.#latencyMs.stats(),

@@ -40,6 +40,7 @@ const layers: Layers = {
 const packages: Packages = {
   pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
+  'prom-client': ['src/http/metrics'],
   '@standard-schema/spec': ['src/util/standard-schema'], // types alone
 };
 

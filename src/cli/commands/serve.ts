@@ -1,7 +1,13 @@
 // `sluice serve`: HTTP for a database whose schema is installed. Nothing is open by accident: without a way to tell who
 // may read, it starts only if that is asked for in so many words.
 import type { Command } from 'commander';
-import { createHandler as createSluiceHandler, type Authorize, type SluiceHandler } from '../../http.ts';
+import {
+  createHandler as createSluiceHandler,
+  type Authorize,
+  type MetricsReaders,
+  type SluiceHandler,
+} from '../../http.ts';
+import { bearerOf } from '../bearer.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
@@ -13,6 +19,7 @@ import { addressFrom, openWebServer } from '../web-server.ts';
 interface ServeOptions {
   readonly allowAnonymous?: boolean | undefined;
   readonly readDatabaseUrl?: string | undefined;
+  readonly metrics?: boolean | undefined;
 }
 
 export function addServe(program: Command, context: Context): void {
@@ -21,9 +28,11 @@ export function addServe(program: Command, context: Context): void {
     .description('serve the streams over HTTP (HOST and PORT say where: 127.0.0.1:4080)')
     .option('--allow-anonymous', 'let anyone who can reach it read every stream')
     .option('--read-database-url <url>', 'a hot standby to catch up from')
-    .action(async ({ allowAnonymous = false, readDatabaseUrl }: ServeOptions) => {
+    .option('--metrics', 'serve /metrics to whoever sends SLUICE_METRICS_TOKEN as a bearer token')
+    .action(async ({ allowAnonymous = false, readDatabaseUrl, metrics = false }: ServeOptions) => {
       if (!allowAnonymous) throw notOpen((process.env['SLUICE_SECRET'] ?? '') !== '');
-      await withCleanup((cleanup) => serve(context, cleanup, readDatabaseUrl));
+      const readers = metrics && bearerOf(process.env['SLUICE_METRICS_TOKEN'] ?? '');
+      await withCleanup((cleanup) => serve(context, cleanup, { readDatabaseUrl, metrics: readers }));
     });
 }
 
@@ -34,10 +43,15 @@ const notOpen = (hasSecret: boolean): Error =>
       : 'nothing says who may read: SLUICE_SECRET is for capability tokens, which this version does not have yet; let anyone in with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own',
   );
 
+interface Serve {
+  readonly readDatabaseUrl: string | undefined;
+  readonly metrics: MetricsReaders;
+}
+
 async function serve(
   context: Context,
   cleanup: Cleanup,
-  readConnectionString: string | undefined,
+  { readDatabaseUrl: readConnectionString, metrics }: Serve,
 ): Promise<void> {
   const { out, signal, globals } = context;
   const address = addressFrom(process.env);
@@ -46,7 +60,7 @@ async function serve(
   const sluice = await openSluice(target, { logger, signal, readConnectionString });
   cleanup.add(() => sluice.close());
   const authorize: Authorize = async () => ({ principal: null });
-  const createHandler = (): SluiceHandler => createSluiceHandler(sluice, { authorize });
+  const createHandler = (): SluiceHandler => createSluiceHandler(sluice, { authorize, metrics });
   const server = await openWebServer({ address, createHandler, logger });
   cleanup.add(() => server.close());
   out.warn('anyone who can reach this server may read every stream (--allow-anonymous)');
