@@ -37,6 +37,7 @@ const LISTENER_STATES: readonly NotifyBusStats['state'][] = [
 /** Counts what the process does, if anybody may read it, from when it is made until it is closed. */
 export class Metrics {
   readonly #options: MetricsOptions;
+  readonly #isDatabaseUp: () => Promise<number>;
   #activity: Activity | undefined;
   #closed = false;
 
@@ -46,6 +47,7 @@ export class Metrics {
     if (typeof readers !== 'boolean' && typeof readers !== 'function')
       throw new TypeError('metrics must be true, or a function that decides on a request');
     this.#options = options;
+    this.#isDatabaseUp = databaseProbe(options.sluice);
     if (readers !== false) this.#activity = new Activity();
   }
 
@@ -54,7 +56,11 @@ export class Metrics {
     const { sluice, stats } = this.#options;
     this.#activity ??= new Activity();
     if (this.#closed) this.#activity.close();
-    const all = [deliveryMetrics(stats), listenerMetrics(sluice), ...processMetrics(this.#activity)].flat();
+    const all = [
+      deliveryMetrics(stats),
+      listenerMetrics(sluice, this.#isDatabaseUp),
+      ...processMetrics(this.#activity),
+    ].flat();
     for (const metric of all) registry.registerMetric(registered(metric) as never);
   }
 
@@ -130,11 +136,11 @@ function deliveryMetrics(stats: Stats): Metric[] {
   ];
 }
 
-function listenerMetrics(sluice: Sluice): Metric[] {
+function listenerMetrics(sluice: Sluice, isUp: () => Promise<number>): Metric[] {
   const bus = (): NotifyBusStats => sluice.bus.stats();
   const orNaN = (value: number | null): number => value ?? Number.NaN;
   return [
-    gauge('sluice_database_up', 'Whether the database answers.', () => isDatabaseUp(sluice)),
+    gauge('sluice_database_up', 'Whether the database answers.', isUp),
     gauge('sluice_listener_state', 'State of the listener: 1 for the one it is in.', () =>
       labelled(
         'state',
@@ -235,13 +241,20 @@ function backgroundMetrics(activity: Activity): Metric[] {
   ];
 }
 
-/** 0 also while it does not answer: a scrape must not wait for what it is to report. */
-async function isDatabaseUp(sluice: Sluice): Promise<number> {
-  let settle = (): void => {};
-  const late = new Promise<boolean>((resolve) => {
-    settle = deadline(DATABASE_WAIT_MS, () => resolve(false));
-  });
-  const up = await Promise.race([sluice.health().then(({ database }) => database), late]);
-  settle();
-  return up ? 1 : 0;
+/** Asks the database, once at a time however many scrapes there are; 0 also while it does not answer. */
+function databaseProbe(sluice: Sluice): () => Promise<number> {
+  let asked: Promise<boolean> | undefined;
+  return async () => {
+    asked ??= sluice
+      .health()
+      .then(({ database }) => database)
+      .finally(() => (asked = undefined));
+    let settle = (): void => {};
+    const late = new Promise<boolean>((resolve) => {
+      settle = deadline(DATABASE_WAIT_MS, () => resolve(false));
+    });
+    const up = await Promise.race([asked, late]);
+    settle();
+    return up ? 1 : 0;
+  };
 }

@@ -1,12 +1,15 @@
 // Guards /metrics: closed unless somebody opens it, in a format that a strict reader takes, and true to what happened.
 import { Registry } from 'prom-client';
-import { connect, type Sluice } from 'sluice';
+import { Pool } from 'pg';
+import { connect, type PoolLike, type Sluice } from 'sluice';
 import { createHandler, type HandlerOptions } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
+import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { parseExposition, type Metric } from '../support/exposition.ts';
 import { openClient } from '../support/client.ts';
+import { createProxy } from '../support/proxy.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
 
@@ -170,13 +173,39 @@ describe('what it tells', () => {
     void subscription;
   });
 
-  test('a database that is away is told, not waited for; nor does anything else go', async () => {
+  test('a database that is away is told, and so are the others', async () => {
     const other = await connect({ connectionString: db.connectionString, relay: false });
     await using serving = await serve(other, { metrics: true });
     await other.close();
     const metrics = await scrape(serving);
     expect(valueOf(metrics, 'sluice_database_up')).toBe(0);
     expect(valueOf(metrics, 'sluice_listener_state{state="closed"}')).toBe(1);
+  });
+
+  test('I7: a database that is silent is told in time, and asked once however many scrapes there are', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    const pool = new Pool({ connectionString: through(proxy, db.connectionString) });
+    pool.on('error', () => {});
+    let asked = 0;
+    const counted: PoolLike = {
+      query: (config) => {
+        if (config.text === 'select 1') asked += 1;
+        return pool.query(config);
+      },
+      connect: () => pool.connect(),
+    };
+    const other = await connect({ connectionString: db.connectionString, pool: counted, relay: false });
+    await using serving = await serve(other, { metrics: true });
+    expect(valueOf(await scrape(serving), 'sluice_database_up')).toBe(1);
+    proxy.pause();
+    asked = 0;
+    const scrapes = await Promise.all([scrape(serving), scrape(serving), scrape(serving)]);
+    expect(scrapes.map((metrics) => valueOf(metrics, 'sluice_database_up'))).toEqual([0, 0, 0]);
+    expect(asked).toBe(1);
+    proxy.resume();
+    await until(async () => valueOf(await scrape(serving), 'sluice_database_up') === 1);
+    await other.close();
+    await pool.end();
   });
 
   test('no name that a user chooses, of whatever kind', async () => {
