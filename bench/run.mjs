@@ -12,6 +12,7 @@ const benches = {
   catchup: 'replaying a long stream through subscribe, beside a raw cursor over the same rows',
   bloat: 'publishing and relaying behind a snapshot held while two million events pass',
   retention: 'appends while old events go, beside the same appends while none do',
+  fanout: 'one stream to thousands of connections, beside a bare node:http server and better-sse',
   size: 'candidates for how events are stored, with 100 000 streams and ten million events each',
   storage: 'candidates for how events and the outbox are stored',
 };

@@ -5,22 +5,28 @@ import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
+import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
 import { badRequest, problem, toProblem, unavailable } from './problem.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
 export interface EventsRequest {
-  readonly stream: string;
-  readonly after: ParsedPosition;
+  readonly streams: readonly string[];
+  /** The client's last id, which says how far it has got; undefined on a first connection. */
+  readonly lastEventId: ParsedPosition | undefined;
+  readonly after: ParsedPosition | undefined;
   readonly format: FrameFormat;
 }
 
 export interface EventsContext {
   readonly tails: Tails;
   readonly authorize: Authorize;
+  readonly maxStreams: number;
+  /** Asked before anything is done for a request. */
+  admit(this: void): Admitted | Response;
   /** Makes the session; undefined when no new ones are taken. */
-  createSession(asked: EventsRequest, grant: Grant): EventSession | undefined;
+  createSession(this: void, asked: EventsRequest, grant: Grant): EventSession | undefined;
 }
 
 const HEADERS = {
@@ -36,50 +42,94 @@ const sessions = new WeakMap<Response, EventSession>();
 export const sessionOf = (response: Response): EventSession | undefined => sessions.get(response);
 
 export async function handleEvents(request: Request, context: EventsContext): Promise<Response> {
-  const asked = parseRequest(request);
+  const admitted = context.admit();
+  if (admitted instanceof Response) return admitted;
+  let session: EventSession | undefined;
+  try {
+    const opened = await openSession(request, context, admitted);
+    if (opened instanceof Response) return opened;
+    session = opened;
+    session.onceEnded(admitted.release);
+  } finally {
+    if (!session) admitted.release();
+  }
+  const response = new Response(webBody(session), { headers: HEADERS });
+  sessions.set(response, session);
+  return response;
+}
+
+async function openSession(
+  request: Request,
+  context: EventsContext,
+  admitted: Admitted,
+): Promise<EventSession | Response> {
+  const asked = parseRequest(request, context.maxStreams);
   if (asked instanceof Response) return asked;
-  const grant = await requestGrant(context.authorize, request, [asked.stream], 'read');
+  const grant = await requestGrant(context.authorize, request, asked.streams, 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
   }
+  const tooMany = admitted.principal(grant.principal);
+  if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
   try {
-    await session.subscribe(context.tails, asked.after);
+    await session.subscribe(context.tails, await startsFor(context.tails, asked));
   } catch (error) {
     session.end('failed');
     const known = toProblem(error);
     if (known) return known;
     throw error;
   }
-  if (session.over) return unavailable('the connection ended before it began; try again');
-  const response = new Response(webBody(session), { headers: HEADERS });
-  sessions.set(response, session);
-  return response;
+  return session.over ? unavailable('the connection ended before it began; try again') : session;
 }
 
-function parseRequest(request: Request): EventsRequest | Response {
+// A stream that the cursor does not know starts at `after`; without that, at the end.
+async function startsFor(
+  tails: Tails,
+  { streams, lastEventId, after = END }: EventsRequest,
+): Promise<ReadonlyMap<string, ParsedPosition>> {
+  const first = lastEventId ?? after;
+  if (first.kind !== 'cursor') return new Map(streams.map((stream) => [stream, first]));
+  const otherwise = lastEventId && after.kind !== 'cursor' ? after : END;
+  return tails.starts(streams, { positions: first.positions, otherwise });
+}
+
+const END: ParsedPosition = { kind: 'end' };
+
+function parseRequest(request: Request, maxStreams: number): EventsRequest | Response {
   const { searchParams } = new URL(request.url);
-  const streams = searchParams.getAll('stream');
-  const [stream] = streams;
-  if (stream === undefined) return badRequest('name the stream to read: ?stream=…');
-  if (streams.length > 1)
-    return badRequest(`${streams.length} streams are asked for; one connection reads one stream`);
-  const nameProblem = streamNameProblem(stream);
+  const streams = [...new Set(searchParams.getAll('stream'))];
+  if (streams.length === 0) return badRequest('name the streams to read: ?stream=…');
+  if (streams.length > maxStreams) {
+    return badRequest(
+      `${streams.length} streams are asked for; one connection reads ${maxStreams}: open another one`,
+    );
+  }
+  const nameProblem = streams.map(streamNameProblem).find((each) => each !== undefined);
   if (nameProblem !== undefined) return badRequest(nameProblem, 'name_invalid');
   const format = searchParams.get('format') ?? 'envelope';
   if (format !== 'envelope' && format !== 'data') {
     return badRequest(`format is ${JSON.stringify(format.slice(0, 80))}; use envelope or data`);
   }
-  const lastEventId = request.headers.get('last-event-id');
-  const text =
-    (lastEventId === null || lastEventId === '' ? searchParams.get('after') : lastEventId) ?? 'end';
-  const after = parsePosition(text);
-  if (after) return { stream, after, format };
-  const source = text === lastEventId ? 'Last-Event-ID' : 'after';
+  if (format === 'data' && streams.length > 1) {
+    return badRequest('format=data does not say which stream an event is of; use it with one stream');
+  }
+  const lastEventId = positionOf('Last-Event-ID', request.headers.get('last-event-id'));
+  if (lastEventId instanceof Response) return lastEventId;
+  const after = positionOf('after', searchParams.get('after'));
+  // What beats it is what counts: a stale parameter beside a good id is no reason to refuse.
+  if (after instanceof Response && !lastEventId) return after;
+  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format };
+}
+
+function positionOf(source: string, text: string | null): ParsedPosition | Response | undefined {
+  if (text === null || (text === '' && source === 'Last-Event-ID')) return undefined;
+  const position = parsePosition(text);
+  if (position) return position;
   const shown = JSON.stringify(text.slice(0, 80));
   return badRequest(
     `${source} is ${shown}, which is not a position; use a cursor as received, an offset, start or end`,

@@ -4,9 +4,11 @@ import { coreOf, type Sluice } from '../sluice/connect.ts';
 import { jittered } from '../util/backoff.ts';
 import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
+import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
+import { Admission } from './admission.ts';
 import { audiencesFrom, type Audience, type Audiences } from './audience.ts';
 import type { Authorize } from './authorize.ts';
-import { EventFilters } from './event-filter.ts';
+import { createEventFilter } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import { EventSession } from './session.ts';
@@ -21,6 +23,19 @@ export interface HandlerLimits {
    * heartbeat. Default 30 000.
    */
   readonly drainTimeoutMs?: number | undefined;
+  /**
+   * How long a connection lives, in milliseconds, ±20 % by chance, looked at with each heartbeat: then its client is told
+   * to come back. Bounds how long a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
+   */
+  readonly maxConnectionMs?: number | undefined;
+  /** Connections of this process at a time; more are answered 503. Default 10 000. */
+  readonly maxConnections?: number | undefined;
+  /** Connections of one address at a time; more are answered 429. Default 1 000. */
+  readonly maxConnectionsPerAddress?: number | undefined;
+  /** Connections of one principal at a time; more are answered 429. Default 100. */
+  readonly maxConnectionsPerPrincipal?: number | undefined;
+  /** Streams on one connection. Default and at most 20. */
+  readonly maxStreams?: number | undefined;
 }
 
 export interface HandlerOptions {
@@ -60,10 +75,10 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
     );
   }
   const server = new HttpServer(sluice, { authorize, audiences: audiencesFrom(audiences), limits });
-  const handler = async (request: Request): Promise<Response> => {
+  const handler: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
-      ? server.serve(request, pathname.slice(basePath.length))
+      ? server.serve(request, pathname.slice(basePath.length), info?.remoteAddress)
       : unknownPath(pathname);
   };
   return Object.assign(handler, { close: () => server.close() });
@@ -79,6 +94,11 @@ function duration(name: keyof HandlerLimits, ms: number): number {
   throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
 }
 
+function count(name: keyof HandlerLimits, value: number, most = Number.MAX_SAFE_INTEGER): number {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new RangeError(`limits.${name} is ${String(value)}; give a whole number from 1 to ${most}`);
+}
+
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
 interface ServerOptions {
@@ -89,8 +109,11 @@ interface ServerOptions {
 
 class HttpServer {
   readonly #sluice: Sluice;
-  readonly #context: EventsContext;
-  readonly #sessions = new Set<EventSession>();
+  readonly #context: Omit<EventsContext, 'admit'>;
+  readonly #admission: Admission;
+  readonly #maxConnectionMs: number;
+  /** With the time at which each has lived long enough. */
+  readonly #sessions = new Map<EventSession, number>();
   readonly #retryMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
@@ -101,32 +124,36 @@ class HttpServer {
     const core = coreOf(sluice);
     this.#sluice = sluice;
     this.#retryMs = duration('retryMs', limits.retryMs ?? 2000);
-    const filters = new EventFilters(audiences, core.settings.logger);
+    this.#maxConnectionMs = duration('maxConnectionMs', limits.maxConnectionMs ?? 3_600_000);
+    this.#admission = new Admission({
+      maxConnections: count('maxConnections', limits.maxConnections ?? 10_000),
+      maxConnectionsPerAddress: count('maxConnectionsPerAddress', limits.maxConnectionsPerAddress ?? 1000),
+      maxConnectionsPerPrincipal: count(
+        'maxConnectionsPerPrincipal',
+        limits.maxConnectionsPerPrincipal ?? 100,
+      ),
+    });
+    const { logger } = core.settings;
+    const filter = createEventFilter(audiences, logger);
     this.#context = {
       tails: core.tails,
       authorize,
-      createSession: ({ stream, format }, grant) => {
+      maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
+      createSession: ({ streams, format }, viewer) => {
         if (this.#closed) return undefined; // closed while the hook was asked
-        const session = new EventSession({
-          stream,
-          format,
-          retryMs: this.#retry(),
-          drainTimeoutMs,
-          filter: filters.forViewer(grant),
-          logger: core.settings.logger,
-        });
-        this.#sessions.add(session);
-        session.onceEnded(() => this.#sessions.delete(session));
-        return session;
+        const retryMs = this.#retry();
+        return this.#add(
+          new EventSession({ streams, format, retryMs, drainTimeoutMs, filter, viewer, logger }),
+        );
       },
     };
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#heartbeat.unref();
   }
 
-  async serve(request: Request, path: string): Promise<Response> {
+  async serve(request: Request, path: string, address: string | undefined): Promise<Response> {
     try {
-      return await this.#route(request, path);
+      return await this.#route(request, path, address);
     } catch (error) {
       coreOf(this.#sluice).settings.logger.error({ error, path }, 'a request failed');
       report('sluice:background.failed', () => ({ where: 'request', error }));
@@ -141,17 +168,24 @@ class HttpServer {
   close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#heartbeat);
-    for (const session of this.#sessions) session.end('shutdown', this.#retry());
+    for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
     return Promise.resolve();
   }
 
-  async #route(request: Request, path: string): Promise<Response> {
+  #add(session: EventSession): EventSession {
+    // Looked at with each heartbeat: a timer for every connection would cost more than all else that is kept of it.
+    this.#sessions.set(session, performance.now() + jittered(this.#maxConnectionMs, random()));
+    session.onceEnded(() => this.#sessions.delete(session));
+    return session;
+  }
+
+  async #route(request: Request, path: string, address: string | undefined): Promise<Response> {
     switch (path) {
       case '/v1/events':
         if (request.method !== 'GET') return methodNotAllowed('GET');
         return this.#closed
           ? unavailable('the server is shutting down; try again')
-          : handleEvents(request, this.#context);
+          : handleEvents(request, { ...this.#context, admit: () => this.#admission.admit(address) });
       case '/livez':
         return isRead(request) ? state(200, { ok: true }) : methodNotAllowed('GET, HEAD');
       case '/readyz':
@@ -174,7 +208,10 @@ class HttpServer {
 
   #beat(): void {
     const now = performance.now();
-    for (const session of this.#sessions) session.tick(now);
+    for (const [session, endsAt] of this.#sessions) {
+      if (now < endsAt) session.tick(now);
+      else session.end('lifetime', this.#retry());
+    }
   }
 }
 

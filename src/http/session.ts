@@ -1,49 +1,68 @@
-// One event-stream connection: the opening frames, events as they come, control frames, heartbeats, and its end. A
-// cursor and a socket, never a queue: while the socket is full nothing is taken from the tail, and a socket that stays
-// full past its deadline is dropped; its client resumes with its last id.
+// One event-stream connection: the opening frames, the events of its streams as they come, control frames, heartbeats,
+// and its end. Cursors and a socket, never a queue: while the socket is full nothing is taken from the tails, and a
+// socket that stays full past its deadline is dropped; its client resumes with its last id.
+//
+// The events of one stream alone go out as one buffer that all its connections share. With several, each event is a
+// shared body and an id line of the connection's own: a cursor that says how far it has got in every one of them.
 import { randomUUID } from 'node:crypto';
-import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
 import { encodeComment, encodeEvent, encodeIdOnly, encodeRetry } from '../protocol/frames.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
-import type { Batch, FrameFormat } from '../tail/entry.ts';
+import { encodePosition } from '../protocol/cursor.ts';
+import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
-import type { Sink } from '../tail/subscriber.ts';
-import type { Opened, Subscription, Tails } from '../tail/tails.ts';
+import type { Tails } from '../tail/tails.ts';
 import { report } from '../util/diagnostics.ts';
-import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import type { Viewer } from './audience.ts';
 import type { EventFilter } from './event-filter.ts';
+import { Leg } from './leg.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
 
 export interface SessionOptions {
-  readonly stream: string;
+  readonly streams: readonly string[];
   readonly format: FrameFormat;
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
-  /** What of a batch its client may see. */
+  /** What of a batch its client may see ... */
   readonly filter: EventFilter;
+  /** ... by the grant it has. */
+  readonly viewer: Viewer;
   readonly logger: LoggerLike;
 }
 
-export type EndReason = 'client' | 'slow' | 'shutdown' | 'expired' | 'stream' | 'failed';
+export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
 
-export class EventSession implements Sink, TransportEvents {
+export class EventSession implements TransportEvents {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
+  readonly #legs: readonly Leg[];
   #transport: Transport | undefined;
-  #subscription: Subscription | undefined;
   #fullSince: number | undefined;
-  #scanned: CursorPosition | undefined; // past events hidden from the client, whose id does not say so yet
+  #firstToResume = 0;
+  #subscribed = false;
+  #idIsBehind = false; // the position has moved past events that are hidden from the client, and its id does not say so
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    const events = {
+      batch: (leg: Leg, batch: Batch): boolean => this.#deliver(leg, batch),
+      lost: (_: Leg, loss: Loss): void => this.#sendId(lossFrame(loss)),
+      restarted: (leg: Leg): void => {
+        if (this.#fullSince === undefined) leg.resume();
+      },
+      // Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later.
+      ended: (error: Error | undefined): void =>
+        error ? this.end('stream') : this.end('shutdown', this.#options.retryMs),
+      failed: (error: unknown): void => this.#fail(error),
+    };
+    this.#legs = options.streams.map((stream) => new Leg(stream, events));
   }
 
   get over(): boolean {
@@ -57,68 +76,32 @@ export class EventSession implements Sink, TransportEvents {
   }
 
   /** Fixes where the session starts; nothing is sent yet. @throws SluiceError stream_not_found, cursor_invalid */
-  async subscribe(tails: Tails, after: ParsedPosition): Promise<void> {
-    const subscription = await tails.subscribe(this.#options.stream, after, this);
-    if (this.#over) return subscription.close();
-    this.#subscription = subscription;
+  async subscribe(tails: Tails, starts: ReadonlyMap<string, ParsedPosition>): Promise<void> {
+    const opening = this.#legs.map(async (leg) =>
+      leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }),
+    );
+    const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
+    if (failed) throw failed.reason;
+    this.#subscribed = true;
   }
 
   /** Sends the opening frames, then events as they come. */
   start(open: (events: TransportEvents) => Transport): void {
-    const subscription = this.#subscription;
-    if (this.#over || !subscription)
-      return open({ drained: () => {}, closed: () => {} }).end(this.#options.drainTimeoutMs);
+    if (this.#over) return open({ drained: () => {}, closed: () => {} }).end(this.#options.drainTimeoutMs);
     this.#transport = open(this);
     this.#fullSince = undefined;
-    report('sluice:sse.opened', () => ({ connectionId: this.id, stream: this.#options.stream }));
-    const { opened } = subscription;
-    this.#send(
-      encodeRetry(this.#options.retryMs) +
-        this.#openFrame(opened) +
-        (opened.kind === 'ok' ? idFrame(opened.place) : ''),
-    );
-    if (opened.kind === 'lost') this.lost(opened.loss);
-    else this.#resumeIfRoom();
-  }
-
-  write(batch: Batch): boolean {
-    const visible = this.#options.filter(batch, this.id);
-    this.#scanned = visible?.entries.at(-1) === batch.last ? undefined : batch.last.position;
-    if (!visible) return !this.#over && this.#fullSince === undefined;
-    return this.#put(visible.bytes(this.#options.format));
-  }
-
-  /** Says what is gone, where it goes on, and goes on there. The id follows the notice, which carries none itself. */
-  lost(loss: Loss): void {
-    const { kind, reason, stream, requested, resume, head } = loss;
-    const data = {
-      stream,
-      reason,
-      requested: String(requested),
-      oldest: String(resume.offset + 1n),
-      head: String(head.offset),
-      resumedAt: encodePosition(resume),
-    };
-    this.#scanned = undefined;
-    this.#send(encodeEvent({ event: CONTROL_EVENTS[kind], data: JSON.stringify(data) }) + idFrame(resume));
-    const subscription = this.#subscription;
-    if (this.#over || !subscription) return;
-    void subscription.restart(resume).then(
-      // Ended meanwhile: what `close` let go of then, the restart has taken hold of again.
-      () => (this.#over ? subscription.close() : this.#resumeIfRoom()),
-      (error: unknown) => (isClosed(error) ? this.ended(undefined) : this.#fail(error)),
-    );
-  }
-
-  /** Delivery is over: the stream is gone (an error says so), or Sluice is closing and the client comes back later. */
-  ended(error: Error | undefined): void {
-    if (error) this.end('stream');
-    else this.end('shutdown', this.#options.retryMs);
+    const { streams, retryMs } = this.#options;
+    report('sluice:sse.opened', () => ({ connectionId: this.id, streams }));
+    const losses = this.#legs.flatMap(({ opened }) => (opened?.kind === 'lost' ? [opened.loss] : []));
+    // What is gone is said before the id that stands beyond it: a connection lost in between comes back before it.
+    this.#sendId(encodeRetry(retryMs) + this.#openFrame() + losses.map(lossFrame).join(''));
+    for (const leg of this.#legs) if (leg.opened?.kind === 'lost') leg.restart(leg.opened.loss);
+    this.#resumeIfRoom();
   }
 
   drained(): void {
     this.#fullSince = undefined;
-    this.#subscription?.resume();
+    this.#resumeIfRoom();
   }
 
   closed(): void {
@@ -127,6 +110,7 @@ export class EventSession implements Sink, TransportEvents {
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
+    if (!this.#subscribed) return; // the database is still asked, which is not the client's doing
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;
@@ -134,7 +118,7 @@ export class EventSession implements Sink, TransportEvents {
       this.#transport?.destroy();
       return;
     }
-    if (this.#scanned) this.#sendScanned();
+    if (this.#idIsBehind) this.#sendId();
     else if (this.#quiet) this.#put(HEARTBEAT);
     this.#quiet = true;
   }
@@ -142,7 +126,7 @@ export class EventSession implements Sink, TransportEvents {
   /** Ends the session; with `retryMs` the client is told when to come back. */
   end(reason: EndReason, retryMs?: number): void {
     if (this.#over) return;
-    this.#sendScanned();
+    if (this.#idIsBehind) this.#sendId();
     if (retryMs !== undefined) {
       const data = JSON.stringify({ retryMs: Math.round(retryMs) });
       this.#send(encodeRetry(retryMs) + encodeEvent({ event: CONTROL_EVENTS.shutdown, data }));
@@ -151,22 +135,52 @@ export class EventSession implements Sink, TransportEvents {
     this.#transport?.end(this.#options.drainTimeoutMs);
   }
 
-  #openFrame(opened: Opened): string {
-    const [head, oldest] =
-      opened.kind === 'ok'
-        ? [opened.head, opened.oldest]
-        : [opened.loss.head.offset, opened.loss.resume.offset + 1n];
-    const streams = [{ name: this.#options.stream, head: String(head), oldest: String(oldest) }];
+  #openFrame(): string {
+    const streams = this.#legs.flatMap(({ stream: name, opened }) => {
+      if (!opened) return [];
+      const [head, oldest] =
+        opened.kind === 'ok'
+          ? [opened.head, opened.oldest]
+          : [opened.loss.head.offset, opened.loss.resume.offset + 1n];
+      return [{ name, head: String(head), oldest: String(oldest) }];
+    });
     return encodeEvent({
       event: CONTROL_EVENTS.open,
       data: JSON.stringify({ connectionId: this.id, streams }),
     });
   }
 
-  // So that a resume neither reads nor judges again what is hidden. Not with each batch: a heartbeat is soon enough.
-  #sendScanned(): void {
-    if (this.#scanned) this.#send(idFrame(this.#scanned));
-    this.#scanned = undefined;
+  // Where it stands in all its streams. What is hidden moves that too, and is told with the next heartbeat, not with each
+  // batch: soon enough, so that a resume does not read and judge the same again.
+  #sendId(after = ''): void {
+    this.#idIsBehind = false;
+    this.#send(after + encodeIdOnly(this.#legs.map(({ position }) => position).join('.')));
+  }
+
+  #deliver(leg: Leg, batch: Batch): boolean {
+    const { filter, viewer } = this.#options;
+    const visible = filter(batch, viewer, this.id);
+    leg.moveTo(batch.last.position);
+    this.#idIsBehind = visible?.entries.at(-1) !== batch.last;
+    return visible ? this.#put(this.#bytes(leg, visible)) : !this.#over && this.#fullSince === undefined;
+  }
+
+  #bytes(leg: Leg, frames: Frames): Buffer {
+    if (this.#legs.length === 1) return frames.bytes(this.#options.format);
+    const [before, after] = this.#around(leg);
+    const parts = frames.entries.flatMap(({ body, position }) => [
+      body,
+      Buffer.from(encodeIdOnly(before + encodePosition(position) + after)),
+    ]);
+    return Buffer.concat(parts);
+  }
+
+  /** What stands before and after a leg's position in the connection's cursor. */
+  #around(leg: Leg): [string, string] {
+    const index = this.#legs.indexOf(leg);
+    const before = this.#legs.slice(0, index).map(({ position }) => `${position}.`);
+    const after = this.#legs.slice(index + 1).map(({ position }) => `.${position}`);
+    return [before.join(''), after.join('')];
   }
 
   #send(text: string): void {
@@ -181,8 +195,13 @@ export class EventSession implements Sink, TransportEvents {
     return room;
   }
 
+  // Another one begins each time, so that a busy stream does not keep the others from a socket that is often full.
   #resumeIfRoom(): void {
-    if (this.#fullSince === undefined) this.#subscription?.resume();
+    const count = this.#legs.length;
+    for (let index = 0; index < count && this.#fullSince === undefined && !this.#over; index += 1) {
+      this.#legs[(this.#firstToResume + index) % count]?.resume();
+    }
+    this.#firstToResume = (this.#firstToResume + 1) % count;
   }
 
   #fail(error: unknown): void {
@@ -194,12 +213,22 @@ export class EventSession implements Sink, TransportEvents {
   #finish(reason: EndReason): void {
     if (this.#over) return;
     this.#over = true;
-    this.#subscription?.close();
+    for (const leg of this.#legs) leg.close();
     report('sluice:sse.closed', () => ({ connectionId: this.id, reason }));
     for (const told of this.#onEnd) told();
   }
 }
 
-const isClosed = (error: unknown): boolean => error instanceof SluiceError && error.code === 'closed';
-
-const idFrame = (place: CursorPosition): string => encodeIdOnly(encodePosition(place));
+/** Says what is gone and where it goes on. It carries no id itself: the one that follows does. */
+const lossFrame = ({ kind, reason, stream, requested, resume, head }: Loss): string =>
+  encodeEvent({
+    event: CONTROL_EVENTS[kind],
+    data: JSON.stringify({
+      stream,
+      reason,
+      requested: String(requested),
+      oldest: String(resume.offset + 1n),
+      head: String(head.offset),
+      resumedAt: encodePosition(resume),
+    }),
+  });

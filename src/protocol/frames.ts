@@ -16,10 +16,17 @@ export function encodeEvent({ id, event, data }: EventFrame): string {
   let frame = '';
   if (id !== undefined) frame += `id: ${checked('id', id)}\n`;
   if (event !== undefined && event !== null) frame += `event: ${checked('event', event)}\n`;
+  return `${frame}${encodeBody(data)}\n`;
+}
+
+/** The lines of the data alone; an id and an empty line make a frame of it. */
+export function encodeBody(data: string): string {
   // One test is cheaper than a split, and JSON as we store it hardly ever has line ends.
-  if (!data.includes('\n') && !data.includes('\r')) return `${frame}data: ${data}\n\n`;
-  for (const line of data.split(LINE_END)) frame += `data: ${line}\n`;
-  return `${frame}\n`;
+  if (!data.includes('\n') && !data.includes('\r')) return `data: ${data}\n`;
+  return data
+    .split(LINE_END)
+    .map((line) => `data: ${line}\n`)
+    .join('');
 }
 
 /** Moves the client's Last-Event-ID and dispatches nothing. */

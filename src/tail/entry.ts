@@ -1,7 +1,7 @@
 // Events in a tail's window, and batches of them on their way to subscribers. An event is encoded once per format,
 // whoever it goes to; a batch is one buffer for one write, shared by all who get it.
 import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
-import { encodeEvent } from '../protocol/frames.ts';
+import { encodeBody, encodeEvent } from '../protocol/frames.ts';
 import { typeProblem } from '../protocol/wire.ts';
 import {
   envelopeText,
@@ -23,6 +23,7 @@ const MAX_PARTS = 16;
 export class Entry {
   readonly record: EventRecord;
   readonly identity: StreamIdentity;
+  #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
   #event: StreamEvent | undefined;
 
@@ -56,6 +57,11 @@ export class Entry {
     return (this.#frames[format] ??= this.#encode(format));
   }
 
+  /** The envelope without an id, for a connection of several streams, whose id is its own. */
+  get body(): Buffer {
+    return (this.#body ??= Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))));
+  }
+
   #encode(format: FrameFormat): Buffer {
     const { type, data } = this.record;
     const { name } = this.identity;
@@ -80,7 +86,7 @@ export class Batch {
   readonly first: Entry;
   readonly last: Entry;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
-  readonly #parts = new Map<string, Batch>();
+  #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
 
   constructor(entries: readonly Entry[]) {
@@ -117,10 +123,9 @@ export class Batch {
     });
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
-    const known = this.#parts.get(which);
-    if (known) return known;
-    const part = new Batch(kept);
-    if (this.#parts.size < MAX_PARTS) this.#parts.set(which, part);
+    const parts = (this.#parts ??= new Map<string, Batch>());
+    const part = parts.get(which) ?? new Batch(kept);
+    if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }
 

@@ -7,12 +7,12 @@ import { readPage, type Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import { nap } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
-import { deferred, type Deferred } from '../util/deferred.ts';
 import type { Replica } from './replica.ts';
 import { STEP_BYTES } from './window.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
+import { Slots } from '../util/slots.ts';
 
 const RETRY = { initialMs: 50, maxMs: 2000 };
 
@@ -26,23 +26,34 @@ export interface PagesOptions {
 
 export class Pages {
   readonly #database: Database;
-  readonly #maxReads: number;
   readonly #signal: AbortSignal;
   readonly #replica: Replica | undefined;
   readonly #shared = new Map<string, Promise<Page | undefined>>();
-  readonly #waiting: Deferred<void>[] = [];
-  #reads = 0;
+  readonly #slots: Slots;
 
   constructor(database: Database, options: PagesOptions) {
     this.#database = database;
-    this.#maxReads = options.maxReads;
+    this.#slots = new Slots(options.maxReads);
     this.#signal = options.signal;
     this.#replica = options.replica;
   }
 
   /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
   read(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, false));
+  }
+
+  /**
+   * The same for a tail, which everybody who is live waits for: before those who catch up. It shares a page with a
+   * subscriber that asks for it: one that is shown another history must not be shown it before the tail.
+   */
+  readLive(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
+  }
+
+  /** Finds where a reader starts, in its turn: so many come back at once after a restart. */
+  start<T>(find: () => Promise<T>): Promise<T> {
+    return this.#slots.run(find);
   }
 
   /** The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. */
@@ -51,7 +62,7 @@ export class Pages {
     const replica = this.#replica;
     if (!replica) return this.read(stream, offset);
     return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
-      const page = await this.#taking(() => replica.read(stream, standing, upTo));
+      const page = await this.#slots.run(() => replica.read(stream, standing, upTo));
       return page ?? this.read(stream, offset);
     });
   }
@@ -64,42 +75,17 @@ export class Pages {
     return page;
   }
 
-  async #insist(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
+  async #insist(stream: StreamIdentity, offset: bigint, urgent: boolean): Promise<Page | undefined> {
     for (let attempt = 0; ; attempt += 1) {
       try {
         const request = { stream, offset, maxBytes: STEP_BYTES };
-        return await this.#taking(() => readPage(this.#database, request));
+        return await this.#slots.run(() => readPage(this.#database, request), { urgent });
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
         report('sluice:background.failed', () => ({ where: 'catch-up read', error }));
       }
       await nap(backoffMs(attempt, RETRY, random()), this.#signal).done;
     }
-  }
-
-  async #taking<T>(read: () => Promise<T>): Promise<T> {
-    await this.#enter();
-    try {
-      return await read();
-    } finally {
-      this.#leave();
-    }
-  }
-
-  async #enter(): Promise<void> {
-    if (this.#reads >= this.#maxReads) {
-      const turn = deferred();
-      this.#waiting.push(turn);
-      await turn.promise; // the one who leaves passes its place on
-      return;
-    }
-    this.#reads += 1;
-  }
-
-  #leave(): void {
-    const next = this.#waiting.shift();
-    if (next) next.resolve();
-    else this.#reads -= 1;
   }
 }
 

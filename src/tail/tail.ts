@@ -23,7 +23,7 @@ export interface TailOptions {
   /** The stream's last event when the tail starts. */
   readonly head: CursorPosition;
   readonly window: WindowLimits;
-  readonly pages: Pick<Pages, 'read' | 'catchUp'>;
+  readonly pages: Pick<Pages, 'read' | 'readLive' | 'catchUp'>;
   readonly logger: LoggerLike;
   /** The tail has closed, by itself or by its owner. */
   readonly onClose: () => void;
@@ -33,7 +33,7 @@ export class Tail {
   readonly identity: StreamIdentity;
   /** The last offset that is gone, as of the last read. */
   trimmedTo = 0n;
-  readonly #pages: Pick<Pages, 'read' | 'catchUp'>;
+  readonly #pages: Pick<Pages, 'read' | 'readLive' | 'catchUp'>;
   readonly #logger: LoggerLike;
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
@@ -122,7 +122,7 @@ export class Tail {
       this.#dirty = false;
       const from = this.#last;
       try {
-        this.#take(from, await this.#pages.read(this.identity, from.offset));
+        this.#take(from, await this.#pages.readLive(this.identity, from.offset));
       } catch (error) {
         this.#logger.error(
           { error, stream: this.identity.name },

@@ -223,16 +223,17 @@ describe('a session that ends too early leaves no subscriber behind', () => {
 
   const make = (): EventSession =>
     new EventSession({
-      stream: name,
+      streams: [name],
       format: 'data',
       retryMs: 1,
       drainTimeoutMs: 1000,
       filter: (batch) => batch,
+      viewer: {},
       logger: silentLogger,
     });
   const start = async (offset: bigint): Promise<EventSession> => {
     const session = make();
-    await session.subscribe(tails, { kind: 'offset', offset });
+    await session.subscribe(tails, new Map([[name, { kind: 'offset', offset }]]));
     session.start(() => ({ write: () => true, end: () => {}, destroy: () => {} }));
     return session;
   };
@@ -242,7 +243,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
   test('I7: while it subscribes', async () => {
     const session = make();
     const closed = tailClosed();
-    const subscribing = session.subscribe(tails, { kind: 'end' });
+    const subscribing = session.subscribe(tails, new Map());
     session.end('client');
     await subscribing;
     await closed;

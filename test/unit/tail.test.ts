@@ -155,6 +155,8 @@ const run = async (
   let reads = 0;
   const standby = new Log();
   const pages = {
+    readLive: async (stream: StreamIdentity, offset: bigint): Promise<Page | undefined> =>
+      pages.read(stream, offset),
     // A read sees the log at some moment between the question and the answer.
     read: async (_: StreamIdentity, offset: bigint): Promise<Page | undefined> => {
       reads += 1;
@@ -271,7 +273,11 @@ describe('I2', () => {
       identity: { name: 's', incarnation },
       head: log.at(0),
       window: { maxEvents: 10, maxBytes: 1_000_000 },
-      pages: { read: async () => undefined, catchUp: async () => undefined },
+      pages: {
+        read: async () => undefined,
+        readLive: async () => undefined,
+        catchUp: async () => undefined,
+      },
       logger: silentLogger,
       onClose: () => {},
     });

@@ -1,0 +1,97 @@
+// One stream of a connection: takes its batches from the tail, knows how far the connection has got in it, and goes on
+// after a loss. What is written, and when there is room, is its session's business.
+import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
+import type { ParsedPosition } from '../protocol/position.ts';
+import type { Batch } from '../tail/entry.ts';
+import type { Loss } from '../tail/loss.ts';
+import type { Sink } from '../tail/subscriber.ts';
+import type { Opened, Subscription } from '../tail/subscription.ts';
+import type { Tails } from '../tail/tails.ts';
+import { SluiceError } from '../util/errors.ts';
+
+export interface LegEvents {
+  /** Takes the batch. False: the connection is full. */
+  batch(this: void, leg: Leg, batch: Batch): boolean;
+  /** History is gone: to be told before anything that follows. */
+  lost(this: void, leg: Leg, loss: Loss): void;
+  /** After a loss it stands where it goes on from. */
+  restarted(this: void, leg: Leg): void;
+  /** No more comes; without an error, Sluice is closing. */
+  ended(this: void, error: Error | undefined): void;
+  failed(this: void, error: unknown): void;
+}
+
+export class Leg implements Sink {
+  readonly stream: string;
+  readonly #events: LegEvents;
+  #subscription: Subscription | undefined;
+  #place: CursorPosition | undefined;
+  #position: string | undefined;
+  #over = false;
+
+  constructor(stream: string, events: LegEvents) {
+    this.stream = stream;
+    this.#events = events;
+  }
+
+  /** How it opened. Only after `subscribe`. */
+  get opened(): Opened | undefined {
+    return this.#subscription?.opened;
+  }
+
+  /** Its part of the connection's cursor: what the client has got so far. */
+  get position(): string {
+    return (this.#position ??= this.#place ? encodePosition(this.#place) : '');
+  }
+
+  /** @throws SluiceError stream_not_found, cursor_invalid, closed */
+  async subscribe(tails: Tails, after: ParsedPosition): Promise<void> {
+    const subscription = await tails.subscribe(this.stream, after, this);
+    if (this.#over) return subscription.close();
+    this.#subscription = subscription;
+    const { opened } = subscription;
+    this.moveTo(opened.kind === 'ok' ? opened.place : opened.loss.resume);
+  }
+
+  /** The client gets to know with the next id that it has come so far. */
+  moveTo(place: CursorPosition): void {
+    this.#place = place;
+    this.#position = undefined;
+  }
+
+  resume(): void {
+    this.#subscription?.resume();
+  }
+
+  write(batch: Batch): boolean {
+    return this.#events.batch(this, batch);
+  }
+
+  lost(loss: Loss): void {
+    this.moveTo(loss.resume);
+    this.#events.lost(this, loss);
+    this.restart(loss);
+  }
+
+  /** Goes on from where the loss says. */
+  restart(loss: Loss): void {
+    const subscription = this.#subscription;
+    if (this.#over || !subscription) return;
+    void subscription.restart(loss.resume).then(
+      // Closed meanwhile: what `close` let go of then, the restart has taken hold of again.
+      () => (this.#over ? subscription.close() : this.#events.restarted(this)),
+      (error: unknown) => (isClosed(error) ? this.#events.ended(undefined) : this.#events.failed(error)),
+    );
+  }
+
+  ended(error: Error | undefined): void {
+    this.#events.ended(error);
+  }
+
+  close(): void {
+    this.#over = true;
+    this.#subscription?.close();
+  }
+}
+
+const isClosed = (error: unknown): boolean => error instanceof SluiceError && error.code === 'closed';

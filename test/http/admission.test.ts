@@ -1,0 +1,108 @@
+// Guards the caps on connections: refused with what to do before anything is asked or read, and given back however a
+// connection ends.
+import { connect, type Sluice } from 'sluice';
+import type { HandlerLimits } from 'sluice/http';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { useDatabase } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+import { serve } from '../support/serve.ts';
+import { openSse } from '../support/sse.ts';
+
+const db = useDatabase();
+let sluice: Sluice;
+
+beforeAll(async () => {
+  sluice = await connect({ connectionString: db.connectionString });
+  await sluice.createStream('known');
+});
+afterAll(() => sluice.close());
+
+const refusal = async (url: string, headers: Record<string, string> = {}): Promise<unknown> => {
+  const response = await fetch(url, { headers });
+  const { detail } = (await response.json()) as { detail: string };
+  return { status: response.status, retryAfter: response.headers.get('retry-after'), detail };
+};
+
+describe.each<[string, HandlerLimits, number, RegExp]>([
+  ['the process', { maxConnections: 2 }, 503, /holds 2 connections/],
+  ['an address', { maxConnectionsPerAddress: 2 }, 429, /your address holds 2/],
+  ['a principal', { maxConnectionsPerPrincipal: 2 }, 429, /you hold 2/],
+])('%s', (_, limits, status, detail) => {
+  test('I7: takes so many, and another one when one of them has ended', async () => {
+    let asked = 0;
+    await using serving = await serve(sluice, {
+      limits,
+      authorize: async () => {
+        asked += 1;
+        return { principal: 'somebody' };
+      },
+    });
+    const url = serving.url('known');
+    const clients = [await openSse(url), await openSse(url)];
+    expect(await refusal(url)).toEqual({ status, retryAfter: '5', detail: expect.stringMatching(detail) });
+    if (!('maxConnectionsPerPrincipal' in limits)) expect(asked).toBe(2); // before any work was done
+    const closed = nextMessage('sluice:sse.closed');
+    clients[0]?.close();
+    await closed;
+    using third = await openSse(url);
+    await third.until(({ lastEventId }) => lastEventId !== '');
+    clients[1]?.close();
+  });
+
+  test('I7: what was refused or failed for another reason is given back', async () => {
+    await using serving = await serve(sluice, {
+      limits,
+      authorize: async (request) => {
+        const how = request.headers.get('x-how');
+        if (how === 'refuse') return new Response(null, { status: 403 });
+        if (how === 'throw') throw new Error('hook');
+        const expiresAt = how === 'expired' ? new Date(0) : undefined;
+        return { principal: 'somebody', expiresAt };
+      },
+    });
+    for (const how of ['refuse', 'throw', 'expired', 'refuse', 'throw', 'expired']) {
+      const response = await fetch(serving.url('known'), { headers: { 'x-how': how } });
+      expect(response.status).toBeGreaterThanOrEqual(400);
+      await response.body?.cancel();
+    }
+    for (const query of ['format=xml', 'after=nowhere']) {
+      const response = await fetch(serving.url('known', query));
+      expect(response.status).toBe(400);
+      await response.body?.cancel();
+    }
+    for (let round = 0; round < 3; round += 1) expect((await fetch(serving.url('unknown'))).status).toBe(404);
+    using one = await openSse(serving.url('known'));
+    using two = await openSse(serving.url('known'));
+    await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  });
+});
+
+test('anybody is nobody in particular: no cap holds for all of them together', async () => {
+  await using serving = await serve(sluice, { limits: { maxConnectionsPerPrincipal: 1 } });
+  using one = await openSse(serving.url('known'));
+  using two = await openSse(serving.url('known'));
+  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+});
+
+test('a connection that has lived long enough is told to come back, and resumes', async () => {
+  await using serving = await serve(sluice, {
+    limits: { maxConnectionMs: 50, heartbeatMs: 20, retryMs: 10 },
+  });
+  const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
+  using client = await openSse(serving.url('known'));
+  await client.ended();
+  expect((await closed).reason).toBe('lifetime');
+  expect(client.control('shutdown')).toEqual([{ retryMs: expect.any(Number) }]);
+  expect(client.over).toBe('end');
+  expect(client.lastEventId).not.toBe('');
+});
+
+test.each([
+  { maxConnections: 0 },
+  { maxConnectionsPerAddress: 1.5 },
+  { maxConnectionsPerPrincipal: -1 },
+  { maxStreams: 21 },
+  { maxConnectionMs: 0 },
+])('%j is refused', async (limits) => {
+  await expect(serve(sluice, { limits })).rejects.toThrow(RangeError);
+});
