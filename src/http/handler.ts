@@ -11,7 +11,7 @@ import type { Authorize } from './authorize.ts';
 import { clientAddress, trustOf, type Trust, type TrustProxy } from './client-address.ts';
 import { corsRules, type CorsOptions, type CorsRules } from './cors.ts';
 import { crossOrigin } from './cross-origin.ts';
-import { EventFilters } from './event-filter.ts';
+import { createEventFilter } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import type { Revocation } from './revocation-list.ts';
@@ -164,23 +164,17 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
-    const filters = new EventFilters(audiencesFrom(options.audiences ?? {}), logger);
+    const filter = createEventFilter(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
       authorize: options.authorize,
       revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }, grant) => {
+      createSession: ({ streams, format }, viewer) => {
         if (this.#closed) return undefined; // closed while the hook was asked
+        const retryMs = this.#retry();
         return this.#add(
-          new EventSession({
-            streams,
-            format,
-            retryMs: this.#retry(),
-            drainTimeoutMs,
-            filter: filters.forViewer(grant),
-            logger,
-          }),
+          new EventSession({ streams, format, retryMs, drainTimeoutMs, filter, viewer, logger }),
         );
       },
     };

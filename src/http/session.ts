@@ -14,6 +14,7 @@ import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import type { Viewer } from './audience.ts';
 import type { EventFilter } from './event-filter.ts';
 import { Leg, type LegOwner } from './leg.ts';
 import type { Transport, TransportEvents } from './transport.ts';
@@ -26,8 +27,10 @@ export interface SessionOptions {
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
-  /** What of a batch its client may see. */
+  /** What of a batch its client may see ... */
   readonly filter: EventFilter;
+  /** ... by the grant it has. */
+  readonly viewer: Viewer;
   readonly logger: LoggerLike;
 }
 
@@ -94,7 +97,8 @@ export class EventSession implements TransportEvents, LegOwner {
   }
 
   take(leg: Leg, batch: Batch): boolean {
-    const visible = this.#options.filter(batch, this.id);
+    const { filter, viewer } = this.#options;
+    const visible = filter(batch, viewer, this.id);
     const bytes = visible && this.#bytes(leg, visible);
     leg.moveTo(batch.last.position);
     this.#idBehind = visible?.entries.at(-1) !== batch.last;

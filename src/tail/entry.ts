@@ -86,7 +86,7 @@ export class Batch {
   readonly first: Entry;
   readonly last: Entry;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
-  readonly #parts = new Map<string, Batch>();
+  #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
 
   constructor(entries: readonly Entry[]) {
@@ -123,10 +123,9 @@ export class Batch {
     });
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
-    const known = this.#parts.get(which);
-    if (known) return known;
-    const part = new Batch(kept);
-    if (this.#parts.size < MAX_PARTS) this.#parts.set(which, part);
+    const parts = (this.#parts ??= new Map<string, Batch>());
+    const part = parts.get(which) ?? new Batch(kept);
+    if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }
 
