@@ -1,4 +1,5 @@
 // `sluice/http`: serves streams over HTTP on any host that speaks Request and Response. Exports only.
+export type { Audience } from './http/audience.ts';
 export type { Action, Authorize, Grant } from './http/authorize.ts';
 export type { TrustProxy } from './http/client-address.ts';
 export type { CorsOptions } from './http/cors.ts';

@@ -1,5 +1,8 @@
 // The hook that decides who may read what. There is no default: a handler without one cannot be made.
 
+import type { StreamEvent } from '../log/event.ts';
+import { isAsync } from './audience.ts';
+
 export type Action = 'read' | 'append' | 'manage';
 
 export interface Grant {
@@ -7,8 +10,13 @@ export interface Grant {
   readonly principal: string | null;
   /** The connection is closed then. */
   readonly expiresAt?: Date | undefined;
-  /** For your audience filters. */
+  /** For your audiences. */
   readonly context?: unknown;
+  /**
+   * Lets an event through, beside its label's audience; only `true` does. Called for each event and connection, replayed
+   * and live alike: keep it cheap, and leave the event as it is, for others see the same one.
+   */
+  readonly visible?: ((event: StreamEvent) => boolean) | undefined;
   /** Of the token or session it comes from, to be revoked by. */
   readonly id?: string | undefined;
   /** When that was issued: what is revoked for a principal is what was issued before. Default: granted just now. */
@@ -37,16 +45,17 @@ export async function requestGrant(
   const answer: unknown = await authorize(request, streams, action);
   if (answer instanceof Response || isGrant(answer)) return answer;
   throw new TypeError(
-    'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, id?, issuedAt?: Date }) or with a Response of this realm',
+    'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, visible?: (event) => boolean, id?, issuedAt?: Date }) or with a Response of this realm',
   );
 }
 
 function isGrant(answer: unknown): answer is Grant {
   if (typeof answer !== 'object' || answer === null) return false;
-  const { principal, expiresAt, id, issuedAt } = answer as Partial<Record<keyof Grant, unknown>>;
+  const { principal, expiresAt, visible, id, issuedAt } = answer as Partial<Record<keyof Grant, unknown>>;
   return (
     (principal === null || typeof principal === 'string') &&
     (expiresAt === undefined || expiresAt instanceof Date) &&
+    (visible === undefined || (typeof visible === 'function' && !isAsync(visible))) &&
     (id === undefined || typeof id === 'string') &&
     (issuedAt === undefined || (issuedAt instanceof Date && !Number.isNaN(issuedAt.getTime())))
   );

@@ -6,10 +6,12 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
+import { audiencesFrom, type Audience } from './audience.ts';
 import type { Authorize } from './authorize.ts';
 import { clientAddress, trustOf, type Trust, type TrustProxy } from './client-address.ts';
 import { corsRules, type CorsOptions, type CorsRules } from './cors.ts';
 import { crossOrigin } from './cross-origin.ts';
+import { EventFilters } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import type { Revocation } from './revocation-list.ts';
@@ -45,6 +47,11 @@ export interface HandlerLimits {
 export interface HandlerOptions {
   /** Decides who may read what. Required: nothing is open by default. */
   readonly authorize: Authorize;
+  /**
+   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
+   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
+   */
+  readonly audiences?: Readonly<Record<string, Audience>> | undefined;
   /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
   readonly basePath?: string | undefined;
   /** Which pages of other origins may ask. Default: none with anything that says who asks, and none may read the answer. */
@@ -80,7 +87,8 @@ export interface SluiceHandler {
 /**
  * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
  *
- * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
+ * @throws TypeError without an authorize hook, for an audience that is no plain function, or for a base path that no
+ * request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
@@ -156,15 +164,23 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
+    const filters = new EventFilters(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
       authorize: options.authorize,
       revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }) => {
+      createSession: ({ streams, format }, grant) => {
         if (this.#closed) return undefined; // closed while the hook was asked
         return this.#add(
-          new EventSession({ streams, format, retryMs: this.#retry(), drainTimeoutMs, logger }),
+          new EventSession({
+            streams,
+            format,
+            retryMs: this.#retry(),
+            drainTimeoutMs,
+            filter: filters.forViewer(grant),
+            logger,
+          }),
         );
       },
     };

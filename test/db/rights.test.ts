@@ -56,7 +56,7 @@ const everything = {
   'read the outbox': 'select * from sluice.outbox',
   'read a slot': 'select * from sluice.outbox_0',
   'read what is undeliverable': 'select * from sluice.undeliverable',
-  'write events': `insert into sluice.events values (-1, 1, now(), 0, 1, null, null, null, '1')`,
+  'write events': `insert into sluice.events (stream_id, "offset", at, tag, size, data) values (-1, 1, now(), 0, 1, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
   'empty a slot': 'truncate sluice.outbox_2',
