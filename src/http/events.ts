@@ -7,6 +7,7 @@ import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
+import type { Ephemerals } from '../ephemerals/ephemerals.ts';
 import { badRequest, problem, toProblem, unavailable } from './problem.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
@@ -21,6 +22,7 @@ export interface EventsRequest {
 
 export interface EventsContext {
   readonly tails: Tails;
+  readonly ephemerals: Ephemerals;
   readonly authorize: Authorize;
   readonly maxStreams: number;
   /** Asked before anything is done for a request. */
@@ -76,7 +78,9 @@ async function openSession(
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
+  session.onceEnded(context.ephemerals.join(asked.streams, session));
   try {
+    await context.ephemerals.ready();
     await session.subscribe(context.tails, await startsFor(context.tails, asked));
   } catch (error) {
     session.end('failed');

@@ -122,6 +122,7 @@ class HttpServer {
     const { logger } = core.settings;
     this.#context = {
       tails: core.tails,
+      ephemerals: core.ephemerals,
       authorize,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
       createSession: ({ streams, format }) => {

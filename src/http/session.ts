@@ -12,11 +12,15 @@ import { encodePosition } from '../protocol/cursor.ts';
 import type { Batch, FrameFormat } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
+import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Backlog } from './backlog.ts';
 import { Leg } from './leg.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
+/** Ephemerals kept for a connection that is full, in bytes; the oldest are dropped. */
+const MAX_BACKLOG_BYTES = 256 * 1024;
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
 
 export interface SessionOptions {
@@ -30,7 +34,7 @@ export interface SessionOptions {
 
 export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
 
-export class EventSession implements TransportEvents {
+export class EventSession implements TransportEvents, EphemeralSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
@@ -38,6 +42,7 @@ export class EventSession implements TransportEvents {
   #fullSince: number | undefined;
   #firstToResume = 0;
   #subscribed = false;
+  readonly #backlog = new Backlog(MAX_BACKLOG_BYTES);
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
@@ -95,6 +100,14 @@ export class EventSession implements TransportEvents {
   drained(): void {
     this.#fullSince = undefined;
     this.#resumeIfRoom();
+  }
+
+  /** Frames without an id. Before the opening frames, and in excess while the connection is full, they are dropped. */
+  ephemeral(frames: Buffer): void {
+    if (this.#over || !this.#transport) return;
+    if (this.#fullSince === undefined) return void this.#put(frames);
+    const ephemerals = this.#backlog.add(frames);
+    if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
   }
 
   closed(): void {
@@ -185,6 +198,9 @@ export class EventSession implements TransportEvents {
       this.#legs[(this.#firstToResume + index) % count]?.resume();
     }
     this.#firstToResume = (this.#firstToResume + 1) % count;
+    if (this.#fullSince !== undefined) return;
+    const kept = this.#backlog.take(); // after the events, so that no flood of ephemerals keeps those back
+    if (kept) this.#put(kept);
   }
 
   #fail(error: unknown): void {

@@ -4,6 +4,8 @@ import { Database } from '../db/database.ts';
 import { migrateDatabase, SCHEMA_VERSION } from '../db/migrate.ts';
 import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
+import { Broadcaster } from '../ephemerals/broadcaster.ts';
+import { Ephemerals } from '../ephemerals/ephemerals.ts';
 import { Bus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
 import { notifyIfRoom } from '../listen/notify.ts';
@@ -36,6 +38,8 @@ export class Core {
   readonly bus: Bus;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
+  readonly ephemerals: Ephemerals;
+  readonly broadcaster: Broadcaster;
   /** Bounds what waits for the answers of streams' schemas. */
   readonly undecided: Budget;
   readonly #standby: Database | undefined;
@@ -66,6 +70,8 @@ export class Core {
       idleMs: TAIL_IDLE_MS,
     });
     this.#bell = new ReaderBell(this.database, logger);
+    this.ephemerals = new Ephemerals({ database, listener, logger });
+    this.broadcaster = new Broadcaster(database, () => this.ephemerals.wake());
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
     this.undecided = new Budget({ maxEvents, maxBytes });
@@ -79,7 +85,7 @@ export class Core {
     const { names } = database;
     const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
     this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
-    this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
+    this.#poll = new FallbackPoll({ database, checkReaders: async () => this.#checkReaders(), ...shared });
   }
 
   /** @throws SluiceError connection_lost, permission_denied, unsupported_server, schema_mismatch */
@@ -95,6 +101,11 @@ export class Core {
     if (!may) this.#leaveMovingToOthers();
     this.#relay?.start();
     this.#poll.start(may);
+  }
+
+  async #checkReaders(): Promise<number> {
+    await this.ephemerals.check();
+    return this.tails.check();
   }
 
   #leaveMovingToOthers(): void {
@@ -131,6 +142,8 @@ export class Core {
   async #close(): Promise<void> {
     await this.tails.close();
     await this.coalescer.close();
+    await this.broadcaster.close();
+    await this.ephemerals.close();
     await this.#relay?.close();
     await this.#poll.close();
     await this.#bell.close();

@@ -7,6 +7,7 @@ const NAMES = [
   'sluice:background.failed', // { where, error }
   'sluice:bus.lagged', // { channel, buffer }
   'sluice:bus.malformed', // { channel, processId, reason, bytes }
+  'sluice:ephemerals.delivered', // { messages }
   'sluice:listener.beat', // { queueUsage, roundTripMs }
   'sluice:listener.connected', // { generation, channels }
   'sluice:listener.lost', // { generation, error }
@@ -21,6 +22,7 @@ const NAMES = [
   'sluice:retention.enforced', // { trimmed, removed, held, ms }
   'sluice:retention.purged', // { events, more, ms }
   'sluice:sse.closed', // { connectionId, reason }
+  'sluice:sse.dropped', // { connectionId, ephemerals }
   'sluice:sse.opened', // { connectionId, streams }
   'sluice:tail.closed', // { stream }
   'sluice:tail.started', // { stream, head }

@@ -49,6 +49,7 @@ const allowed = async (statements: Readonly<Record<string, string>>): Promise<st
 const everything = {
   publish: `select sluice.publish('rights', '1')`,
   'publish many': `select sluice.publish_many('rights', '1')`,
+  broadcast: `select sluice.broadcast('rights', '1')`,
   append: `select sluice.append('rights', '1')`,
   'append batch': `select sluice.append_batch('{rights}', '{1}', '1', '{7}')`,
   'read events': 'select * from sluice.events',
@@ -56,6 +57,8 @@ const everything = {
   'read the outbox': 'select * from sluice.outbox',
   'read a slot': 'select * from sluice.outbox_0',
   'read what is undeliverable': 'select * from sluice.undeliverable',
+  'read ephemerals': 'select * from sluice.ephemerals',
+  'forge an ephemeral': `insert into sluice.ephemerals (slot, stream, data) values (0, 'rights', '1')`,
   'write events': `insert into sluice.events values (-1, 1, now(), 0, 1, null, null, null, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
@@ -85,10 +88,10 @@ describe('a role can do what its right says, and nothing else', () => {
     'trim a stream',
   ];
   test.for([
-    ['publish', ['publish', 'publish many']],
+    ['publish', ['publish', 'publish many', 'broadcast']],
     ['append', ['append', 'append batch']],
-    ['read', read],
-    ['consume', read],
+    ['read', [...read, 'read ephemerals']],
+    ['consume', [...read, 'read ephemerals']],
     ['manage', manage],
     ['relay', Object.keys(everything).filter((name) => name !== 'create here')],
   ] as const)('%s', async ([right, able]) => {
@@ -214,7 +217,9 @@ describe('an upgrade', () => {
     expect(await rights()).toEqual(['consume', 'publish', 'read']);
     await upgrade();
     expect(await rights()).toEqual(['consume', 'publish', 'read']);
-    expect(await allowed(everything)).toEqual(['publish', 'publish many', 'read events', 'read streams']);
+    expect((await allowed(everything)).toSorted()).toEqual(
+      ['publish', 'publish many', 'broadcast', 'read events', 'read streams', 'read ephemerals'].toSorted(),
+    );
   });
 
   test('leaves alone who holds a part of a right only', async () => {
