@@ -8,6 +8,8 @@ export type {
   ReadOptions,
   SubscribeOptions,
 } from './sluice/call-options.ts';
+export type { StreamPresence } from './sluice/stream-presence.ts';
+export type { PresentMember } from './presence/members.ts';
 export type { ReadResult, Stream } from './sluice/stream.ts';
 export { createNotifyBus, type NotifyBusOptions } from './sluice/notify-bus.ts';
 export type {

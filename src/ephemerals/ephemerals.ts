@@ -18,6 +18,8 @@ export interface EphemeralsOptions {
   readonly database: Database;
   readonly listener: Listener;
   readonly logger: LoggerLike;
+  /** Members of a stream may have changed: `data` says which. */
+  onPresence(this: void, stream: string, data: string): void;
 }
 
 export class Ephemerals {
@@ -120,7 +122,11 @@ export class Ephemerals {
   }
 
   // What follows each other in one stream leaves in one write.
-  #deliver(messages: readonly Ephemeral[]): void {
+  #deliver(read: readonly Ephemeral[]): void {
+    const messages = read.filter(({ type }) => type !== CONTROL_EVENTS.presence);
+    for (const { stream, type, data } of read) {
+      if (type === CONTROL_EVENTS.presence) this.#options.onPresence(stream, data);
+    }
     for (let from = 0; from < messages.length;) {
       const stream = messages[from]?.stream ?? '';
       let to = from + 1;

@@ -1,4 +1,5 @@
 // The hook that decides who may read what. There is no default: a handler without one cannot be made.
+import { isPresenceGrant, type PresenceGrant } from './presence-request.ts';
 
 export type Action = 'read' | 'append' | 'manage';
 
@@ -9,6 +10,8 @@ export interface Grant {
   readonly expiresAt?: Date | undefined;
   /** For your audience filters. */
   readonly context?: unknown;
+  /** Who it is to the others in its streams, if it asks for presence. Default: it may not. */
+  readonly presence?: PresenceGrant | undefined;
 }
 
 /** Decides on a request before anything else is done: a grant, or the response that refuses. */
@@ -33,15 +36,16 @@ export async function requestGrant(
   const answer: unknown = await authorize(request, streams, action);
   if (answer instanceof Response || isGrant(answer)) return answer;
   throw new TypeError(
-    'authorize must answer with a grant ({ principal, expiresAt?: Date, context? }) or with a Response of this realm',
+    'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, presence?: { id, state? } }) or with a Response of this realm',
   );
 }
 
 function isGrant(answer: unknown): answer is Grant {
   if (typeof answer !== 'object' || answer === null) return false;
-  const { principal, expiresAt } = answer as Partial<Record<keyof Grant, unknown>>;
+  const { principal, expiresAt, presence } = answer as Partial<Record<keyof Grant, unknown>>;
   return (
     (principal === null || typeof principal === 'string') &&
-    (expiresAt === undefined || expiresAt instanceof Date)
+    (expiresAt === undefined || expiresAt instanceof Date) &&
+    (presence === undefined || isPresenceGrant(presence))
   );
 }

@@ -8,6 +8,8 @@ import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
 import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import type { Presence } from '../presence/presence.ts';
+import { memberOf, parsePresence } from './presence-request.ts';
 import { badRequest, problem, toProblem, unavailable } from './problem.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
@@ -18,11 +20,14 @@ export interface EventsRequest {
   readonly lastEventId: ParsedPosition | undefined;
   readonly after: ParsedPosition | undefined;
   readonly format: FrameFormat;
+  /** What the client says of itself to the others; undefined if it does not take part. */
+  readonly presence: { readonly state: string } | undefined;
 }
 
 export interface EventsContext {
   readonly tails: Tails;
   readonly ephemerals: Ephemerals;
+  readonly presence: Presence;
   readonly authorize: Authorize;
   readonly maxStreams: number;
   /** Asked before anything is done for a request. */
@@ -73,6 +78,8 @@ async function openSession(
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
   }
+  const attending = asked.presence && memberOf(asked.presence, grant);
+  if (attending instanceof Response) return attending;
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
@@ -88,6 +95,7 @@ async function openSession(
     if (known) return known;
     throw error;
   }
+  if (attending && !session.over) session.attend(context.presence, attending.member);
   return session.over ? unavailable('the connection ended before it began; try again') : session;
 }
 
@@ -122,12 +130,14 @@ function parseRequest(request: Request, maxStreams: number): EventsRequest | Res
   if (format === 'data' && streams.length > 1) {
     return badRequest('format=data does not say which stream an event is of; use it with one stream');
   }
+  const presence = parsePresence(searchParams.get('presence'));
+  if (presence instanceof Response) return presence;
   const lastEventId = positionOf('Last-Event-ID', request.headers.get('last-event-id'));
   if (lastEventId instanceof Response) return lastEventId;
   const after = positionOf('after', searchParams.get('after'));
   // What beats it is what counts: a stale parameter beside a good id is no reason to refuse.
   if (after instanceof Response && !lastEventId) return after;
-  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format };
+  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format, presence };
 }
 
 function positionOf(source: string, text: string | null): ParsedPosition | Response | undefined {

@@ -123,6 +123,7 @@ class HttpServer {
     this.#context = {
       tails: core.tails,
       ephemerals: core.ephemerals,
+      presence: core.presence,
       authorize,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
       createSession: ({ streams, format }) => {

@@ -13,6 +13,8 @@ import type { Batch, FrameFormat } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
+import type { Attending, Presence, Seat } from '../presence/presence.ts';
+import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Backlog } from './backlog.ts';
@@ -34,7 +36,7 @@ export interface SessionOptions {
 
 export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
 
-export class EventSession implements TransportEvents, EphemeralSink {
+export class EventSession implements TransportEvents, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
@@ -42,6 +44,7 @@ export class EventSession implements TransportEvents, EphemeralSink {
   #fullSince: number | undefined;
   #firstToResume = 0;
   #subscribed = false;
+  #seat: Seat | undefined;
   readonly #backlog = new Backlog(MAX_BACKLOG_BYTES);
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
@@ -108,6 +111,25 @@ export class EventSession implements TransportEvents, EphemeralSink {
     if (this.#fullSince === undefined) return void this.#put(frames);
     const ephemerals = this.#backlog.add(frames);
     if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
+  }
+
+  /** Takes part in the presence of its streams until it ends. */
+  attend(presence: Presence, member: Attending['member']): void {
+    const seat = presence.enter({
+      connection: this.id,
+      streams: this.#options.streams,
+      member,
+      sink: this,
+    });
+    this.#seat = seat;
+    this.onceEnded(() => seat.leave());
+  }
+
+  /** Frames without an id; taken while there is room, so that none is left out unnoticed. */
+  presence(frames: Buffer): boolean {
+    if (this.#over || !this.#transport || this.#fullSince !== undefined) return false;
+    this.#put(frames);
+    return true;
   }
 
   closed(): void {
@@ -201,6 +223,7 @@ export class EventSession implements TransportEvents, EphemeralSink {
     if (this.#fullSince !== undefined) return;
     const kept = this.#backlog.take(); // after the events, so that no flood of ephemerals keeps those back
     if (kept) this.#put(kept);
+    this.#seat?.resume();
   }
 
   #fail(error: unknown): void {

@@ -7,6 +7,7 @@ export const CONTROL_EVENTS = {
   reset: 'sluice:reset',
   shutdown: 'sluice:shutdown',
   broadcast: 'sluice:broadcast',
+  presence: 'sluice:presence',
 } as const;
 
 export const MAX_STREAM_NAME_BYTES = 512;

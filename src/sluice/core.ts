@@ -15,6 +15,7 @@ import { Coalescer } from '../log/coalescer.ts';
 import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
 import { FallbackPoll } from '../relay/fallback-poll.ts';
+import { Presence } from '../presence/presence.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
 import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
@@ -40,6 +41,7 @@ export class Core {
   readonly coalescer: Coalescer;
   readonly ephemerals: Ephemerals;
   readonly broadcaster: Broadcaster;
+  readonly presence: Presence;
   /** Bounds what waits for the answers of streams' schemas. */
   readonly undecided: Budget;
   readonly #standby: Database | undefined;
@@ -70,7 +72,10 @@ export class Core {
       idleMs: TAIL_IDLE_MS,
     });
     this.#bell = new ReaderBell(this.database, logger);
-    this.ephemerals = new Ephemerals({ database, listener, logger });
+    const { presenceLeaseMs: leaseMs, presenceGraceMs: graceMs } = settings;
+    this.presence = new Presence({ database, logger, leaseMs, graceMs });
+    const onPresence = (stream: string, data: string): void => this.presence.announced(stream, data);
+    this.ephemerals = new Ephemerals({ database, listener, logger, onPresence });
     this.broadcaster = new Broadcaster(database, () => this.ephemerals.wake());
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
@@ -144,6 +149,7 @@ export class Core {
     await this.coalescer.close();
     await this.broadcaster.close();
     await this.ephemerals.close();
+    await this.presence.close();
     await this.#relay?.close();
     await this.#poll.close();
     await this.#bell.close();

@@ -18,6 +18,7 @@ import { waitOrAbort } from '../util/abort.ts';
 import type { Appended, AppendDemands } from '../log/lane.ts';
 import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
+import { presenceOf, type StreamPresence } from './stream-presence.ts';
 import type {
   AppendOptions,
   BroadcastOptions,
@@ -75,6 +76,8 @@ export interface Stream<In = unknown, Out = In> {
    * await room.broadcast({ user: 'ann' }, { type: 'typing' });
    */
   broadcast(data: In, options?: BroadcastOptions): Promise<void>;
+  /** Who is connected. */
+  readonly presence: StreamPresence;
   /**
    * Lets go of the oldest events. They are gone for every reader when this resolves; their space comes back in the
    * background. What is published and not moved yet is not trimmed.
@@ -178,6 +181,10 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const send = (): Promise<void> =>
       broadcaster.send({ stream: this.name, type: event.type, data: event.data });
     await waitOrAbort(this.#admission ? this.#admission.admit({ ...draft, signal }, send) : send(), signal);
+  }
+
+  get presence(): StreamPresence {
+    return presenceOf(this.#core.database, this.name);
   }
 
   async trim(options: TrimOptions): Promise<Trimmed> {

@@ -12,6 +12,8 @@ const NAMES = [
   'sluice:listener.connected', // { generation, channels }
   'sluice:listener.lost', // { generation, error }
   'sluice:poll.finished', // { behind, stale }
+  'sluice:presence.changed', // { stream, changes }
+  'sluice:presence.renewed', // { connections }
   'sluice:readers.notified', // { streams }
   'sluice:relay.asleep', // { dueInMs }
   'sluice:relay.passed', // { moved, more, ms, by: 'relay' | 'poll' }

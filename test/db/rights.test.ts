@@ -59,6 +59,12 @@ const everything = {
   'read what is undeliverable': 'select * from sluice.undeliverable',
   'read ephemerals': 'select * from sluice.ephemerals',
   'forge an ephemeral': `insert into sluice.ephemerals (slot, stream, data) values (0, 'rights', '1')`,
+  'read who is present': 'select * from sluice.presence, sluice.presence_holders',
+  'be present': `select sluice.enter_presence(gen_random_uuid(), 1, array[gen_random_uuid()], '{rights}', '{me}', '{1}')`,
+  'stay present': 'select sluice.renew_presence(gen_random_uuid(), 1)',
+  leave: `select sluice.leave_presence(gen_random_uuid(), '{}')`,
+  'forge presence': `insert into sluice.presence values ('rights', 'me', gen_random_uuid(), gen_random_uuid(), '1')`,
+  'announce presence': `select sluice.announce_presence('{rights}', '{me}')`,
   'write events': `insert into sluice.events values (-1, 1, now(), 0, 1, null, null, null, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
@@ -78,6 +84,7 @@ const everything = {
 
 describe('a role can do what its right says, and nothing else', () => {
   const read = ['read events', 'read streams'];
+  const connected = ['read ephemerals', 'read who is present', 'be present', 'stay present', 'leave'];
   const manage = [
     ...read,
     'read what is undeliverable',
@@ -90,8 +97,8 @@ describe('a role can do what its right says, and nothing else', () => {
   test.for([
     ['publish', ['publish', 'publish many', 'broadcast']],
     ['append', ['append', 'append batch']],
-    ['read', [...read, 'read ephemerals']],
-    ['consume', [...read, 'read ephemerals']],
+    ['read', [...read, ...connected]],
+    ['consume', [...read, ...connected]],
     ['manage', manage],
     ['relay', Object.keys(everything).filter((name) => name !== 'create here')],
   ] as const)('%s', async ([right, able]) => {
@@ -218,7 +225,18 @@ describe('an upgrade', () => {
     await upgrade();
     expect(await rights()).toEqual(['consume', 'publish', 'read']);
     expect((await allowed(everything)).toSorted()).toEqual(
-      ['publish', 'publish many', 'broadcast', 'read events', 'read streams', 'read ephemerals'].toSorted(),
+      [
+        'publish',
+        'publish many',
+        'broadcast',
+        'read events',
+        'read streams',
+        'read ephemerals',
+        'read who is present',
+        'be present',
+        'stay present',
+        'leave',
+      ].toSorted(),
     );
   });
 
