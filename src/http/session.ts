@@ -45,7 +45,7 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
   #firstToResume = 0;
   #subscribed = false;
   #seat: Seat | undefined;
-  readonly #backlog = new Backlog(MAX_BACKLOG_BYTES);
+  #backlog: Backlog | undefined; // most connections are never full
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
@@ -109,6 +109,7 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
   ephemeral(frames: Buffer): void {
     if (this.#over || !this.#transport) return;
     if (this.#fullSince === undefined) return void this.#put(frames);
+    this.#backlog ??= new Backlog(MAX_BACKLOG_BYTES);
     const ephemerals = this.#backlog.add(frames);
     if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
   }
@@ -221,7 +222,7 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
     }
     this.#firstToResume = (this.#firstToResume + 1) % count;
     if (this.#fullSince !== undefined) return;
-    const kept = this.#backlog.take(); // after the events, so that no flood of ephemerals keeps those back
+    const kept = this.#backlog?.take(); // after the events, so that no flood of ephemerals keeps those back
     if (kept) this.#put(kept);
     this.#seat?.resume();
   }
