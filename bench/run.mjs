@@ -9,6 +9,7 @@ const benches = {
   publish: 'events/s published in transactions, beside a plain insert of the same row',
   append: 'events/s appended, beside raw inserts of the same rows',
   latency: 'publish and append to the callback in another process, beside a bare commit and NOTIFY',
+  bus: 'LISTEN and NOTIFY over a bus, beside a bare pg client; and how soon it listens again after a fault',
   catchup: 'replaying a long stream through subscribe, beside a raw cursor over the same rows',
   bloat: 'publishing and relaying behind a snapshot held while two million events pass',
   retention: 'appends while old events go, beside the same appends while none do',

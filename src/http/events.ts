@@ -10,7 +10,8 @@ import { requestGrant, type Authorize, type Grant } from './authorize.ts';
 import type { Ephemerals } from '../ephemerals/ephemerals.ts';
 import type { Presence } from '../presence/presence.ts';
 import { memberOf, parsePresence } from './presence-request.ts';
-import { badRequest, problem, toProblem, unavailable } from './problem.ts';
+import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
+import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
@@ -29,6 +30,7 @@ export interface EventsContext {
   readonly ephemerals: Ephemerals;
   readonly presence: Presence;
   readonly authorize: Authorize;
+  readonly revocations: Revocations | undefined;
   readonly maxStreams: number;
   /** Asked before anything is done for a request. */
   admit(this: void): Admitted | Response;
@@ -72,11 +74,12 @@ async function openSession(
 ): Promise<EventSession | Response> {
   const asked = parseRequest(request, context.maxStreams);
   if (asked instanceof Response) return asked;
+  const askedAt = performance.now();
   const grant = await requestGrant(context.authorize, request, asked.streams, 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
-    return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
+    return unauthorized('the grant has expired; get a new one', true);
   }
   const attending = asked.presence && memberOf(asked.presence, grant);
   if (attending instanceof Response) return attending;
@@ -86,8 +89,13 @@ async function openSession(
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
   session.onceEnded(context.ephemerals.join(asked.streams, session));
+  const { revocations } = context;
   try {
-    await context.ephemerals.ready();
+    await Promise.all([revocations?.ready(), context.ephemerals.ready()]);
+    if (revocations?.watch(session, grant, askedAt) === false) {
+      session.end('revoked');
+      return unauthorized('what you show was revoked; get a new one', true);
+    }
     await session.subscribe(context.tails, await startsFor(context.tails, asked));
   } catch (error) {
     session.end('failed');

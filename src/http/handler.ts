@@ -6,10 +6,18 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
+import { audiencesFrom, type Audience } from './audience.ts';
 import type { Authorize } from './authorize.ts';
+import { clientAddress, trustOf, type Trust, type TrustProxy } from './client-address.ts';
+import { corsRules, type CorsOptions, type CorsRules } from './cors.ts';
+import { crossOrigin } from './cross-origin.ts';
+import { EventFilters } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
+import type { Revocation } from './revocation-list.ts';
+import { Revocations } from './revocations.ts';
 import { EventSession } from './session.ts';
+import { MAX_TOKEN_MS } from './token-claims.ts';
 
 export interface HandlerLimits {
   /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
@@ -39,21 +47,48 @@ export interface HandlerLimits {
 export interface HandlerOptions {
   /** Decides who may read what. Required: nothing is open by default. */
   readonly authorize: Authorize;
+  /**
+   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
+   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
+   */
+  readonly audiences?: Readonly<Record<string, Audience>> | undefined;
   /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
   readonly basePath?: string | undefined;
+  /** Which pages of other origins may ask. Default: none with anything that says who asks, and none may read the answer. */
+  readonly cors?: CorsOptions | undefined;
+  /**
+   * How many proxies stand before this server, or their addresses and networks (`['10.0.0.0/8']`): how much of
+   * X-Forwarded-For is believed about a client's address. Default: nothing.
+   */
+  readonly trustProxy?: TrustProxy | undefined;
+  /**
+   * The stream of revocations, made if need be: each event revokes a `tokenId` or a `principal`, on every process whose
+   * handler names the stream. Default: nothing can be revoked.
+   */
+  readonly revocations?: string | undefined;
   readonly limits?: HandlerLimits | undefined;
 }
 
 /** Serves requests; `close` ends all event streams and refuses new ones. */
 export interface SluiceHandler {
   (request: Request, info?: { readonly remoteAddress?: string | undefined }): Promise<Response>;
+  /**
+   * Revokes a token, or all that a principal was issued until now: connections end on every process, and what is shown
+   * again is refused. Resolves when that is committed and in force in this process. Needs the option `revocations`.
+   *
+   * @throws TypeError; SluiceError
+   * @example
+   * await handler.revoke({ principal: 'alice' });
+   */
+  revoke(revocation: Revocation): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
  * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
  *
- * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
+ * @throws TypeError without an authorize hook, for an audience that is no plain function, or for a base path that no
+ * request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
@@ -66,14 +101,17 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
       `basePath is ${JSON.stringify(basePath)}; it starts with a slash, does not end with one, and is written as in a URL`,
     );
   }
-  const server = new HttpServer(sluice, authorize, limits);
+  const server = new HttpServer(sluice, options, limits);
   const handler: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
       ? server.serve(request, pathname.slice(basePath.length), info?.remoteAddress)
       : unknownPath(pathname);
   };
-  return Object.assign(handler, { close: () => server.close() });
+  return Object.assign(handler, {
+    revoke: (revocation: Revocation) => server.revoke(revocation),
+    close: () => server.close(),
+  });
 }
 
 const isPath = (path: string): boolean =>
@@ -100,14 +138,20 @@ class HttpServer {
   readonly #maxConnectionMs: number;
   /** With the time at which each has lived long enough. */
   readonly #sessions = new Map<EventSession, number>();
+  readonly #cors: CorsRules | undefined;
+  readonly #trust: Trust;
+  readonly #revocations: Revocations | undefined;
   readonly #retryMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
 
-  constructor(sluice: Sluice, authorize: Authorize, limits: HandlerLimits) {
+  constructor(sluice: Sluice, options: HandlerOptions, limits: HandlerLimits) {
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
+    this.#cors = corsRules(options.cors);
+    this.#trust = trustOf(options.trustProxy);
+    this.#revocations = revocationsOf(sluice, options.revocations);
     this.#sluice = sluice;
     this.#retryMs = duration('retryMs', limits.retryMs ?? 2000);
     this.#maxConnectionMs = duration('maxConnectionMs', limits.maxConnectionMs ?? 3_600_000);
@@ -120,16 +164,25 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
+    const filters = new EventFilters(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
       ephemerals: core.ephemerals,
       presence: core.presence,
-      authorize,
+      authorize: options.authorize,
+      revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }) => {
+      createSession: ({ streams, format }, grant) => {
         if (this.#closed) return undefined; // closed while the hook was asked
         return this.#add(
-          new EventSession({ streams, format, retryMs: this.#retry(), drainTimeoutMs, logger }),
+          new EventSession({
+            streams,
+            format,
+            retryMs: this.#retry(),
+            drainTimeoutMs,
+            filter: filters.forViewer(grant),
+            logger,
+          }),
         );
       },
     };
@@ -137,23 +190,29 @@ class HttpServer {
     this.#heartbeat.unref();
   }
 
-  async serve(request: Request, path: string, address: string | undefined): Promise<Response> {
-    try {
-      return await this.#route(request, path, address);
-    } catch (error) {
-      coreOf(this.#sluice).settings.logger.error({ error, path }, 'a request failed');
+  /** Never rejects. */
+  async serve(request: Request, path: string, remoteAddress: string | undefined): Promise<Response> {
+    const address = clientAddress(request, remoteAddress, this.#trust);
+    const failed = (error: unknown): Response => {
+      coreOf(this.#sluice).settings.logger.error({ error, path, address }, 'a request failed');
       report('sluice:background.failed', () => ({ where: 'request', error }));
-      return problem({
-        status: 500,
-        title: 'Internal Server Error',
-        detail: 'the request failed; the server has logged why',
-      });
-    }
+      return internalError();
+    };
+    const answer = (): Promise<Response> => this.#route(request, path, address).catch(failed);
+    return crossOrigin(request, this.#cors, answer).catch(failed);
+  }
+
+  revoke(revocation: Revocation): Promise<void> {
+    if (this.#revocations) return this.#revocations.revoke(revocation);
+    return Promise.reject(
+      new TypeError('give createHandler the option `revocations`: the name of the stream they are kept in'),
+    );
   }
 
   close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#heartbeat);
+    this.#revocations?.close();
     for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
     return Promise.resolve();
   }
@@ -200,6 +259,21 @@ class HttpServer {
     }
   }
 }
+
+function revocationsOf(sluice: Sluice, stream: string | undefined): Revocations | undefined {
+  if (stream === undefined) return undefined;
+  const keepMs = MAX_TOKEN_MS + DAY_MS; // and a day for clocks that differ
+  return new Revocations({ sluice, stream, keepMs, logger: coreOf(sluice).settings.logger });
+}
+
+const DAY_MS = 86_400_000;
+
+const internalError = (): Response =>
+  problem({
+    status: 500,
+    title: 'Internal Server Error',
+    detail: 'the request failed; the server has logged why',
+  });
 
 const isRead = ({ method }: Request): boolean => method === 'GET' || method === 'HEAD';
 

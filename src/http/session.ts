@@ -9,7 +9,7 @@ import { encodeComment, encodeEvent, encodeIdOnly, encodeRetry } from '../protoc
 import type { ParsedPosition } from '../protocol/position.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
 import { encodePosition } from '../protocol/cursor.ts';
-import type { Batch, FrameFormat } from '../tail/entry.ts';
+import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
@@ -18,7 +18,8 @@ import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Backlog } from './backlog.ts';
-import { Leg } from './leg.ts';
+import type { EventFilter } from './event-filter.ts';
+import { Leg, type LegOwner } from './leg.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
 /** Ephemerals kept for a connection that is full, in bytes; the oldest are dropped. */
@@ -31,12 +32,22 @@ export interface SessionOptions {
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
+  /** What of a batch its client may see. */
+  readonly filter: EventFilter;
   readonly logger: LoggerLike;
 }
 
-export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
+export type EndReason =
+  | 'client'
+  | 'slow'
+  | 'shutdown'
+  | 'lifetime'
+  | 'expired'
+  | 'revoked'
+  | 'stream'
+  | 'failed';
 
-export class EventSession implements TransportEvents, EphemeralSink, PresenceSink {
+export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
@@ -46,24 +57,14 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
   #subscribed = false;
   #seat: Seat | undefined;
   #backlog: Backlog | undefined; // most connections are never full
+  #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   readonly #onEnd: (() => void)[] = [];
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    const events = {
-      batch: (leg: Leg, batch: Batch): boolean => this.#put(this.#bytes(leg, batch)),
-      lost: (_: Leg, loss: Loss): void => this.#send(lossFrame(loss) + this.#idFrame()),
-      restarted: (leg: Leg): void => {
-        if (this.#fullSince === undefined) leg.resume();
-      },
-      // Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later.
-      ended: (error: Error | undefined): void =>
-        error ? this.end('stream') : this.end('shutdown', this.#options.retryMs),
-      failed: (error: unknown): void => this.#fail(error),
-    };
-    this.#legs = options.streams.map((stream) => new Leg(stream, events));
+    this.#legs = options.streams.map((stream) => new Leg(stream, this));
   }
 
   get over(): boolean {
@@ -98,6 +99,35 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
     this.#send(encodeRetry(retryMs) + this.#openFrame() + losses.map(lossFrame).join('') + this.#idFrame());
     for (const leg of this.#legs) if (leg.opened?.kind === 'lost') leg.restart(leg.opened.loss);
     this.#resumeIfRoom();
+  }
+
+  take(leg: Leg, batch: Batch): boolean {
+    const visible = this.#options.filter(batch, this.id);
+    const bytes = visible && this.#bytes(leg, visible);
+    leg.moveTo(batch.last.position);
+    this.#idBehind = visible?.entries.at(-1) !== batch.last;
+    return bytes ? this.#put(bytes) : !this.#over && this.#fullSince === undefined;
+  }
+
+  lost(loss: Loss): void {
+    this.#idBehind = false;
+    this.#send(lossFrame(loss) + this.#idFrame());
+  }
+
+  restarted(leg: Leg): void {
+    if (this.#fullSince === undefined) leg.resume();
+  }
+
+  /** Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later. */
+  ended(error: Error | undefined): void {
+    if (error) this.end('stream');
+    else this.end('shutdown', this.#options.retryMs);
+  }
+
+  failed(error: unknown): void {
+    this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
+    report('sluice:background.failed', () => ({ where: 'event stream', error }));
+    this.end('failed');
   }
 
   drained(): void {
@@ -147,13 +177,15 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
       this.#transport?.destroy();
       return;
     }
-    if (this.#quiet) this.#put(HEARTBEAT);
+    if (this.#idBehind) this.#catchUpId();
+    else if (this.#quiet) this.#put(HEARTBEAT);
     this.#quiet = true;
   }
 
   /** Ends the session; with `retryMs` the client is told when to come back. */
   end(reason: EndReason, retryMs?: number): void {
     if (this.#over) return;
+    this.#catchUpId();
     if (retryMs !== undefined) {
       const data = JSON.stringify({ retryMs: Math.round(retryMs) });
       this.#send(encodeRetry(retryMs) + encodeEvent({ event: CONTROL_EVENTS.shutdown, data }));
@@ -181,15 +213,18 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
     return encodeIdOnly(this.#legs.map(({ position }) => position).join('.'));
   }
 
-  #bytes(leg: Leg, batch: Batch): Buffer {
-    const { incarnation } = batch.last.identity;
-    const { offset, tag } = batch.last.record;
-    leg.moveTo({ incarnation, offset, tag });
-    if (this.#legs.length === 1) return batch.bytes(this.#options.format);
+  // So that a resume neither reads nor judges again what is hidden. Not with each batch: a heartbeat is soon enough.
+  #catchUpId(): void {
+    if (this.#idBehind) this.#send(this.#idFrame());
+    this.#idBehind = false;
+  }
+
+  #bytes(leg: Leg, frames: Frames): Buffer {
+    if (this.#legs.length === 1) return frames.bytes(this.#options.format);
     const [before, after] = this.#around(leg);
-    const parts = batch.entries.flatMap(({ body, record: { offset, tag } }) => [
+    const parts = frames.entries.flatMap(({ body, position }) => [
       body,
-      Buffer.from(encodeIdOnly(before + encodePosition({ incarnation, offset, tag }) + after)),
+      Buffer.from(encodeIdOnly(before + encodePosition(position) + after)),
     ]);
     return Buffer.concat(parts);
   }
@@ -225,12 +260,6 @@ export class EventSession implements TransportEvents, EphemeralSink, PresenceSin
     const kept = this.#backlog?.take(); // after the events, so that no flood of ephemerals keeps those back
     if (kept) this.#put(kept);
     this.#seat?.resume();
-  }
-
-  #fail(error: unknown): void {
-    this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
-    report('sluice:background.failed', () => ({ where: 'event stream', error }));
-    this.end('failed');
   }
 
   #finish(reason: EndReason): void {

@@ -46,7 +46,7 @@ export interface Stream<In = unknown, Out = In> {
    * @throws SluiceError payload_invalid (with `issues`, if the stream's schema refuses it), and others
    */
   append(data: In, options?: AppendOptions): Promise<{ offset: bigint; cursor: string; duplicate: boolean }>;
-  /** Writes several events at consecutive offsets, together. Each event's own type, key and headers win over the options'. */
+  /** Writes several events at consecutive offsets, together. What an event has itself wins over the options'. */
   appendMany(
     events: readonly NewEvent<In>[],
     options?: AppendOptions,
@@ -111,9 +111,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     data: In,
     options: AppendOptions = {},
   ): Promise<{ offset: bigint; cursor: string; duplicate: boolean }> {
-    const { type, key, headers, signal } = options;
+    const { type, key, headers, visibleTo, exclude, signal } = options;
     signal?.throwIfAborted();
-    const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
+    const event = encodeEvent({ data, type, key, headers, visibleTo, exclude }, this.#core.limits);
     const appended = await this.#append({ payloads: [data], encoded: [event], inBatch: false }, options);
     return { offset: appended.first, cursor: cursorOf(appended), duplicate: appended.duplicate };
   }
@@ -129,9 +129,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   }
 
   async publish(data: In, options: PublishOptions = {}): Promise<{ id: string }> {
-    const { type, key, headers, signal } = options;
+    const { type, key, headers, visibleTo, exclude, signal } = options;
     signal?.throwIfAborted();
-    const event = encodeEvent({ data, type, key, headers }, this.#core.limits);
+    const event = encodeEvent({ data, type, key, headers, visibleTo, exclude }, this.#core.limits);
     const draft = { payloads: [data], encoded: [event], inBatch: false };
     const [id] = await waitOrAbort(this.#publish(draft, options), signal);
     return { id: id ?? '' };
@@ -238,10 +238,12 @@ const lastOf = (
   return last && { offset: last.offset, tag: last.tag };
 };
 
-const withDefaults = (events: readonly NewEvent[], { type, key, headers }: AppendOptions): NewEvent[] =>
+const withDefaults = (events: readonly NewEvent[], options: AppendOptions): NewEvent[] =>
   events.map((event) => ({
     data: event.data,
-    type: event.type ?? type,
-    key: event.key ?? key,
-    headers: event.headers ?? headers,
+    type: event.type ?? options.type,
+    key: event.key ?? options.key,
+    headers: event.headers ?? options.headers,
+    visibleTo: event.visibleTo === undefined ? options.visibleTo : event.visibleTo,
+    exclude: event.exclude ?? options.exclude,
   }));

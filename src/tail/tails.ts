@@ -205,7 +205,7 @@ export class Tails {
     const { listener, database } = this.#options;
     const channel = database.names.readersChannel;
     this.#unhear ??= listener.hear(channel, {
-      message: (payload) => this.#hint(payload),
+      message: ({ payload }) => this.#hint(payload),
       gap: () => this.#wakeAll(),
     });
     await listener.inForceIfConnected(channel); // without a session the poll wakes readers, and the next one does

@@ -65,7 +65,7 @@ const everything = {
   leave: `select sluice.leave_presence(gen_random_uuid(), '{}')`,
   'forge presence': `insert into sluice.presence values ('rights', 'me', gen_random_uuid(), gen_random_uuid(), '1')`,
   'announce presence': `select sluice.announce_presence('{rights}', '{me}')`,
-  'write events': `insert into sluice.events values (-1, 1, now(), 0, 1, null, null, null, '1')`,
+  'write events': `insert into sluice.events (stream_id, "offset", at, tag, size, data) values (-1, 1, now(), 0, 1, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
   'empty a slot': 'truncate sluice.outbox_2',

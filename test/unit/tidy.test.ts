@@ -42,6 +42,7 @@ const layers: Layers = {
 const packages: Packages = {
   pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
+  jose: ['src/http'],
   '@standard-schema/spec': ['src/util/standard-schema'], // types alone
 };
 

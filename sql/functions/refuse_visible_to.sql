@@ -1,0 +1,10 @@
+-- Refuses an audience's label that is not 1 to 128 bytes long. An empty one is no label, and nobody may take it for "everybody".
+create or replace function :"schema".refuse_visible_to(p_visible_to text) returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'visible_to % is not valid: it has % bytes', quote_literal(left(p_visible_to, 80)), octet_length(p_visible_to)
+    using errcode = 'SL004', hint = 'use 1 to 128 bytes of UTF-8';
+end
+$$;
