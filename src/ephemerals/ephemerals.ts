@@ -108,7 +108,7 @@ export class Ephemerals {
     const { database } = this.#options;
     if (this.#progress === undefined) {
       const start = await startReading(database);
-      this.#progress ??= start;
+      if (this.#sinks.size > 0) this.#progress ??= start; // else the next one starts from its own time
       return;
     }
     let progress: Progress = this.#progress;
