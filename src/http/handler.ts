@@ -167,6 +167,8 @@ class HttpServer {
     const filter = createEventFilter(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
+      ephemerals: core.ephemerals,
+      presence: core.presence,
       authorize: options.authorize,
       revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),

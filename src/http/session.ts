@@ -12,13 +12,19 @@ import { encodePosition } from '../protocol/cursor.ts';
 import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
+import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
+import type { Attending, Presence, Seat } from '../presence/presence.ts';
+import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Viewer } from './audience.ts';
+import { Backlog } from './backlog.ts';
 import type { EventFilter } from './event-filter.ts';
 import { Leg, type LegOwner } from './leg.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
+/** Ephemerals kept for a connection that is full, in bytes; the oldest are dropped. */
+const MAX_BACKLOG_BYTES = 256 * 1024;
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
 
 export interface SessionOptions {
@@ -44,7 +50,7 @@ export type EndReason =
   | 'stream'
   | 'failed';
 
-export class EventSession implements TransportEvents, LegOwner {
+export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
@@ -52,6 +58,8 @@ export class EventSession implements TransportEvents, LegOwner {
   #fullSince: number | undefined;
   #firstToResume = 0;
   #subscribed = false;
+  #seat: Seat | undefined;
+  #backlog: Backlog | undefined; // most connections are never full
   #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
@@ -129,6 +137,34 @@ export class EventSession implements TransportEvents, LegOwner {
   drained(): void {
     this.#fullSince = undefined;
     this.#resumeIfRoom();
+  }
+
+  /** Frames without an id. Before the opening frames, and in excess while the connection is full, they are dropped. */
+  ephemeral(frames: Buffer): void {
+    if (this.#over || !this.#transport) return;
+    if (this.#fullSince === undefined) return void this.#put(frames);
+    this.#backlog ??= new Backlog(MAX_BACKLOG_BYTES);
+    const ephemerals = this.#backlog.add(frames);
+    if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
+  }
+
+  /** Takes part in the presence of its streams until it ends. */
+  attend(presence: Presence, member: Attending['member']): void {
+    const seat = presence.enter({
+      connection: this.id,
+      streams: this.#options.streams,
+      member,
+      sink: this,
+    });
+    this.#seat = seat;
+    this.onceEnded(() => seat.leave());
+  }
+
+  /** Frames without an id; taken while there is room, so that none is left out unnoticed. */
+  presence(frames: Buffer): boolean {
+    if (this.#over || !this.#transport || this.#fullSince !== undefined) return false;
+    this.#put(frames);
+    return true;
   }
 
   closed(): void {
@@ -224,6 +260,10 @@ export class EventSession implements TransportEvents, LegOwner {
       this.#legs[(this.#firstToResume + index) % count]?.resume();
     }
     this.#firstToResume = (this.#firstToResume + 1) % count;
+    if (this.#fullSince !== undefined) return;
+    const kept = this.#backlog?.take(); // after the events, so that no flood of ephemerals keeps those back
+    if (kept) this.#put(kept);
+    this.#seat?.resume();
   }
 
   #finish(reason: EndReason): void {
