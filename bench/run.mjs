@@ -9,9 +9,11 @@ const benches = {
   publish: 'events/s published in transactions, beside a plain insert of the same row',
   append: 'events/s appended, beside raw inserts of the same rows',
   latency: 'publish and append to the callback in another process, beside a bare commit and NOTIFY',
+  bus: 'LISTEN and NOTIFY over a bus, beside a bare pg client; and how soon it listens again after a fault',
   catchup: 'replaying a long stream through subscribe, beside a raw cursor over the same rows',
   bloat: 'publishing and relaying behind a snapshot held while two million events pass',
   retention: 'appends while old events go, beside the same appends while none do',
+  fanout: 'one stream to thousands of connections, beside a bare node:http server and better-sse',
   size: 'candidates for how events are stored, with 100 000 streams and ten million events each',
   storage: 'candidates for how events and the outbox are stored',
 };

@@ -11,7 +11,8 @@
 /**
  * @typedef {object} Target
  * @property {string} what
- * @property {number} atLeast
+ * @property {number} [atLeast]
+ * @property {number} [atMost] for what is better when it is less
  * @property {number} measured
  */
 
@@ -47,8 +48,16 @@ export function markdown({ title, columns, rows }) {
 }
 
 /** @param {Target} target */
-export const verdict = ({ what, atLeast, measured }) =>
-  `${measured >= atLeast ? 'met' : 'MISSED'}: ${what}: ${round(measured)} (target: at least ${atLeast})`;
+export const verdict = ({
+  what,
+  atLeast = Number.NEGATIVE_INFINITY,
+  atMost = Number.POSITIVE_INFINITY,
+  measured,
+}) => {
+  const met = measured >= atLeast && measured <= atMost;
+  const target = Number.isFinite(atMost) ? `at most ${atMost}` : `at least ${atLeast}`;
+  return `${met ? 'met' : 'MISSED'}: ${what}: ${round(measured)} (target: ${target})`;
+};
 
 /** @param {Report} report */
 export const toTextReport = ({ tables, targets = [], notes = [] }) =>

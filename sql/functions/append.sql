@@ -9,7 +9,9 @@ create or replace function :"schema".append(
   p_key text default null,
   p_headers json default null,
   p_idempotency_key text default null,
-  p_expected_offset bigint default null
+  p_expected_offset bigint default null,
+  p_visible_to text default null,
+  p_exclude uuid default null
 ) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -28,7 +30,9 @@ begin
     array[p_stream], array[1], p_data::text, array[(random() * 4294967295 - 2147483648)::integer],
     array[p_type], array[p_key], array[p_headers::text], true, null,
     case when p_idempotency_key is not null then array[p_idempotency_key] end,
-    case when p_expected_offset is not null then array[p_expected_offset] end
+    case when p_expected_offset is not null then array[p_expected_offset] end,
+    case when p_visible_to is not null then array[p_visible_to] end,
+    case when p_exclude is not null then array[p_exclude] end
   );
   if v_result.outcome = 'closed' then
     raise exception 'stream % is closed', quote_literal(p_stream) using errcode = 'SL003';

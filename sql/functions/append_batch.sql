@@ -24,7 +24,9 @@ create or replace function :"schema".append_batch(
   p_auto_create boolean default true,
   p_wait_ms integer default 0,
   p_idempotency_keys text[] default null,
-  p_expected bigint[] default null
+  p_expected bigint[] default null,
+  p_visible_to text[] default null,
+  p_exclude uuid[] default null
 ) returns table (
   idx integer, outcome text, stream_id bigint, first_offset bigint, last_offset bigint, previous_tag integer,
   last_tag integer, at timestamptz
@@ -59,6 +61,9 @@ begin
     end if;
     v_name := p_streams[1];
   end if;
+  if p_visible_to is not null then
+    perform :"schema".check_visible_to(l) from unnest(p_visible_to) l;
+  end if;
   if p_idempotency_keys is not null then
     perform :"schema".check_idempotency_key(k) from unnest(p_idempotency_keys) k;
   end if;
@@ -77,10 +82,11 @@ begin
     ) last on true
     where s.id = v_id and not exists (select from :"schema".outbox o where o.stream = v_name);
     if found then
-      insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-      select v_id, v_last.head + e.n, v_last.at, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
-      from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_headers)
-        with ordinality as e (data, tag, type, key, headers, n);
+      insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
+      select v_id, v_last.head + e.n, v_last.at, e.tag, octet_length(e.data), e.type, e.key, e.visible_to, e.exclude,
+        e.headers::json, e.data::json
+      from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_visible_to, p_exclude, p_headers)
+        with ordinality as e (data, tag, type, key, visible_to, exclude, headers, n);
       idx := 1;
       outcome := 'ok';
       stream_id := v_id;
@@ -147,10 +153,11 @@ begin
       over (partition by j.id order by j.idx rows between unbounded preceding and 1 preceding), 0)::bigint as starts_at
     from judged j
   ), placed as (
-    insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-    select r.id, r.starts_at + e.n - v_starts[r.idx], r.at, e.tag, octet_length(e.data), e.type, e.key, e.headers::json, e.data::json
-    from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_headers)
-      with ordinality as e (data, tag, type, key, headers, n)
+    insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
+    select r.id, r.starts_at + e.n - v_starts[r.idx], r.at, e.tag, octet_length(e.data), e.type, e.key, e.visible_to,
+      e.exclude, e.headers::json, e.data::json
+    from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_visible_to, p_exclude, p_headers)
+      with ordinality as e (data, tag, type, key, visible_to, exclude, headers, n)
     join result r on r.idx = width_bucket(e.n, v_starts)
     where r.outcome = 'ok'
   ), remembered as (

@@ -38,8 +38,8 @@ begin
       and (d.due_at, d.first_id) <= (coalesce(v_last.due_at, v_now), coalesce(v_last.first_id, 9223372036854775807))
     returning d.*
   )
-  insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
-  select c.last_value, d.stream_id, d.stream, d.type, d.key, d.headers, d.idempotency_key, d.call_id, d.data
+  insert into :"schema".outbox (slot, stream_id, stream, type, key, visible_to, exclude, headers, idempotency_key, call_id, data)
+  select c.last_value, d.stream_id, d.stream, d.type, d.key, d.visible_to, d.exclude, d.headers, d.idempotency_key, d.call_id, d.data
   from :"schema".outbox_slot c, due d
   order by d.due_at, d.first_id, d.id;
   next_due := (select d.due_at from :"schema".delayed d where d.due_at >= p_from order by d.due_at limit 1);

@@ -62,7 +62,7 @@ begin
     where o.stream = any (array[s.name])
       and (s.cut is null or o.id < s.cut or (s.id, o.xid, o.published_at) in (select w.id, w.xid, w.published_at from whole w))
     returning s.id as stream_id, o.stream_id as published_to, s.closed, s.head, s.at, s.idempotency_window_ms, o.id, o.xid,
-      o.published_at, o.stream, o.type, o.key, o.headers, o.idempotency_key, o.call_id, o.data
+      o.published_at, o.stream, o.type, o.key, o.visible_to, o.exclude, o.headers, o.idempotency_key, o.call_id, o.data
   ), grouped as (
     select t.*, min(t.id) over (partition by t.stream_id, t.xid, t.published_at) as first_id from taken t
     where not t.closed and (t.published_to is null or t.published_to = t.stream_id)
@@ -82,8 +82,8 @@ begin
     from grouped g
     where g.idempotency_key is null or g.call_id not in (select d.call_id from dropped d)
   ), placed as (
-    insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, headers, data)
-    select n.stream_id, n."offset", n.at, n.tag, octet_length(n.data::text), n.type, n.key, n.headers, n.data
+    insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
+    select n.stream_id, n."offset", n.at, n.tag, octet_length(n.data::text), n.type, n.key, n.visible_to, n.exclude, n.headers, n.data
     from numbered n
     returning stream_id, "offset"
   ), remembered as (
@@ -96,9 +96,9 @@ begin
     set first_offset = excluded.first_offset, last_offset = excluded.last_offset, last_tag = excluded.last_tag,
       expires_at = excluded.expires_at
   ), refused as (
-    insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, headers, data)
+    insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, visible_to, exclude, headers, data)
     select case when t.published_to <> t.stream_id then 'stream_deleted' else 'stream_closed' end,
-      t.published_at, t.published_to, t.stream, t.type, t.key, t.headers, t.data
+      t.published_at, t.published_to, t.stream, t.type, t.key, t.visible_to, t.exclude, t.headers, t.data
     from taken t where t.closed or t.published_to <> t.stream_id
     order by t.id
     returning 1

@@ -12,7 +12,9 @@ create or replace function :"schema".publish_many(
   p_ring boolean default true,
   p_idempotency_key text default null,
   p_deliver_at timestamptz default null,
-  p_delay_ms double precision default null
+  p_delay_ms double precision default null,
+  p_visible_to text[] default null,
+  p_exclude uuid[] default null
 ) returns setof bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -28,6 +30,9 @@ begin
   if found then
     perform :"schema".refuse_type(v_type);
   end if;
+  if p_visible_to is not null then
+    perform :"schema".check_visible_to(l) from unnest(p_visible_to) l;
+  end if;
   perform :"schema".check_stream_name(p_stream);
   select s.id into v_stream_id from :"schema".streams s where s.name = p_stream and s.closed_at is null;
   if not found then
@@ -40,26 +45,29 @@ begin
   v_due_at := :"schema".due_time(p_deliver_at, p_delay_ms);
   if v_due_at is null then
     return query
-      insert into :"schema".outbox (slot, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
-      select c.last_value, v_stream_id, p_stream, e.type, e.key, e.headers::json, p_idempotency_key, v_call_id, e.data::json
+      insert into :"schema".outbox (slot, stream_id, stream, type, key, visible_to, exclude, headers, idempotency_key, call_id, data)
+      select c.last_value, v_stream_id, p_stream, e.type, e.key, e.visible_to, e.exclude, e.headers::json,
+        p_idempotency_key, v_call_id, e.data::json
       from :"schema".outbox_slot c,
-        unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_headers)
-          with ordinality as e (data, type, key, headers, n)
+        unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_visible_to, p_exclude, p_headers)
+          with ordinality as e (data, type, key, visible_to, exclude, headers, n)
       order by e.n
       returning id;
   else
     return query
-      insert into :"schema".delayed (due_at, first_id, id, stream_id, stream, type, key, headers, idempotency_key, call_id, data)
+      insert into :"schema".delayed (due_at, first_id, id, stream_id, stream, type, key, visible_to, exclude, headers,
+        idempotency_key, call_id, data)
       select v_due_at, coalesce(
           -- An older row may have the same xid after a restore into another cluster.
           (select min(d.first_id) from :"schema".delayed d
            where d.xid = pg_current_xact_id() and d.due_at = v_due_at and d.published_at = now()),
           min(e.id) over ()
-        ), e.id, v_stream_id, p_stream, e.type, e.key, e.headers::json, p_idempotency_key, v_call_id, e.data::json
+        ), e.id, v_stream_id, p_stream, e.type, e.key, e.visible_to, e.exclude, e.headers::json, p_idempotency_key,
+        v_call_id, e.data::json
       from (
         select nextval(:'schema.outbox_id') as id, o.* from (
-          select * from unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_headers)
-            with ordinality as u (data, type, key, headers, n) order by u.n
+          select * from unnest(string_to_array(p_data, e'\u001e'), p_types, p_keys, p_visible_to, p_exclude, p_headers)
+            with ordinality as u (data, type, key, visible_to, exclude, headers, n) order by u.n
         ) o
       ) e
       order by e.n

@@ -13,8 +13,8 @@ begin
       and not exists (select from :"schema".streams s where s.id = o.stream_id)
     returning o.*
   )
-  insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, headers, data)
-  select 'stream_deleted', r.published_at, r.stream_id, r.stream, r.type, r.key, r.headers, r.data
+  insert into :"schema".undeliverable (reason, published_at, stream_id, stream, type, key, visible_to, exclude, headers, data)
+  select 'stream_deleted', r.published_at, r.stream_id, r.stream, r.type, r.key, r.visible_to, r.exclude, r.headers, r.data
   from refused r order by r.id;
   get diagnostics v_refused = row_count;
   return v_refused;

@@ -27,6 +27,8 @@ create table :"schema".events (
   size integer not null, -- bytes of data as text, so that a page can be bounded without reading the data
   type text,
   key text,
+  visible_to text, -- who may see it: a label that the server in front decides on; null: everybody
+  exclude uuid, -- the connection that caused it, and need not be told
   headers json,
   data json not null, -- json, not jsonb: keeps bytes as given and accepts every JSON text
   primary key (stream_id, "offset") -- serves: the head of a stream, and every page read
@@ -61,6 +63,8 @@ create table :"schema".outbox (
   stream text collate "C" not null,
   type text,
   key text,
+  visible_to text,
+  exclude uuid,
   headers json,
   data json not null
 ) partition by list (slot);
@@ -82,6 +86,8 @@ create table :"schema".undeliverable (
   stream text not null,
   type text,
   key text,
+  visible_to text,
+  exclude uuid,
   headers json,
   data json not null
 );

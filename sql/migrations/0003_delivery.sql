@@ -12,6 +12,8 @@ create table :"schema".delayed (
   stream text collate "C" not null,
   type text,
   key text,
+  visible_to text,
+  exclude uuid,
   headers json,
   idempotency_key text collate "C",
   call_id bigint,

@@ -13,6 +13,7 @@ import { addPublish } from './commands/publish.ts';
 import { addServe } from './commands/serve.ts';
 import { addStreams } from './commands/streams.ts';
 import { addTail } from './commands/tail.ts';
+import { addToken } from './commands/token.ts';
 import { addTrim } from './commands/trim.ts';
 import type { Context, GlobalOptions } from './context.ts';
 import { packageVersion } from './version.ts';
@@ -20,6 +21,7 @@ import { packageVersion } from './version.ts';
 const commands = [
   addDev,
   addServe,
+  addToken,
   addMigrate,
   addCreate,
   addConfigure,

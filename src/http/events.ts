@@ -8,7 +8,11 @@ import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
-import { badRequest, problem, toProblem, unavailable } from './problem.ts';
+import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import type { Presence } from '../presence/presence.ts';
+import { memberOf, parsePresence } from './presence-request.ts';
+import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
+import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
 
@@ -18,11 +22,16 @@ export interface EventsRequest {
   readonly lastEventId: ParsedPosition | undefined;
   readonly after: ParsedPosition | undefined;
   readonly format: FrameFormat;
+  /** What the client says of itself to the others; undefined if it does not take part. */
+  readonly presence: { readonly state: string } | undefined;
 }
 
 export interface EventsContext {
   readonly tails: Tails;
+  readonly ephemerals: Ephemerals;
+  readonly presence: Presence;
   readonly authorize: Authorize;
+  readonly revocations: Revocations | undefined;
   readonly maxStreams: number;
   /** Asked before anything is done for a request. */
   admit(this: void): Admitted | Response;
@@ -66,18 +75,28 @@ async function openSession(
 ): Promise<EventSession | Response> {
   const asked = parseRequest(request, context.maxStreams);
   if (asked instanceof Response) return asked;
+  const askedAt = performance.now();
   const grant = await requestGrant(context.authorize, request, asked.streams, 'read');
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
-    return problem({ status: 401, title: 'Unauthorized', detail: 'the grant has expired; get a new one' });
+    return unauthorized('the grant has expired; get a new one', true);
   }
+  const attending = asked.presence && memberOf(asked.presence, grant);
+  if (attending instanceof Response) return attending;
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
+  session.onceEnded(context.ephemerals.join(asked.streams, session));
+  const { revocations } = context;
   try {
+    await Promise.all([revocations?.ready(), context.ephemerals.ready()]);
+    if (revocations?.watch(session, grant, askedAt) === false) {
+      session.end('revoked');
+      return unauthorized('what you show was revoked; get a new one', true);
+    }
     await session.subscribe(context.tails, await startsFor(context.tails, asked));
   } catch (error) {
     session.end('failed');
@@ -85,6 +104,7 @@ async function openSession(
     if (known) return known;
     throw error;
   }
+  if (attending && !session.over) session.attend(context.presence, attending.member);
   return session.over ? unavailable('the connection ended before it began; try again') : session;
 }
 
@@ -125,12 +145,14 @@ function parseRequest(request: Request, maxStreams: number): EventsRequest | Res
   if (format === 'data' && streams.length > 1) {
     return badRequest('format=data does not say which stream an event is of; use it with one stream');
   }
+  const presence = parsePresence(searchParams.get('presence'));
+  if (presence instanceof Response) return presence;
   const lastEventId = positionOf('Last-Event-ID', request.headers.get('last-event-id'));
   if (lastEventId instanceof Response) return lastEventId;
   const after = positionOf('after', searchParams.get('after'));
   // What beats it is what counts: a stale parameter beside a good id is no reason to refuse.
   if (after instanceof Response && !lastEventId) return after;
-  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format };
+  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format, presence };
 }
 
 function positionOf(source: string, text: string | null): ParsedPosition | Response | undefined {

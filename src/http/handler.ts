@@ -6,50 +6,20 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
-import type { Authorize } from './authorize.ts';
+import { audiencesFrom } from './audience.ts';
+import { clientAddress, trustOf, type Trust } from './client-address.ts';
+import { corsRules, type CorsRules } from './cors.ts';
+import { crossOrigin } from './cross-origin.ts';
+import { count, duration, type HandlerOptions } from './handler-options.ts';
+import { createEventFilter } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
-import { Metrics, type MetricRegistry, type MetricsReaders } from './metrics.ts';
+import { Metrics, type MetricRegistry } from './metrics.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
+import type { Revocation } from './revocation-list.ts';
+import { Revocations } from './revocations.ts';
 import { EventSession } from './session.ts';
 import { Stats, type HandlerStats } from './stats.ts';
-
-export interface HandlerLimits {
-  /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
-  readonly heartbeatMs?: number | undefined;
-  /** How long clients wait before they reconnect, in milliseconds, ±20 % by chance. Default 2 000. */
-  readonly retryMs?: number | undefined;
-  /**
-   * How long a connection may be unable to take more before it is dropped, in milliseconds; looked at with each
-   * heartbeat. Default 30 000.
-   */
-  readonly drainTimeoutMs?: number | undefined;
-  /**
-   * How long a connection lives, in milliseconds, ±20 % by chance: then its client is told to come back. Bounds how long
-   * a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
-   */
-  readonly maxConnectionMs?: number | undefined;
-  /** Connections of this process at a time; more are answered 503. Default 10 000. */
-  readonly maxConnections?: number | undefined;
-  /** Connections of one address at a time; more are answered 429. Default 1 000. */
-  readonly maxConnectionsPerAddress?: number | undefined;
-  /** Connections of one principal at a time; more are answered 429. Default 100. */
-  readonly maxConnectionsPerPrincipal?: number | undefined;
-  /** Streams on one connection. Default and at most 20. */
-  readonly maxStreams?: number | undefined;
-}
-
-export interface HandlerOptions {
-  /** Decides who may read what. Required: nothing is open by default. */
-  readonly authorize: Authorize;
-  /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
-  readonly basePath?: string | undefined;
-  readonly limits?: HandlerLimits | undefined;
-  /**
-   * Who may read `GET /metrics` (Prometheus): `true` anybody who can reach it, a function those for whom it answers
-   * `true`. Closed by default, and answered 404 to all others: it tells about the whole system.
-   */
-  readonly metrics?: MetricsReaders | undefined;
-}
+import { MAX_TOKEN_MS } from './token-claims.ts';
 
 /** What any host can call. */
 export type RequestHandler = (
@@ -70,13 +40,23 @@ export interface SluiceHandler extends RequestHandler {
    * handler.registerMetrics(register); // import { register } from 'prom-client'
    */
   registerMetrics(registry: MetricRegistry): void;
+  /**
+   * Revokes a token, or all that a principal was issued until now: connections end on every process, and what is shown
+   * again is refused. Resolves when that is committed and in force in this process. Needs the option `revocations`.
+   *
+   * @throws TypeError; SluiceError
+   * @example
+   * await handler.revoke({ principal: 'alice' });
+   */
+  revoke(revocation: Revocation): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
  * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`, and `/metrics` if that is opened.
  *
- * @throws TypeError without an authorize hook, or for a base path that no request can match; RangeError for a limit
+ * @throws TypeError without an authorize hook, for an audience that is no plain function, or for a base path that no
+ * request can match; RangeError for a limit
  * @example
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
@@ -99,6 +79,7 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
   return Object.assign(handler, {
     stats: () => server.stats.snapshot(),
     registerMetrics: (registry: MetricRegistry) => server.metrics.registerOn(registry),
+    revoke: (revocation: Revocation) => server.revoke(revocation),
     close: () => server.close(),
   });
 }
@@ -107,18 +88,6 @@ const EVENTS_PATH = '/v1/events';
 
 const isPath = (path: string): boolean =>
   path.startsWith('/') && !path.endsWith('/') && new URL(`http://host${path}`).pathname === path;
-
-const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
-
-function duration(name: keyof HandlerLimits, ms: number): number {
-  if (typeof ms === 'number' && ms >= 1 && ms <= MAX_TIMER_MS) return ms;
-  throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
-}
-
-function count(name: keyof HandlerLimits, value: number, most = Number.MAX_SAFE_INTEGER): number {
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new RangeError(`limits.${name} is ${String(value)}; give a whole number from 1 to ${most}`);
-}
 
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
@@ -129,15 +98,23 @@ class HttpServer {
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
   readonly #maxConnectionMs: number;
-  readonly #sessions = new Set<EventSession>();
+  /** With the time at which each has lived long enough. */
+  readonly #sessions = new Map<EventSession, number>();
+  readonly #cors: CorsRules | undefined;
+  readonly #trust: Trust;
+  readonly #revocations: Revocations | undefined;
   readonly #retryMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
 
-  constructor(sluice: Sluice, { authorize, limits = {}, metrics = false }: HandlerOptions) {
+  constructor(sluice: Sluice, options: HandlerOptions) {
+    const { limits = {}, metrics = false } = options;
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
+    this.#cors = corsRules(options.cors);
+    this.#trust = trustOf(options.trustProxy);
+    this.#revocations = revocationsOf(sluice, options.revocations);
     this.#sluice = sluice;
     this.#retryMs = duration('retryMs', limits.retryMs ?? 2000);
     this.#maxConnectionMs = duration('maxConnectionMs', limits.maxConnectionMs ?? 3_600_000);
@@ -150,18 +127,25 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
+    const filter = createEventFilter(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
-      authorize,
+      ephemerals: core.ephemerals,
+      presence: core.presence,
+      authorize: options.authorize,
+      revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }) => {
+      createSession: ({ streams, format }, viewer) => {
         if (this.#closed) return undefined; // closed while the hook was asked
+        const retryMs = this.#retry();
         return this.#add(
           new EventSession({
             streams,
             format,
-            retryMs: this.#retry(),
+            retryMs,
             drainTimeoutMs,
+            filter,
+            viewer,
             logger,
             stats: this.stats,
           }),
@@ -173,43 +157,40 @@ class HttpServer {
     this.#heartbeat.unref();
   }
 
-  async serve(request: Request, path: string, address: string | undefined): Promise<Response> {
-    const response = await this.#answer(request, path, address);
+  /** Never rejects. */
+  async serve(request: Request, path: string, remoteAddress: string | undefined): Promise<Response> {
+    const address = clientAddress(request, remoteAddress, this.#trust);
+    const failed = (error: unknown): Response => {
+      coreOf(this.#sluice).settings.logger.error({ error, path, address }, 'a request failed');
+      report('sluice:background.failed', () => ({ where: 'request', error }));
+      return internalError();
+    };
+    const answer = (): Promise<Response> => this.#route(request, path, address).catch(failed);
+    const response = await crossOrigin(request, this.#cors, answer).catch(failed);
     if (path === EVENTS_PATH && response.status >= 300) this.stats.refused(response.status);
     return response;
   }
 
-  async #answer(request: Request, path: string, address: string | undefined): Promise<Response> {
-    try {
-      return await this.#route(request, path, address);
-    } catch (error) {
-      coreOf(this.#sluice).settings.logger.error({ error, path }, 'a request failed');
-      report('sluice:background.failed', () => ({ where: 'request', error }));
-      return problem({
-        status: 500,
-        title: 'Internal Server Error',
-        detail: 'the request failed; the server has logged why',
-      });
-    }
+  revoke(revocation: Revocation): Promise<void> {
+    if (this.#revocations) return this.#revocations.revoke(revocation);
+    return Promise.reject(
+      new TypeError('give createHandler the option `revocations`: the name of the stream they are kept in'),
+    );
   }
 
   close(): Promise<void> {
     this.#closed = true;
     this.metrics.close();
     clearInterval(this.#heartbeat);
-    for (const session of this.#sessions) session.end('shutdown', this.#retry());
+    this.#revocations?.close();
+    for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
     return Promise.resolve();
   }
 
   #add(session: EventSession): EventSession {
-    this.#sessions.add(session);
-    const lifetime = Math.min(jittered(this.#maxConnectionMs, random()), MAX_TIMER_MS);
-    const old = setTimeout(() => session.end('lifetime', this.#retry()), lifetime);
-    old.unref();
-    session.onceEnded(() => {
-      clearTimeout(old);
-      this.#sessions.delete(session);
-    });
+    // Looked at with each heartbeat: a timer for every connection would cost more than all else that is kept of it.
+    this.#sessions.set(session, performance.now() + jittered(this.#maxConnectionMs, random()));
+    session.onceEnded(() => this.#sessions.delete(session));
     return session;
   }
 
@@ -244,9 +225,27 @@ class HttpServer {
 
   #beat(): void {
     const now = performance.now();
-    for (const session of this.#sessions) session.tick(now);
+    for (const [session, endsAt] of this.#sessions) {
+      if (now < endsAt) session.tick(now);
+      else session.end('lifetime', this.#retry());
+    }
   }
 }
+
+function revocationsOf(sluice: Sluice, stream: string | undefined): Revocations | undefined {
+  if (stream === undefined) return undefined;
+  const keepMs = MAX_TOKEN_MS + DAY_MS; // and a day for clocks that differ
+  return new Revocations({ sluice, stream, keepMs, logger: coreOf(sluice).settings.logger });
+}
+
+const DAY_MS = 86_400_000;
+
+const internalError = (): Response =>
+  problem({
+    status: 500,
+    title: 'Internal Server Error',
+    detail: 'the request failed; the server has logged why',
+  });
 
 const isRead = ({ method }: Request): boolean => method === 'GET' || method === 'HEAD';
 

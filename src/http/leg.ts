@@ -5,32 +5,34 @@ import type { ParsedPosition } from '../protocol/position.ts';
 import type { Batch } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Sink } from '../tail/subscriber.ts';
-import type { Opened, Subscription, Tails } from '../tail/tails.ts';
+import type { Opened, Subscription } from '../tail/subscription.ts';
+import type { Tails } from '../tail/tails.ts';
 import { SluiceError } from '../util/errors.ts';
 
-export interface LegEvents {
-  /** Takes the batch. False: the connection is full. */
-  batch(this: void, leg: Leg, batch: Batch): boolean;
+/** The connection, as its legs need it. */
+export interface LegOwner {
+  /** Takes the batch, and moves the leg. False: the connection is full. */
+  take(leg: Leg, batch: Batch): boolean;
   /** History is gone: to be told before anything that follows. */
-  lost(this: void, leg: Leg, loss: Loss): void;
+  lost(loss: Loss): void;
   /** After a loss it stands where it goes on from. */
-  restarted(this: void, leg: Leg): void;
+  restarted(leg: Leg): void;
   /** No more comes; without an error, Sluice is closing. */
-  ended(this: void, error: Error | undefined): void;
-  failed(this: void, error: unknown): void;
+  ended(error: Error | undefined): void;
+  failed(error: unknown): void;
 }
 
 export class Leg implements Sink {
   readonly stream: string;
-  readonly #events: LegEvents;
+  readonly #owner: LegOwner;
   #subscription: Subscription | undefined;
   #place: CursorPosition | undefined;
   #position: string | undefined;
   #over = false;
 
-  constructor(stream: string, events: LegEvents) {
+  constructor(stream: string, owner: LegOwner) {
     this.stream = stream;
-    this.#events = events;
+    this.#owner = owner;
   }
 
   /** How it opened. Only after `subscribe`. */
@@ -72,12 +74,12 @@ export class Leg implements Sink {
   }
 
   write(batch: Batch): boolean {
-    return this.#events.batch(this, batch);
+    return this.#owner.take(this, batch);
   }
 
   lost(loss: Loss): void {
     this.moveTo(loss.resume);
-    this.#events.lost(this, loss);
+    this.#owner.lost(loss);
     this.restart(loss);
   }
 
@@ -87,13 +89,13 @@ export class Leg implements Sink {
     if (this.#over || !subscription) return;
     void subscription.restart(loss.resume).then(
       // Closed meanwhile: what `close` let go of then, the restart has taken hold of again.
-      () => (this.#over ? subscription.close() : this.#events.restarted(this)),
-      (error: unknown) => (isClosed(error) ? this.#events.ended(undefined) : this.#events.failed(error)),
+      () => (this.#over ? subscription.close() : this.#owner.restarted(this)),
+      (error: unknown) => (isClosed(error) ? this.#owner.ended(undefined) : this.#owner.failed(error)),
     );
   }
 
   ended(error: Error | undefined): void {
-    this.#events.ended(error);
+    this.#owner.ended(error);
   }
 
   close(): void {

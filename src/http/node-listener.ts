@@ -7,7 +7,7 @@ import { report } from '../util/diagnostics.ts';
 import { sessionOf } from './events.ts';
 import type { RequestHandler } from './handler.ts';
 import { badRequest } from './problem.ts';
-import { nodeTransport } from './transport.ts';
+import { NodeTransport } from './transport.ts';
 
 export type NodeListener = (
   request: IncomingMessage,
@@ -52,6 +52,8 @@ async function serve(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
+  // Left while a middleware before this one was at work: 'close' has been, and would not come again.
+  if (outgoing.destroyed || incoming.socket.destroyed) return;
   const gone = new AbortController();
   outgoing.once('close', () => gone.abort());
   const request = toRequest(incoming, gone.signal);
@@ -68,7 +70,7 @@ async function serve(
     outgoing.flushHeaders();
     incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
     incoming.socket.setNoDelay(true);
-    return session.start((events) => nodeTransport(outgoing, events));
+    return session.start((events) => new NodeTransport(outgoing, events));
   }
   if (!response.body || incoming.method === 'HEAD') {
     outgoing.end();

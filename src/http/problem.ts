@@ -25,6 +25,21 @@ export const problem = ({ status, title, detail, code, headers }: Problem): Resp
 export const badRequest = (detail: string, code?: SluiceErrorCode): Response =>
   problem({ status: 400, title: 'Bad Request', detail, code });
 
+/** @param refused a credential was shown, and is no good (RFC 6750, 3) */
+export const unauthorized = (detail: string, refused = false): Response =>
+  problem({
+    status: 401,
+    title: 'Unauthorized',
+    detail,
+    headers: { 'www-authenticate': `Bearer realm="sluice"${refused ? ', error="invalid_token"' : ''}` },
+  });
+
+export const forbidden = (detail: string): Response => problem({ status: 403, title: 'Forbidden', detail });
+
+/** As a stream that is not there is answered, to the letter: for those that must not be told apart from it. */
+export const streamNotFound = (name: string): Response =>
+  notFound(`stream ${JSON.stringify(name)} does not exist`, 'stream_not_found');
+
 export const notFound = (detail: string, code?: SluiceErrorCode): Response =>
   problem({ status: 404, title: 'Not Found', detail, code });
 

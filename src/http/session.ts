@@ -9,15 +9,23 @@ import { encodeComment, encodeEvent, encodeIdOnly, encodeRetry } from '../protoc
 import type { ParsedPosition } from '../protocol/position.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
 import { encodePosition } from '../protocol/cursor.ts';
-import type { Batch, FrameFormat } from '../tail/entry.ts';
+import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
+import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
+import type { Attending, Presence, Seat } from '../presence/presence.ts';
+import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
-import { Leg } from './leg.ts';
+import type { Viewer } from './audience.ts';
+import { Backlog } from './backlog.ts';
+import type { EventFilter } from './event-filter.ts';
+import { Leg, type LegOwner } from './leg.ts';
 import type { Stats } from './stats.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
+/** Ephemerals kept for a connection that is full, in bytes; the oldest are dropped. */
+const MAX_BACKLOG_BYTES = 256 * 1024;
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
 
 export interface SessionOptions {
@@ -26,19 +34,35 @@ export interface SessionOptions {
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
+  /** What of a batch its client may see ... */
+  readonly filter: EventFilter;
+  /** ... by the grant it has. */
+  readonly viewer: Viewer;
   readonly logger: LoggerLike;
   readonly stats?: Stats | undefined;
 }
 
-export type EndReason = 'client' | 'slow' | 'shutdown' | 'lifetime' | 'expired' | 'stream' | 'failed';
+export type EndReason =
+  | 'client'
+  | 'slow'
+  | 'shutdown'
+  | 'lifetime'
+  | 'expired'
+  | 'revoked'
+  | 'stream'
+  | 'failed';
 
-export class EventSession implements TransportEvents {
+export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
   #transport: Transport | undefined;
   #fullSince: number | undefined;
   #firstToResume = 0;
+  #subscribed = false;
+  #seat: Seat | undefined;
+  #backlog: Backlog | undefined; // most connections are never full
+  #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   #countEnd: ((reason: EndReason) => void) | undefined;
@@ -46,22 +70,7 @@ export class EventSession implements TransportEvents {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    const events = {
-      batch: (leg: Leg, batch: Batch): boolean => {
-        const bytes = this.#bytes(leg, batch);
-        options.stats?.delivered(leg.stream, batch, bytes.length);
-        return this.#put(bytes);
-      },
-      lost: (_: Leg, loss: Loss): void => this.#send(lossFrame(loss) + this.#idFrame()),
-      restarted: (leg: Leg): void => {
-        if (this.#fullSince === undefined) leg.resume();
-      },
-      // Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later.
-      ended: (error: Error | undefined): void =>
-        error ? this.end('stream') : this.end('shutdown', this.#options.retryMs),
-      failed: (error: unknown): void => this.#fail(error),
-    };
-    this.#legs = options.streams.map((stream) => new Leg(stream, events));
+    this.#legs = options.streams.map((stream) => new Leg(stream, this));
   }
 
   get over(): boolean {
@@ -81,6 +90,7 @@ export class EventSession implements TransportEvents {
     );
     const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
+    this.#subscribed = true;
   }
 
   /** Sends the opening frames, then events as they come. */
@@ -98,9 +108,68 @@ export class EventSession implements TransportEvents {
     this.#resumeIfRoom();
   }
 
+  take(leg: Leg, batch: Batch): boolean {
+    const { filter, viewer } = this.#options;
+    const visible = filter(batch, viewer, this.id);
+    const bytes = visible && this.#bytes(leg, visible);
+    if (bytes) this.#options.stats?.delivered(leg.stream, visible, bytes.length);
+    leg.moveTo(batch.last.position);
+    this.#idBehind = visible?.entries.at(-1) !== batch.last;
+    return bytes ? this.#put(bytes) : !this.#over && this.#fullSince === undefined;
+  }
+
+  lost(loss: Loss): void {
+    this.#idBehind = false;
+    this.#send(lossFrame(loss) + this.#idFrame());
+  }
+
+  restarted(leg: Leg): void {
+    if (this.#fullSince === undefined) leg.resume();
+  }
+
+  /** Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later. */
+  ended(error: Error | undefined): void {
+    if (error) this.end('stream');
+    else this.end('shutdown', this.#options.retryMs);
+  }
+
+  failed(error: unknown): void {
+    this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
+    report('sluice:background.failed', () => ({ where: 'event stream', error }));
+    this.end('failed');
+  }
+
   drained(): void {
     this.#fullSince = undefined;
     this.#resumeIfRoom();
+  }
+
+  /** Frames without an id. Before the opening frames, and in excess while the connection is full, they are dropped. */
+  ephemeral(frames: Buffer): void {
+    if (this.#over || !this.#transport) return;
+    if (this.#fullSince === undefined) return void this.#put(frames);
+    this.#backlog ??= new Backlog(MAX_BACKLOG_BYTES);
+    const ephemerals = this.#backlog.add(frames);
+    if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
+  }
+
+  /** Takes part in the presence of its streams until it ends. */
+  attend(presence: Presence, member: Attending['member']): void {
+    const seat = presence.enter({
+      connection: this.id,
+      streams: this.#options.streams,
+      member,
+      sink: this,
+    });
+    this.#seat = seat;
+    this.onceEnded(() => seat.leave());
+  }
+
+  /** Frames without an id; taken while there is room, so that none is left out unnoticed. */
+  presence(frames: Buffer): boolean {
+    if (this.#over || !this.#transport || this.#fullSince !== undefined) return false;
+    this.#put(frames);
+    return true;
   }
 
   closed(): void {
@@ -109,6 +178,7 @@ export class EventSession implements TransportEvents {
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
+    if (!this.#subscribed) return; // the database is still asked, which is not the client's doing
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;
@@ -116,13 +186,15 @@ export class EventSession implements TransportEvents {
       this.#transport?.destroy();
       return;
     }
-    if (this.#quiet) this.#put(HEARTBEAT);
+    if (this.#idBehind) this.#catchUpId();
+    else if (this.#quiet) this.#put(HEARTBEAT);
     this.#quiet = true;
   }
 
   /** Ends the session; with `retryMs` the client is told when to come back. */
   end(reason: EndReason, retryMs?: number): void {
     if (this.#over) return;
+    this.#catchUpId();
     if (retryMs !== undefined) {
       const data = JSON.stringify({ retryMs: Math.round(retryMs) });
       this.#send(encodeRetry(retryMs) + encodeEvent({ event: CONTROL_EVENTS.shutdown, data }));
@@ -150,15 +222,18 @@ export class EventSession implements TransportEvents {
     return encodeIdOnly(this.#legs.map(({ position }) => position).join('.'));
   }
 
-  #bytes(leg: Leg, batch: Batch): Buffer {
-    const { incarnation } = batch.last.identity;
-    const { offset, tag } = batch.last.record;
-    leg.moveTo({ incarnation, offset, tag });
-    if (this.#legs.length === 1) return batch.bytes(this.#options.format);
+  // So that a resume neither reads nor judges again what is hidden. Not with each batch: a heartbeat is soon enough.
+  #catchUpId(): void {
+    if (this.#idBehind) this.#send(this.#idFrame());
+    this.#idBehind = false;
+  }
+
+  #bytes(leg: Leg, frames: Frames): Buffer {
+    if (this.#legs.length === 1) return frames.bytes(this.#options.format);
     const [before, after] = this.#around(leg);
-    const parts = batch.entries.flatMap(({ body, record: { offset, tag } }) => [
+    const parts = frames.entries.flatMap(({ body, position }) => [
       body,
-      Buffer.from(encodeIdOnly(before + encodePosition({ incarnation, offset, tag }) + after)),
+      Buffer.from(encodeIdOnly(before + encodePosition(position) + after)),
     ]);
     return Buffer.concat(parts);
   }
@@ -190,12 +265,10 @@ export class EventSession implements TransportEvents {
       this.#legs[(this.#firstToResume + index) % count]?.resume();
     }
     this.#firstToResume = (this.#firstToResume + 1) % count;
-  }
-
-  #fail(error: unknown): void {
-    this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
-    report('sluice:background.failed', () => ({ where: 'event stream', error }));
-    this.end('failed');
+    if (this.#fullSince !== undefined) return;
+    const kept = this.#backlog?.take(); // after the events, so that no flood of ephemerals keeps those back
+    if (kept) this.#put(kept);
+    this.#seat?.resume();
   }
 
   #finish(reason: EndReason): void {

@@ -1,7 +1,7 @@
 // What a handler has delivered and refused, in all and for each stream that somebody reads now. Only counts: it decides
 // nothing and holds nothing of a connection. What is kept of a stream goes with its last connection, so that names that
 // come and go cost nothing. Called for every write to every connection: that must not allocate.
-import type { Batch, Entry } from '../tail/entry.ts';
+import type { Entry, Frames } from '../tail/entry.ts';
 import { wallClockMs } from '../util/clock.ts';
 import { Histogram, type HistogramStats } from './histogram.ts';
 import type { EndReason } from './session.ts';
@@ -66,6 +66,7 @@ export class Stats {
     shutdown: 0,
     lifetime: 0,
     expired: 0,
+    revoked: 0,
     stream: 0,
     failed: 0,
   };
@@ -96,7 +97,7 @@ export class Stats {
   }
 
   /** A batch was written to one connection, as so many bytes. */
-  delivered(stream: string, batch: Batch, bytes: number): void {
+  delivered(stream: string, batch: Frames, bytes: number): void {
     const latencyMs = batch.live ? wallClockMs() - batch.first.record.atMs : undefined;
     const traffic = this.#streams.get(stream);
     const isNew = traffic?.isNew(batch) ?? false;
@@ -153,13 +154,13 @@ class Traffic {
   }
 
   /** Whether these events go out for the first time. The tail hands a batch to all who are live before the next one. */
-  isNew({ live, last }: Batch): boolean {
+  isNew({ live, last }: Frames): boolean {
     if (!live || last === this.#newest) return false;
     this.#newest = last;
     return true;
   }
 
-  delivered({ entries }: Batch, bytes: number, latencyMs: number | undefined, isNew: boolean): void {
+  delivered({ entries }: Frames, bytes: number, latencyMs: number | undefined, isNew: boolean): void {
     this.#events += entries.length;
     this.#bytes += bytes;
     if (latencyMs === undefined) return;

@@ -19,21 +19,34 @@ export interface Transport {
 }
 
 /** Writes straight to the socket: a buffer shared by thousands of connections is never copied. */
-export function nodeTransport(response: ServerResponse, events: TransportEvents): Transport {
-  response.on('drain', () => events.drained());
-  response.once('close', () => events.closed());
-  response.on('error', () => {}); // 'close' follows
-  return {
-    write: (bytes) => response.write(bytes),
-    end: (withinMs) => {
-      response.end();
-      const late = setTimeout(() => response.destroy(), withinMs);
-      late.unref();
-      response.once('close', () => clearTimeout(late));
-    },
-    destroy: () => response.destroy(),
-  };
+export class NodeTransport implements Transport {
+  readonly #response: ServerResponse;
+
+  constructor(response: ServerResponse, events: TransportEvents) {
+    this.#response = response;
+    response.on('drain', () => events.drained());
+    response.once('close', () => events.closed());
+    response.on('error', ignore); // 'close' follows
+  }
+
+  write(bytes: Buffer): boolean {
+    return this.#response.write(bytes);
+  }
+
+  end(withinMs: number): void {
+    const response = this.#response;
+    response.end();
+    const late = setTimeout(() => response.destroy(), withinMs);
+    late.unref();
+    response.once('close', () => clearTimeout(late));
+  }
+
+  destroy(): void {
+    this.#response.destroy();
+  }
 }
+
+const ignore = (): void => {};
 
 /** What a body belongs to. */
 export interface BodyOwner {

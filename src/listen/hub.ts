@@ -1,10 +1,11 @@
 // Who listens to what: channels and their handlers, counted, and which LISTEN and UNLISTEN follow from that for the
 // session there is. Pure: knows nothing of connections. A channel is wanted while it has a handler; it stays in force
 // a while after nobody wants it any more, so that one who comes back costs nothing.
+import type { Message } from './inbox.ts';
 
 export interface ChannelHandler {
-  /** A notification; `processId` is the backend that sent it. A hint, never to be believed. */
-  message(payload: string, processId: number): void;
+  /** A notification. A hint, never to be believed. */
+  message(message: Message): void;
   /** A new session listens: anything may have been missed before it. */
   gap(generation: number): void;
   /** The server will not listen to this channel; nothing more comes. */
@@ -42,7 +43,10 @@ export class Hub {
 
   message(channel: string, payload: string, processId: number): void {
     const handlers = this.#handlers.get(channel);
-    if (handlers) for (const handler of handlers) handler.message(payload, processId);
+    if (!handlers) return;
+    const message: Message = { kind: 'message', payload, processId };
+    if (handlers.size > 1) Object.freeze(message); // what one of them does to it, the others must not see
+    for (const handler of handlers) handler.message(message);
   }
 
   gap(generation: number): void {

@@ -4,19 +4,27 @@
 // Whatever is pushed out was the oldest there was, so what is missing always lies before what is left: one marker for
 // what was lost before the last session that was lost with it, one for that session, and one for what was lost after.
 
+/** A notification. All subscriptions that hear it share it. */
+export interface Message {
+  readonly kind: 'message';
+  readonly payload: string;
+  /** The backend that sent it. */
+  readonly processId: number;
+}
+
 export type Notice =
-  | { readonly kind: 'message'; readonly payload: string; readonly processId: number }
+  | Message
   /** So many messages were pushed out here, because they were not read in time. */
   | { readonly kind: 'lagged'; readonly missed: number }
   /** A new session listens from here on: anything may have been sent in between. */
   | { readonly kind: 'gap'; readonly generation: number };
 
-/** How many read notices may stand at the front of the array before it is cut. */
+/** So many read places may stand at the front of the array, or as many as there are behind them, before it is cut. */
 const SLACK = 1024;
 
 export class Inbox {
   readonly #capacity: number;
-  #notices: Notice[] = [];
+  #notices: (Notice | undefined)[] = [];
   #first = 0;
   #messages = 0;
   #lostBefore = 0;
@@ -34,8 +42,8 @@ export class Inbox {
   }
 
   /** False: the oldest message was pushed out. */
-  message(payload: string, processId: number): boolean {
-    this.#notices.push({ kind: 'message', payload, processId });
+  message(message: Message): boolean {
+    this.#notices.push(message);
     this.#messages += 1;
     if (this.#messages <= this.#capacity) return true;
     this.#pushOut();
@@ -71,12 +79,13 @@ export class Inbox {
   #takeFirst(): Notice | undefined {
     const notice = this.#notices[this.#first];
     if (!notice) return undefined;
+    this.#notices[this.#first] = undefined;
     this.#first += 1;
     if (notice.kind === 'message') this.#messages -= 1;
     if (this.#first === this.#notices.length) {
       this.#notices = [];
       this.#first = 0;
-    } else if (this.#first >= SLACK) {
+    } else if (this.#first >= SLACK && this.#first * 2 >= this.#notices.length) {
       this.#notices = this.#notices.slice(this.#first);
       this.#first = 0;
     }

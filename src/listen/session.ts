@@ -10,7 +10,7 @@ export interface SessionOptions {
   readonly connectionString: string | undefined;
   /** How often the server is asked whether it is still there, in milliseconds. */
   readonly heartbeatMs: number;
-  /** How long it may take to answer any statement, in milliseconds; after that the session counts as lost. */
+  /** How long it may take to answer any statement while nothing is heard, in milliseconds; after that the session counts as lost. */
   readonly deadlineMs: number;
   /** After this long without a statement the server itself ends the session, and with it every lock it holds. */
   readonly idleSessionTimeoutMs: number;
@@ -37,6 +37,7 @@ export class Session {
   readonly #options: SessionOptions;
   #backendPid = 0;
   #heartbeat: NodeJS.Timeout | undefined;
+  #heard = 0;
   #tail: Promise<unknown> = Promise.resolve(); // statements queue here: overlapping queries on a client are deprecated
   #over = false;
 
@@ -55,6 +56,7 @@ export class Session {
       this.end(new SluiceError('connection_lost', 'the server closed the listener connection')),
     );
     this.#client.on('notification', ({ channel, payload, processId }) => {
+      this.#heard += 1;
       if (!this.#over) options.onNotification(channel, payload ?? '', processId);
     });
   }
@@ -126,16 +128,37 @@ export class Session {
 
   async #run<Row>(text: string, values?: unknown[]): Promise<Row[]> {
     if (this.#over) throw new SluiceError('connection_lost', 'the listener connection was lost');
-    const { deadlineMs } = this.#options;
-    const answered = deadline(deadlineMs, () =>
-      this.end(new SluiceError('connection_lost', `the server did not answer within ${deadlineMs} ms`)),
-    );
+    const answered = this.#expectAnswer();
     try {
       const result = await (values ? this.#client.query(text, values) : this.#client.query(text));
       return result.rows as Row[];
     } finally {
       answered();
     }
+  }
+
+  /**
+   * An answer may stand behind a flood of notifications: while they come the peer is not gone. That holds as long as the
+   * server itself would wait, so that a connection that carries one direction alone is not kept.
+   */
+  #expectAnswer(): () => void {
+    const { deadlineMs, idleSessionTimeoutMs } = this.#options;
+    const asked = performance.now();
+    let heard = this.#heard;
+    let answered = (): void => {};
+    const wait = (): void => {
+      answered = deadline(deadlineMs, () => {
+        const waited = performance.now() - asked;
+        if (this.#heard === heard || waited >= idleSessionTimeoutMs) {
+          const text = `the server did not answer within ${Math.round(waited)} ms`;
+          return this.end(new SluiceError('connection_lost', text));
+        }
+        heard = this.#heard;
+        wait();
+      });
+    };
+    wait();
+    return () => answered();
   }
 
   /** Ends the session politely, so that its locks are free at once. */

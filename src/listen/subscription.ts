@@ -1,13 +1,13 @@
 // One subscription of a bus as an async iterable: its inbox, read one notice after another. A slow reader costs its own
 // inbox and nobody else. Leaving the loop, the signal, and closing the bus end it normally; a channel that the server
 // refuses makes it throw.
-import { deferred, type Deferred } from '../util/deferred.ts';
+import { deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import { messageOf } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { judge, refusalText, type StandardSchemaV1 } from '../util/standard-schema.ts';
 import type { ChannelHandler } from './hub.ts';
-import { Inbox, type Notice } from './inbox.ts';
+import { Inbox, type Message, type Notice } from './inbox.ts';
 
 /** What a subscription gives; `data` is there with a schema. */
 export type Notification<T = undefined> =
@@ -56,7 +56,8 @@ export class Subscription<T>
   readonly #options: SubscriptionOptions;
   readonly #inbox: Inbox;
   readonly #end = deferred();
-  #waiting: Deferred<void> | undefined;
+  /** Those who asked for a notice when there was none: each gets one as it comes. */
+  readonly #readers: ((result: Result<Notice> | Promise<Result<Notice>>) => void)[] = [];
   /** With a schema, which may take its time: one notice after another. */
   #turn: Promise<unknown> = Promise.resolve();
   #lagging = false;
@@ -70,15 +71,13 @@ export class Subscription<T>
     this.#inbox = new Inbox(options.buffer);
   }
 
-  message(payload: string, processId: number): void {
+  message(message: Message): void {
     const { tally, channel, buffer } = this.#options;
     tally.messages += 1;
-    if (!this.#inbox.message(payload, processId)) {
-      tally.missed += 1;
-      if (!this.#lagging) report('sluice:bus.lagged', () => ({ channel, buffer }));
-      this.#lagging = true;
-    }
-    this.#wake();
+    if (this.#handOver(message) || this.#inbox.message(message)) return;
+    tally.missed += 1;
+    if (!this.#lagging) report('sluice:bus.lagged', () => ({ channel, buffer }));
+    this.#lagging = true;
   }
 
   /** From now on it must miss nothing without saying so. */
@@ -93,8 +92,7 @@ export class Subscription<T>
 
   gap(generation: number): void {
     if (!this.#open) return; // it began with this session
-    this.#inbox.gap(generation);
-    this.#wake();
+    if (!this.#handOver({ kind: 'gap', generation })) this.#inbox.gap(generation);
   }
 
   refused(error: unknown): void {
@@ -106,31 +104,43 @@ export class Subscription<T>
     return this;
   }
 
-  next(): Promise<IteratorResult<Notification<T>, undefined>> {
-    if (!this.#options.schema) return this.#read();
-    const result = this.#turn.then(async () => this.#read());
+  next(): Promise<Result<Notification<T>>> {
+    if (!this.#options.schema) return this.#read() as Promise<Result<Notification<T>>>;
+    const result = this.#turn.then(async () => this.#readDecoded());
     this.#turn = result.catch(() => {});
     return result;
   }
 
-  async #read(): Promise<IteratorResult<Notification<T>, undefined>> {
+  /** Whether somebody waits for it; nobody does while the inbox holds anything. */
+  #handOver(notice: Notice): boolean {
+    const answer = this.#readers.shift();
+    answer?.({ done: false, value: notice });
+    return answer !== undefined;
+  }
+
+  /** Not an async function, so that what is there already costs one promise: there may be a million in a second. */
+  #read(): Promise<Result<Notice>> {
+    if (this.#error !== undefined) {
+      const error = this.#error;
+      this.#error = undefined;
+      return Promise.reject(error);
+    }
+    if (this.#over) return Promise.resolve(DONE);
+    const notice = this.#inbox.take();
+    if (notice) return Promise.resolve({ done: false, value: notice });
+    this.#lagging = false;
+    return new Promise((answer) => {
+      this.#readers.push(answer);
+    });
+  }
+
+  async #readDecoded(): Promise<Result<Notification<T>>> {
     for (;;) {
-      if (this.#error !== undefined) {
-        const error = this.#error;
-        this.#error = undefined;
-        throw error;
-      }
-      if (this.#over) return { done: true, value: undefined };
-      const notice = this.#inbox.take();
-      if (!notice) {
-        this.#lagging = false;
-        this.#waiting ??= deferred();
-        await this.#waiting.promise;
-        continue;
-      }
-      if (notice.kind !== 'message') return { done: false, value: notice };
-      const value = this.#options.schema ? await this.#decode(notice) : plain<T>(notice);
-      if (value && !this.#over) return { done: false, value };
+      const result = await this.#read();
+      if (result.done || result.value.kind !== 'message') return result as Result<Notification<T>>;
+      const value = await this.#decode(result.value);
+      if (this.#over) return DONE;
+      if (value) return { done: false, value };
     }
   }
 
@@ -154,12 +164,7 @@ export class Subscription<T>
     this.#over = true;
     this.#options.onEnd();
     this.#end.resolve();
-    this.#wake();
-  }
-
-  #wake(): void {
-    this.#waiting?.resolve();
-    this.#waiting = undefined;
+    for (const answer of this.#readers.splice(0)) answer(this.#read());
   }
 
   /** Undefined: not what the schema takes; it was reported, and the subscription goes on. */
@@ -183,6 +188,6 @@ export class Subscription<T>
   }
 }
 
-type Message = Extract<Notice, { kind: 'message' }>;
+type Result<N> = IteratorResult<N, undefined>;
 
-const plain = <T>(message: Message): Notification<T> => message as Message & { readonly data: T };
+const DONE = { done: true, value: undefined } as const;

@@ -50,7 +50,7 @@ interface Row {
 const statement = (schema: string): string =>
   `select idx, outcome, stream_id as id, first_offset as first, last_offset as last, previous_tag as "previousTag",
      last_tag as "lastTag", date_part('epoch', at) * 1000 as at
-   from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`;
+   from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
 
 export interface AppendCall {
   readonly autoCreate: boolean;
@@ -66,7 +66,7 @@ export async function appendBatch(
 ): Promise<AppendOutcome[]> {
   const events =
     groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
-  const { data, types, keys, headers } = toColumns(events);
+  const { data, types, keys, headers, visibleTo, exclude } = toColumns(events);
   const tags = getRandomValues(new Int32Array(events.length));
   const column = <T>(member: (group: AppendGroup) => T | undefined): (T | null)[] | null =>
     groups.some((group) => member(group) !== undefined) ? groups.map((group) => member(group) ?? null) : null;
@@ -84,6 +84,8 @@ export async function appendBatch(
       waitMs,
       column(({ idempotencyKey }) => idempotencyKey),
       column(({ expectedOffset }) => expectedOffset),
+      visibleTo,
+      exclude,
     ],
     'sluice_append_batch',
   );

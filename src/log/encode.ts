@@ -2,6 +2,7 @@
 // and at once.
 import { streamNameProblem, typeProblem } from '../protocol/wire.ts';
 import { SluiceError } from '../util/errors.ts';
+import { toExclude, toVisibleTo } from './audience.ts';
 import { payloadText } from './event.ts';
 
 /** Limits on what is accepted; bytes are of JSON text. */
@@ -23,12 +24,18 @@ export interface NewEvent<T = unknown> {
   readonly type?: string | undefined;
   readonly key?: string | undefined;
   readonly headers?: Record<string, string> | undefined;
+  /** Who may see it over HTTP: a label, 1 to 128 bytes, that the handler's `audiences` decides on. Default: everybody. */
+  readonly visibleTo?: string | undefined;
+  /** A connection that need not be told: the `connectionId` of its `sluice:open`. */
+  readonly exclude?: string | null | undefined;
 }
 
 export interface EncodedEvent {
   readonly data: string;
   readonly type: string | null;
   readonly key: string | null;
+  readonly visibleTo: string | null;
+  readonly exclude: string | null;
   readonly headers: string | null;
 }
 
@@ -40,7 +47,7 @@ export function checkStreamName(name: unknown): asserts name is string {
 
 /** @throws SluiceError payload_invalid, payload_too_large, name_invalid */
 export function encodeEvent(event: NewEvent, { maxEventBytes }: Limits): EncodedEvent {
-  const { data, type, key, headers } = event;
+  const { data, type, key, headers, visibleTo, exclude } = event;
   if (type !== undefined) {
     const problem = typeProblem(type);
     if (problem !== undefined) throw new SluiceError('name_invalid', problem);
@@ -50,6 +57,8 @@ export function encodeEvent(event: NewEvent, { maxEventBytes }: Limits): Encoded
     data: payloadText(data, maxEventBytes),
     type: type ?? null,
     key: key ?? null,
+    visibleTo: toVisibleTo(visibleTo),
+    exclude: toExclude(exclude),
     headers: headers === undefined ? null : headersText(headers, maxEventBytes),
   };
 }
@@ -114,8 +123,10 @@ export function toColumns(events: readonly EncodedEvent[]): {
   readonly types: (string | null)[] | null;
   readonly keys: (string | null)[] | null;
   readonly headers: (string | null)[] | null;
+  readonly visibleTo: (string | null)[] | null;
+  readonly exclude: (string | null)[] | null;
 } {
-  const column = (member: 'type' | 'key' | 'headers'): (string | null)[] | null =>
+  const column = (member: Exclude<keyof EncodedEvent, 'data'>): (string | null)[] | null =>
     events.some((event) => event[member] !== null) ? events.map((event) => event[member]) : null;
   return {
     data:
@@ -125,5 +136,7 @@ export function toColumns(events: readonly EncodedEvent[]): {
     types: column('type'),
     keys: column('key'),
     headers: column('headers'),
+    visibleTo: column('visibleTo'),
+    exclude: column('exclude'),
   };
 }

@@ -11,13 +11,20 @@ export interface EventRecord {
   readonly atMs: number;
   readonly type: string | null;
   readonly key: string | null;
+  /** The label of its audience; null: everybody. */
+  readonly visibleTo: string | null;
+  /** The connection that need not be told. */
+  readonly exclude: string | null;
   /** JSON text of an object of strings. */
   readonly headers: string | null;
   /** JSON text, as it was given. */
   readonly data: string;
 }
 
-/** One event of a stream. `toJSON()` is the envelope of the wire, with the offset as a string. */
+/**
+ * One event of a stream. `toJSON()` is the envelope of the wire, with the offset as a string. Whoever passes events on
+ * outside `sluice/http` decides who may see them: `toJSON()` does not say.
+ */
 export interface StreamEvent<T = unknown> {
   readonly stream: string;
   readonly offset: bigint;
@@ -25,6 +32,10 @@ export interface StreamEvent<T = unknown> {
   readonly cursor: string;
   readonly type: string | null;
   readonly key: string | null;
+  /** The label of the audience it is meant for; null: everybody. */
+  readonly visibleTo: string | null;
+  /** The connection it is not sent to. */
+  readonly exclude: string | null;
   readonly data: T;
   readonly headers: Record<string, string>;
   /** Assigned with the offset; never decreasing within a stream. */
@@ -43,7 +54,7 @@ export const toStreamEvent = <T>(identity: StreamIdentity, record: EventRecord):
 /** An event whose payload is not as stored: what a reader's schema made of it. */
 export function withData<T>(
   { name, incarnation }: StreamIdentity,
-  { offset, tag, type, key, headers, atMs }: EventRecord,
+  { offset, tag, type, key, visibleTo, exclude, headers, atMs }: EventRecord,
   data: T,
 ): StreamEvent<T> {
   const at = new Date(atMs);
@@ -53,6 +64,8 @@ export function withData<T>(
     cursor: encodePosition({ incarnation, offset, tag }),
     type,
     key,
+    visibleTo,
+    exclude,
     data,
     headers: headers === null ? {} : (JSON.parse(headers) as Record<string, string>),
     at,

@@ -45,13 +45,20 @@ type Statement = [text: string, values: unknown[], name: string];
 const single = (
   schema: string,
   stream: string,
-  { data, type, key, headers }: EncodedEvent,
+  { data, type, key, headers, visibleTo, exclude }: EncodedEvent,
   autoCreate: boolean,
-): Statement => [
-  `select ${schema}.publish($1::text, $2::text::json, $3::text, $4::text, $5::text::json, $6::boolean)::text as id`,
-  [stream, data, type, key, headers, autoCreate],
-  'sluice_publish',
-];
+): Statement => {
+  const values = [stream, data, type, key, headers, autoCreate];
+  const parameters = '$1::text, $2::text::json, $3::text, $4::text, $5::text::json, $6::boolean';
+  // Two statements: what hardly any publish uses costs the others no parameters.
+  return visibleTo === null && exclude === null
+    ? [`select ${schema}.publish(${parameters})::text as id`, values, 'sluice_publish']
+    : [
+        `select ${schema}.publish(${parameters}, p_visible_to => $7::text, p_exclude => $8::text::uuid)::text as id`,
+        [...values, visibleTo, exclude],
+        'sluice_publish_to',
+      ];
+};
 
 function many(
   schema: string,
@@ -59,11 +66,12 @@ function many(
   events: readonly EncodedEvent[],
   { autoCreate, idempotencyKey, due }: PublishCall,
 ): Statement {
-  const { data, types, keys, headers } = toColumns(events);
+  const { data, types, keys, headers, visibleTo, exclude } = toColumns(events);
   return [
     `select id::text from ${schema}.publish_many(
        $1::text, $2::text, $3::text::text[], $4::text::text[], $5::text::text[], $6::boolean,
-       p_idempotency_key => $7::text, p_deliver_at => $8::text::timestamptz, p_delay_ms => $9::text::double precision) id`,
+       p_idempotency_key => $7::text, p_deliver_at => $8::text::timestamptz, p_delay_ms => $9::text::double precision,
+       p_visible_to => $10::text::text[], p_exclude => $11::text::uuid[]) id`,
     [
       stream,
       data,
@@ -74,6 +82,8 @@ function many(
       idempotencyKey ?? null,
       due?.deliverAt ?? null,
       due?.delayMs ?? null,
+      visibleTo && textArrayLiteral(visibleTo),
+      exclude && textArrayLiteral(exclude),
     ],
     'sluice_publish_many',
   ];

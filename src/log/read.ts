@@ -19,13 +19,14 @@ export interface Page {
 }
 
 type StateColumns = [string, string, number, boolean, string, number];
-type EventColumns = [string, number, number, string | null, string | null, string | null, string];
+type Text = string | null;
+type EventColumns = [string, number, number, Text, Text, Text, Text, Text, string];
 type Row = [...StateColumns, ...(EventColumns | [null])];
 
 const statement = (schema: string, condition: string): string => `
   select s.id::text, s.trimmed_to::text, s.trimmed_tag, s.closed_at is not null, coalesce(h."offset", s.trimmed_to)::text,
     coalesce(h.tag, s.trimmed_tag), e."offset"::text, e.tag, date_part('epoch', e.at) * 1000, e.type, e.key,
-    e.headers::text, e.data::text
+    e.visible_to, e.exclude::text, e.headers::text, e.data::text
   from ${schema}.streams s
   left join lateral (
     select "offset", tag from ${schema}.events
@@ -90,6 +91,16 @@ const toState = ([id, trimmedTo, trimmedTag, closed, head, headTag]: Row): Strea
 });
 
 function toRecord(row: Row): EventRecord {
-  const [offset, tag, atMs, type, key, headers, data] = row.slice(6) as EventColumns;
-  return { offset: BigInt(offset), tag, atMs: Math.floor(atMs), type, key, headers, data };
+  const [offset, tag, atMs, type, key, visibleTo, exclude, headers, data] = row.slice(6) as EventColumns;
+  return {
+    offset: BigInt(offset),
+    tag,
+    atMs: Math.floor(atMs),
+    type,
+    key,
+    visibleTo,
+    exclude,
+    headers,
+    data,
+  };
 }

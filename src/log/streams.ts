@@ -163,6 +163,8 @@ interface UndeliverableRow {
   published_at: Date;
   type: string | null;
   key: string | null;
+  visible_to: string | null;
+  exclude: string | null;
   headers: string | null;
   data: string;
 }
@@ -172,7 +174,7 @@ export async function* listUndeliverable(database: Database): AsyncGenerator<Und
   let after = '0';
   for (;;) {
     const rows: UndeliverableRow[] = await database.query<UndeliverableRow>(
-      `select id::text, stream, reason, published_at, type, key, headers::text, data::text
+      `select id::text, stream, reason, published_at, type, key, visible_to, exclude::text, headers::text, data::text
        from ${database.names.quoted}.undeliverable where id > $1 order by id limit ${LIST_PAGE}`,
       [after],
     );
@@ -190,5 +192,7 @@ const toUndeliverable = (row: UndeliverableRow): Undeliverable => ({
   data: JSON.parse(row.data) as unknown,
   ...(row.type === null ? {} : { type: row.type }),
   ...(row.key === null ? {} : { key: row.key }),
+  ...(row.visible_to === null ? {} : { visibleTo: row.visible_to }),
+  ...(row.exclude === null ? {} : { exclude: row.exclude }),
   ...(row.headers === null ? {} : { headers: JSON.parse(row.headers) as Record<string, string> }),
 });

@@ -6,6 +6,8 @@ export const CONTROL_EVENTS = {
   gap: 'sluice:gap',
   reset: 'sluice:reset',
   shutdown: 'sluice:shutdown',
+  broadcast: 'sluice:broadcast',
+  presence: 'sluice:presence',
 } as const;
 
 export const MAX_STREAM_NAME_BYTES = 512;

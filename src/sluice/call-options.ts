@@ -7,6 +7,16 @@ interface WriteOptions {
   readonly key?: string | undefined;
   readonly headers?: Record<string, string> | undefined;
   /**
+   * Who may see it over HTTP: a label of 1 to 128 bytes that the handler's `audiences` decides on; a label it does not
+   * know is seen by nobody there. Default: everybody who may read the stream. `read` and `subscribe` see everything.
+   */
+  readonly visibleTo?: string | undefined;
+  /**
+   * Not sent to this connection: the `connectionId` of its `sluice:open`, such as the one whose request causes the event.
+   * Null and undefined: sent to all. It spares an echo and is no protection: the client's next connection has another id.
+   */
+  readonly exclude?: string | null | undefined;
+  /**
    * 1 to 255 bytes. What is written to the stream under one key within its window (24 hours by default) is written once;
    * the events of one call share its key.
    */
@@ -30,6 +40,12 @@ export interface PublishOptions extends WriteOptions {
   readonly deliverAt?: Date | undefined;
   /** Not before so many milliseconds from now, by the database's clock; at most `maxDelayMs`. */
   readonly delayMs?: number | undefined;
+}
+
+export interface BroadcastOptions {
+  readonly type?: string | undefined;
+  /** Stops waiting; what was already sent is still delivered. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ReadOptions {

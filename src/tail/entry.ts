@@ -1,9 +1,15 @@
 // Events in a tail's window, and batches of them on their way to subscribers. An event is encoded once per format,
 // whoever it goes to; a batch is one buffer for one write, shared by all who get it.
-import { encodePosition } from '../protocol/cursor.ts';
+import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
 import { encodeBody, encodeEvent } from '../protocol/frames.ts';
 import { typeProblem } from '../protocol/wire.ts';
-import { envelopeText, type EventRecord, type StreamIdentity } from '../log/event.ts';
+import {
+  envelopeText,
+  toStreamEvent,
+  type EventRecord,
+  type StreamEvent,
+  type StreamIdentity,
+} from '../log/event.ts';
 
 /** `envelope`: everything, for onmessage. `data`: the bare payload under the event's type. */
 export type FrameFormat = 'envelope' | 'data';
@@ -11,11 +17,15 @@ export type FrameFormat = 'envelope' | 'data';
 /** What an entry costs beside its payload, in bytes: an estimate for the window's bound. */
 const ENTRY_OVERHEAD = 200;
 
+/** Selections of one batch that are kept to be shared, at most. */
+const MAX_PARTS = 16;
+
 export class Entry {
   readonly record: EventRecord;
   readonly identity: StreamIdentity;
   #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
+  #event: StreamEvent | undefined;
 
   constructor(identity: StreamIdentity, record: EventRecord) {
     this.identity = identity;
@@ -24,6 +34,17 @@ export class Entry {
 
   get offset(): bigint {
     return this.record.offset;
+  }
+
+  /** Just after it. */
+  get position(): CursorPosition {
+    const { offset, tag } = this.record;
+    return { incarnation: this.identity.incarnation, offset, tag };
+  }
+
+  /** As users see it: parsed once, whoever asks, and not before. */
+  get event(): StreamEvent {
+    return (this.#event ??= toStreamEvent(this.identity, this.record));
   }
 
   /** Roughly what the entry holds in memory, in bytes. */
@@ -42,9 +63,9 @@ export class Entry {
   }
 
   #encode(format: FrameFormat): Buffer {
-    const { offset, tag, type, data } = this.record;
-    const { name, incarnation } = this.identity;
-    const id = encodePosition({ incarnation, offset, tag });
+    const { type, data } = this.record;
+    const { name } = this.identity;
+    const id = encodePosition(this.position);
     return Buffer.from(
       format === 'envelope'
         ? encodeEvent({ id, data: envelopeText(name, this.record) })
@@ -56,6 +77,9 @@ export class Entry {
 // What reached the table past the functions, which check it, may not break the frames of others.
 const isFramable = (type: string | null): boolean => type !== null && typeProblem(type) === undefined;
 
+/** Events to write, in order. */
+export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'bytes'>;
+
 /** One or more consecutive events. */
 export class Batch {
   readonly entries: readonly Entry[];
@@ -64,6 +88,8 @@ export class Batch {
   /** On its way as it came; false for what a subscriber catches up with. */
   readonly live: boolean;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
+  #parts: Map<string, Batch> | undefined;
+  #isForAll: boolean | undefined;
 
   constructor(entries: readonly Entry[], { live = false }: { readonly live?: boolean } = {}) {
     const first = entries[0];
@@ -81,6 +107,29 @@ export class Batch {
       this.entries.length === 1
         ? this.first.frame(format)
         : Buffer.concat(this.entries.map((entry) => entry.frame(format))));
+  }
+
+  /** Whether everybody may see all of it, as far as the events say. */
+  get isForAll(): boolean {
+    return (this.#isForAll ??= this.entries.every(
+      ({ record }) => record.visibleTo === null && record.exclude === null,
+    ));
+  }
+
+  /** Those of its events that are kept; the same buffer for all who keep the same. Undefined: none. */
+  only(keeps: (entry: Entry) => boolean): Frames | undefined {
+    let which = '';
+    const kept = this.entries.filter((entry) => {
+      const isKept = keeps(entry);
+      which += isKept ? '1' : '0';
+      return isKept;
+    });
+    if (kept.length === this.entries.length) return this;
+    if (kept.length === 0) return undefined;
+    const parts = (this.#parts ??= new Map<string, Batch>());
+    const part = parts.get(which) ?? new Batch(kept);
+    if (parts.size < MAX_PARTS) parts.set(which, part);
+    return part;
   }
 
   /** The event at an offset, if it is in the batch. */

@@ -9,7 +9,8 @@ import { deferred, type Deferred } from '../util/deferred.ts';
 import type { Batch, Entry } from './entry.ts';
 import { toError } from './loss.ts';
 import type { Sink } from './subscriber.ts';
-import type { Subscription, Tails } from './tails.ts';
+import type { Subscription } from './subscription.ts';
+import type { Tails } from './tails.ts';
 
 /** A stream's events from a position on, replayed and then live. Leaving the loop unsubscribes. */
 export interface StreamSubscription<T> extends AsyncIterable<StreamEvent<T>> {

@@ -43,9 +43,12 @@ export class Pages {
     return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, false));
   }
 
-  /** The same for a tail, which everybody who is live waits for: before those who catch up. */
+  /**
+   * The same for a tail, which everybody who is live waits for: before those who catch up. It shares a page with a
+   * subscriber that asks for it: one that is shown another history must not be shown it before the tail.
+   */
   readLive(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`live ${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
   }
 
   /** Finds where a reader starts, in its turn: so many come back at once after a restart. */

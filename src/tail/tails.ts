@@ -9,12 +9,12 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
-import type { Loss } from './loss.ts';
 import { Pages } from './pages.ts';
 import type { Replica } from './replica.ts';
 import { findStart } from './start.ts';
 import { findStarts, startsFromMemory, type Resume } from './starts.ts';
-import { Subscriber, type Sink } from './subscriber.ts';
+import type { Sink } from './subscriber.ts';
+import { Subscription, type Opened, type Reopened } from './subscription.ts';
 import { deleted, Tail } from './tail.ts';
 import type { WindowLimits } from './window.ts';
 
@@ -32,22 +32,6 @@ export interface TailsOptions {
   readonly replica?: Replica | undefined;
   /** A tail without subscribers is closed after this long, in milliseconds. */
   readonly idleMs: number;
-}
-
-export type Opened =
-  | { readonly kind: 'ok'; readonly place: CursorPosition; readonly head: bigint; readonly oldest: bigint }
-  | { readonly kind: 'lost'; readonly loss: Loss };
-
-/** One subscriber's hold on a tail. */
-export interface Subscription {
-  /** How it opened: at `place`, or not, and then `restart` goes on from `loss.resume`. */
-  readonly opened: Opened;
-  readonly position: CursorPosition;
-  /** The sink takes more. Nothing is delivered before the first call. */
-  resume(): void;
-  /** Moves to another place, after a loss; `resume` then delivers from there. */
-  restart(place: CursorPosition): Promise<void>;
-  close(): void;
 }
 
 export class Tails {
@@ -77,11 +61,12 @@ export class Tails {
       this.#resumeFromMemory(stream, after) ??
       (await this.#pages.start(async () => findStart(this.#options.database, stream, after, 0)));
     this.#requireOpen();
-    if (start.kind === 'lost') return this.#subscription(stream, sink, { kind: 'lost', loss: start.loss });
+    if (start.kind === 'lost')
+      return new Subscription(this, { stream, sink, opened: { kind: 'lost', loss: start.loss } });
     const { state, place } = start;
     const tail = this.#tailOf(stream, state, hints);
     const opened: Opened = { kind: 'ok', place, head: state.head, oldest: state.trimmedTo + 1n };
-    return this.#subscription(stream, sink, opened, tail);
+    return new Subscription(this, { stream, sink, opened }, tail);
   }
 
   /** Where each of several streams starts, of one cursor for all. */
@@ -142,40 +127,20 @@ export class Tails {
     this.#unhear?.();
   }
 
-  #subscription(stream: string, sink: Sink, opened: Opened, firstTail?: Tail): Subscription {
-    let tail = firstTail;
-    const subscriber = new Subscriber(opened.kind === 'ok' ? opened.place : opened.loss.resume, sink);
-    tail?.attach(subscriber);
-    const leave = (): void => {
-      tail?.detach(subscriber);
-      if (tail) this.#closeIfIdle(tail);
-    };
-    const restart = async (place: CursorPosition): Promise<void> => {
-      leave();
-      tail = undefined;
-      const hints = this.#hints;
-      const at = { kind: 'cursor', positions: [place] } as const;
-      const start = await this.#pages.start(async () => findStart(this.#options.database, stream, at, 0));
-      this.#requireOpen();
-      if (start.kind === 'lost') return sink.lost(start.loss);
-      tail = this.#tailOf(stream, start.state, hints);
-      subscriber.position = start.place;
-      subscriber.closed = false;
-      subscriber.ready = false;
-      tail.attach(subscriber);
-    };
-    return {
-      opened,
-      get position() {
-        return subscriber.position;
-      },
-      resume: () => tail?.resume(subscriber),
-      restart,
-      close: () => {
-        leave();
-        tail = undefined;
-      },
-    };
+  /** The tail of a stream whose reader goes on from a place; or what is lost again. */
+  async reopen(stream: string, place: CursorPosition): Promise<Reopened> {
+    const hints = this.#hints;
+    const at = { kind: 'cursor', positions: [place] } as const;
+    const start = await this.#pages.start(async () => findStart(this.#options.database, stream, at, 0));
+    this.#requireOpen();
+    return start.kind === 'lost'
+      ? { kind: 'lost', loss: start.loss }
+      : { kind: 'ok', place: start.place, tail: this.#tailOf(stream, start.state, hints) };
+  }
+
+  /** A subscriber has left the tail. */
+  left(tail: Tail): void {
+    this.#closeIfIdle(tail);
   }
 
   // A client that comes back with a cursor inside the window costs no query.
@@ -240,7 +205,7 @@ export class Tails {
     const { listener, database } = this.#options;
     const channel = database.names.readersChannel;
     this.#unhear ??= listener.hear(channel, {
-      message: (payload) => this.#hint(payload),
+      message: ({ payload }) => this.#hint(payload),
       gap: () => this.#wakeAll(),
     });
     await listener.inForceIfConnected(channel); // without a session the poll wakes readers, and the next one does

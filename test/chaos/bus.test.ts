@@ -120,6 +120,21 @@ describe('I8: a fault of the network, under traffic', () => {
   });
 });
 
+test('I8: a flood behind which the answers stand is no fault: all of it arrives, over the session there is', async () => {
+  using proxy = await createProxy(targetOf(db.connectionString));
+  const patience = { listenDeadlineMs: 1000, idleSessionTimeoutMs: 60_000 };
+  await using bus = open(through(proxy, db.connectionString), patience);
+  const notices = new Notices(await bus.subscribe('flood', { buffer: 1000 }));
+  const beats = nextMessage('sluice:listener.beat');
+  proxy.delay(50); // megabytes take it seconds
+  await db.query(`select pg_notify('flood', rpad(n::text, 7900)) from generate_series(1, 700) n`);
+  await until(() => notices.all.length >= 700);
+  await beats;
+  expect(notices.unmarked(700)).toEqual([]);
+  expect(notices.gaps).toEqual([]);
+  expect(bus.generation).toBe(1);
+});
+
 test('I4 I8: one who subscribes while disconnected misses nothing from then on; the others are told of the gap', async () => {
   using proxy = await createProxy(targetOf(db.connectionString));
   await using bus = open(through(proxy, db.connectionString));

@@ -186,6 +186,26 @@ test('the database is named by the option before the environment', async () => {
   expect(code).toBe(0);
 });
 
+test('I10: append and publish write for one audience with --visible-to', async () => {
+  await done('append', 'labelled', '1', '--visible-to', 'admins');
+  await done('publish', 'labelled', '2', '--visible-to', 'admins');
+  for (const command of ['append', 'publish']) {
+    const { code } = await sluice([command, 'labelled', '-', '--visible-to', 'staff'], { input: '3\n4\n' });
+    expect(code).toBe(0);
+  }
+  await using client = await connect({ connectionString: db.connectionString });
+  await until(async () => (await client.stream('labelled').info())?.head === 6n);
+  const { events } = await client.stream('labelled').read();
+  expect(events.map(({ visibleTo }) => visibleTo)).toEqual([
+    'admins',
+    'admins',
+    'staff',
+    'staff',
+    'staff',
+    'staff',
+  ]);
+});
+
 test('publish --delay delivers later, and says so; append and publish write once per --idempotency-key', async () => {
   expect(await sluice(['publish', 'later', '1', '--delay', '1h'])).toMatchObject({
     code: 0,

@@ -84,8 +84,27 @@ test('anybody is nobody in particular: no cap holds for all of them together', a
   await until(() => one.lastEventId !== '' && two.lastEventId !== '');
 });
 
+test('I7: behind a proxy an address is that of the client, which cannot choose it', async () => {
+  const limits = { maxConnectionsPerAddress: 1 };
+  await using serving = await serve(sluice, { limits, trustProxy: 1 });
+  const from = (forwarded: string): { headers: Record<string, string> } => ({
+    headers: { 'x-forwarded-for': forwarded },
+  });
+  using one = await openSse(serving.url('known'), from('9.9.9.9, 1.2.3.4'));
+  using two = await openSse(serving.url('known'), from('9.9.9.9, 1.2.3.5'));
+  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  const forged = from('9.9.9.8, 1.2.3.4').headers;
+  expect(await refusal(serving.url('known'), forged)).toMatchObject({ status: 429 });
+  await using direct = await serve(sluice, { limits });
+  using first = await openSse(direct.url('known'), from('1.2.3.4'));
+  await until(() => first.lastEventId !== '');
+  expect(await refusal(direct.url('known'), from('1.2.3.5').headers)).toMatchObject({ status: 429 });
+});
+
 test('a connection that has lived long enough is told to come back, and resumes', async () => {
-  await using serving = await serve(sluice, { limits: { maxConnectionMs: 50, retryMs: 10 } });
+  await using serving = await serve(sluice, {
+    limits: { maxConnectionMs: 50, heartbeatMs: 20, retryMs: 10 },
+  });
   const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
   using client = await openSse(serving.url('known'));
   await client.ended();

@@ -11,11 +11,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
 import { useCli, type Running } from '../support/process.ts';
+import { decodePart, newSecret } from '../support/tokens.ts';
 import { root } from '../support/tidy/files.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 const empty = useDatabase({ migrated: false });
 const cli = useCli();
+
+const secret = newSecret();
+const shop = 'https://shop.example';
 
 let folder: string;
 beforeAll(() => {
@@ -52,14 +56,23 @@ const ask = async (
   return { status: response.statusCode, type: response.headers['content-type'], body };
 };
 
-/** An open event stream, and what it has said so far. */
-const follow = async (url: URL, stream: string): Promise<{ said: () => string; ended: Promise<unknown> }> => {
-  const asked = request(new URL(`/v1/events?stream=${stream}&after=start`, url)).end();
+interface Following {
+  /** All so far. */
+  readonly said: () => string;
+  readonly ended: Promise<unknown>;
+  readonly leave: () => void;
+}
+
+/** An open event stream. */
+const follow = async (url: URL, stream: string, headers: Record<string, string> = {}): Promise<Following> => {
+  const asked = request(new URL(`/v1/events?stream=${stream}&after=start`, url), { headers }).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
   expect(response.statusCode).toBe(200);
   let said = '';
   response.on('data', (chunk) => (said += String(chunk)));
-  return { said: () => said, ended: once(response, 'end') };
+  const ended = once(response, 'end');
+  ended.catch(() => {}); // left
+  return { said: () => said, ended, leave: () => void response.destroy() };
 };
 
 describe('serve', () => {
@@ -72,7 +85,10 @@ describe('serve', () => {
 
   test('does not start open by accident', async () => {
     expect(await refused({})).toMatch(/SLUICE_SECRET.*--allow-anonymous/);
-    expect(await refused({ SLUICE_SECRET: 'hush' })).toMatch(/no capability tokens yet.*--allow-anonymous/);
+    expect(await refused({ SLUICE_SECRET: '' })).toMatch(/SLUICE_SECRET.*--allow-anonymous/);
+    const weak = await refused({ SLUICE_SECRET: `${secret},hush` });
+    expect(weak).toMatch(/SLUICE_SECRET: secret 2 has 4 bytes; at least 32 are needed/);
+    expect(weak).not.toContain('hush');
   });
 
   test('with --allow-anonymous anyone reads, by any name, and is told when it ends', async () => {
@@ -92,6 +108,87 @@ describe('serve', () => {
     expect(await end).toMatchObject({ code: 0, stderr: expect.stringMatching(/\nstopping\n$/) });
   });
 
+  const printed = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await start(['token', ...args], { SLUICE_SECRET: secret }).finished;
+    expect([code, stderr]).toEqual([0, '']);
+    return stdout.trim();
+  };
+
+  test('with SLUICE_SECRET, who shows a token reads what it covers', async () => {
+    const serve = start(['serve', '--revocations', 'revoked'], { SLUICE_SECRET: secret });
+    const url = await listening(serve);
+    const env = { DATABASE_URL: db.connectionString };
+    await cli.run(['append', 'orders', '{"n":1}'], { env });
+    const token = await printed(
+      '--stream',
+      'orders',
+      '--stream',
+      'users/*',
+      '--expires',
+      '1h',
+      '--principal',
+      'ann',
+    );
+    const ticket = await printed('--stream', 'orders', '--ticket');
+    const events = '/v1/events?after=start&stream=';
+    expect(await ask(url, `${events}orders`)).toMatchObject({
+      status: 401,
+      type: 'application/problem+json',
+    });
+    const headers = { authorization: `Bearer ${token}` };
+    expect(await ask(url, `${events}hidden`, headers)).toMatchObject({ status: 404 });
+    expect(await ask(url, `${events}users/missing`, headers)).toMatchObject({ status: 404 });
+    for (const [query, shown] of [
+      ['orders', headers],
+      ['orders', { cookie: `sluice_token=${token}` }],
+      [`orders&ticket=${ticket}`, {}],
+    ] as const) {
+      const client = await follow(url, query, shown);
+      await until(() => client.said().includes('"data":{"n":1}'));
+      client.leave();
+    }
+    const client = await follow(url, 'orders', headers);
+    await cli.run(['publish', 'revoked', '{"principal":"ann"}'], { env });
+    await client.ended;
+    expect(await ask(url, `${events}orders`, headers)).toMatchObject({ status: 401 });
+    expect(serve.stderr()).toBe('');
+    expect(await stopped(serve)).toMatchObject({ code: 0 });
+  });
+
+  test('while a secret is replaced, tokens of both are good', async () => {
+    const token = await printed('--stream', '*');
+    const fresh = newSecret();
+    const url = await listening(start(['serve'], { SLUICE_SECRET: `${fresh}, ${secret}` }));
+    await cli.run(['create', 'any'], { env: { DATABASE_URL: db.connectionString } });
+    const client = await follow(url, 'any', { authorization: `Bearer ${token}` });
+    client.leave();
+  });
+
+  test('--cors-origin lets pages of that origin ask', async () => {
+    const serve = start(['serve', '--cors-origin', shop, '--cors-origin', 'http://localhost:3000'], {
+      SLUICE_SECRET: secret,
+    });
+    const url = await listening(serve);
+    for (const [origin, status] of [
+      [shop, 204],
+      ['http://localhost:3000', 204],
+      ['https://evil.example', 403],
+    ] as const) {
+      const preflight = { origin, 'access-control-request-method': 'GET' };
+      expect(await ask(url, '/v1/events', preflight, 'OPTIONS')).toMatchObject({ status });
+    }
+  });
+
+  test.each([
+    [['--cors-origin', `${shop}/`], /^error: cors\.origins has .*write https:\/\/shop\.example\n$/],
+    [['--trust-proxy', 'all'], /^error: --trust-proxy is "all"; give a whole number\n$/],
+    [['--trust-proxy', '101'], /^error: trustProxy is 101; give the number of proxies, from 0 to 100\n$/],
+    [['--revocations', ''], /^error: revocations: a stream name must not be empty\n$/],
+  ])('%j is wrong usage', async (args, says) => {
+    const { code, stderr } = await start(['serve', ...args], { SLUICE_SECRET: secret }).finished;
+    expect([code, stderr]).toEqual([2, expect.stringMatching(says)]);
+  });
+
   test('with --json, says where in JSON', async () => {
     const serve = start(['serve', '--allow-anonymous', '--json']);
     const url = await listening(serve);
@@ -106,6 +203,56 @@ describe('serve', () => {
     expect(stderr).toMatch(
       /^error: schema "sluice" is not installed in this database; run `npx sluice migrate`\n$/m,
     );
+  });
+});
+
+describe('token', () => {
+  const made = async (args: readonly string[], env: Readonly<Record<string, string>>): Promise<unknown[]> => {
+    const { code, stdout, stderr } = await start(['token', ...args], env).finished;
+    return [code, stdout, stderr];
+  };
+
+  test('needs no database; with --json also says the id', async () => {
+    const { code, stdout } = await cli.run(['token', '--stream', 'orders', '--json'], {
+      env: { SLUICE_SECRET: secret },
+    });
+    const { token, id } = JSON.parse(stdout) as { token: string; id: string };
+    expect(code).toBe(0);
+    const claims = decodePart(token, 1);
+    expect(claims).toMatchObject({ jti: id, streams: ['orders'], actions: ['read'] });
+    expect(Number(claims['exp']) - Number(claims['iat'])).toBeCloseTo(3600);
+  });
+
+  test('--action may be repeated', async () => {
+    const [, stdout] = await made(['--stream', '*', '--action', 'read', '--action', 'append'], {
+      SLUICE_SECRET: secret,
+    });
+    expect(decodePart(String(stdout).trim(), 1)['actions']).toEqual(['read', 'append']);
+  });
+
+  test.each([
+    ['no secret', ['--stream', 'a'], {}, /SLUICE_SECRET is not set/],
+    ['a weak one', ['--stream', 'a'], { SLUICE_SECRET: 'hush' }, /SLUICE_SECRET: secret has 4 bytes/],
+    ['no stream', [], { SLUICE_SECRET: secret }, /--stream/],
+    ['no name', ['--stream', ''], { SLUICE_SECRET: secret }, /must not be empty/],
+    ['no duration', ['--stream', 'a', '--expires', 'soon'], { SLUICE_SECRET: secret }, /--expires is "soon"/],
+    ['too long', ['--stream', 'a', '--expires', '31d'], { SLUICE_SECRET: secret }, /from 1 to 2592000000/],
+    [
+      'a long ticket',
+      ['--stream', 'a', '--ticket', '--expires', '1h'],
+      { SLUICE_SECRET: secret },
+      /from 1 to 600000/,
+    ],
+    [
+      'an action',
+      ['--stream', 'a', '--action', 'write'],
+      { SLUICE_SECRET: secret },
+      /read, append and manage/,
+    ],
+  ])('%s: wrong usage', async (...[, args, env, says]) => {
+    const [code, stdout, stderr] = await made(args, env);
+    expect([code, stdout, stderr]).toEqual([2, '', expect.stringMatching(says)]);
+    expect(stderr).toMatch(/^error: [^\n]+\n$/);
   });
 });
 

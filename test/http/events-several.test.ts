@@ -185,3 +185,20 @@ test('I7: a stalled connection of several streams delays nobody, and resumes the
     expect(byStream(client.events)).toEqual({ [a]: upTo(120), [b]: upTo(120) });
   }
 });
+
+test('I10: what is hidden in one of several moves the cursor of all, with the next heartbeat', async () => {
+  const [a = '', b = ''] = await newStreams(2);
+  await using guarded = await serve(sluice, {
+    audiences: { nobody: () => false },
+    limits: { heartbeatMs: 30 },
+  });
+  using client = await openSse(urlOf([a, b], 'after=start', guarded.port));
+  await client.until(({ lastEventId }) => lastEventId !== '');
+  await sluice.stream(a).append(1);
+  await sluice.stream(a).append('hidden', { visibleTo: 'nobody' });
+  await sluice.stream(b).append('hidden', { visibleTo: 'nobody' });
+  const { cursor: endOfA } = await sluice.stream(a).read();
+  const { cursor: endOfB } = await sluice.stream(b).read();
+  await client.until(({ lastEventId }) => lastEventId === `${endOfA}.${endOfB}`);
+  expect(byStream(client.events)).toEqual({ [a]: [1] });
+});

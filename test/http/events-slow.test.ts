@@ -227,6 +227,8 @@ describe('a session that ends too early leaves no subscriber behind', () => {
       format: 'data',
       retryMs: 1,
       drainTimeoutMs: 1000,
+      filter: (batch) => batch,
+      viewer: {},
       logger: silentLogger,
     });
   const start = async (offset: bigint): Promise<EventSession> => {

@@ -17,7 +17,7 @@ import {
 import type { AddressInfo, Socket } from 'node:net';
 import { connect, type Sluice } from 'sluice';
 import { createHandler, type SluiceHandler } from 'sluice/http';
-import { toNodeListener } from 'sluice/node';
+import { toNodeListener, type NodeListener } from 'sluice/node';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { deferred } from '../../src/util/deferred.ts';
 import { useDatabase } from '../support/database.ts';
@@ -270,6 +270,25 @@ describe('mounted like Express', () => {
     expect(errors).toEqual([]);
   });
 
+  test('I7: a client that left while an earlier middleware was at work opens nothing', async () => {
+    let asked = 0;
+    const listener = toNodeListener(handlerOf(async () => new Response(String((asked += 1)))));
+    const atWork = deferred();
+    const done = deferred();
+    const server = createServer((request, response) => {
+      atWork.resolve();
+      void once(response, 'close').then(() => done.resolve(listener(request, response)));
+    });
+    const port = await listening(server);
+    cleanups.push(() => server.close());
+    const leaving = ask({ port, host: '127.0.0.1' }).on('error', () => {});
+    leaving.end();
+    await atWork.promise;
+    leaving.destroy();
+    await done.promise;
+    expect(asked).toBe(0);
+  });
+
   test('errors go to next, and are not answered twice', async () => {
     const error = new Error('secret');
     const { origin, errors } = await mount(
@@ -283,8 +302,7 @@ describe('mounted like Express', () => {
 });
 
 describe('over HTTP/2', () => {
-  const open = async (handler: SluiceHandler): Promise<ClientHttp2Session> => {
-    const listener = toNodeListener(handler);
+  const openTo = async (listener: NodeListener): Promise<ClientHttp2Session> => {
     // The compatibility API has the members of node:http that the bridge uses.
     const server = createHttp2Server((request, response) =>
       listener(request as unknown as IncomingMessage, response as unknown as ServerResponse),
@@ -292,12 +310,16 @@ describe('over HTTP/2', () => {
     const sockets = new Set<Socket>();
     server.on('connection', (socket: Socket) => sockets.add(socket));
     const session = dial(`http://127.0.0.1:${await listening(server)}`);
-    cleanups.push(async () => {
-      await handler.close();
+    cleanups.push(() => {
       session.destroy();
       for (const socket of sockets) socket.destroy();
       server.close();
     });
+    return session;
+  };
+  const open = async (handler: SluiceHandler): Promise<ClientHttp2Session> => {
+    const session = await openTo(toNodeListener(handler));
+    cleanups.push(() => handler.close());
     return session;
   };
   const streams = (): SluiceHandler => createHandler(sluice, { authorize: anyone });
@@ -355,6 +377,22 @@ describe('over HTTP/2', () => {
     expect(first?.seen.messages).toHaveLength(3);
     process.off('warning', onWarning);
     expect(warnings).toEqual([]);
+  });
+
+  test('I7: a stream that was closed while an earlier middleware was at work opens nothing', async () => {
+    let asked = 0;
+    const listener = toNodeListener(handlerOf(async () => new Response(String((asked += 1)))));
+    const atWork = deferred();
+    const done = deferred();
+    const session = await openTo((request, response) => {
+      atWork.resolve();
+      void once(response, 'close').then(() => done.resolve(listener(request, response)));
+    });
+    const leaving = session.request({ ':path': '/' });
+    await atWork.promise;
+    leaving.close();
+    await done.promise;
+    expect(asked).toBe(0);
   });
 
   test('problems, and shutdown', async () => {

@@ -234,6 +234,26 @@ function testContent({ db, sluice, library, nextStream }: Setup): void {
     ]);
   });
 
+  test('I10: whom an event is for arrives, of each event its own', async () => {
+    const name = nextStream();
+    const stream = sluice().stream(name);
+    const exclude = '6f1c2a34-0000-4000-8000-00000000abcd';
+    await library().transaction(async ({ tx }) => {
+      await stream.publish(1, { tx, visibleTo: 'a ?, "b" \\' });
+      await stream.publish(2, { tx, exclude });
+      await stream.publishMany([{ data: 3, visibleTo: '{"a"}' }, { data: 4 }, { data: 5, exclude }], { tx });
+    });
+    await delivered(sluice(), name);
+    const { events } = await sluice().stream(name).read();
+    expect(events.slice(0, 5).map(({ visibleTo, exclude: left }) => [visibleTo, left])).toEqual([
+      ['a ?, "b" \\', null],
+      [null, exclude],
+      ['{"a"}', null],
+      [null, null],
+      [null, exclude],
+    ]);
+  });
+
   test('a payload of a mebibyte', async () => {
     const name = nextStream();
     const data = `?'${'$1"\\'.repeat(150_000)}`;

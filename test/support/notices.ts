@@ -7,6 +7,7 @@ import type { Notification, NotifySubscription } from 'sluice';
 export class Notices {
   readonly all: Notification[] = [];
   readonly ended: Promise<void>;
+  over = false;
   readonly #subscription: NotifySubscription;
 
   constructor(subscription: NotifySubscription, onNotice: (notice: Notification) => void = () => {}) {
@@ -51,6 +52,7 @@ export class Notices {
       this.all.push(notice);
       onNotice(notice);
     }
+    this.over = true;
   }
 }
 
@@ -117,7 +119,11 @@ export class Keeper {
   async #readAgain(): Promise<void> {
     do {
       this.#again = false;
-      for (const number of await this.#numbers.stored()) this.known.add(number);
+      try {
+        for (const number of await this.#numbers.stored()) this.known.add(number);
+      } catch {
+        this.#again = !this.notices.over; // what ended the session may end this reading too
+      }
     } while (this.#again);
     this.#reading = undefined;
   }

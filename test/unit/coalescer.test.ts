@@ -16,7 +16,14 @@ interface Sent {
   readonly answer: Deferred<AppendOutcome[]>;
 }
 
-const event = (data: string): EncodedEvent => ({ data, type: null, key: null, headers: null });
+const event = (data: string): EncodedEvent => ({
+  data,
+  type: null,
+  key: null,
+  visibleTo: null,
+  exclude: null,
+  headers: null,
+});
 
 const ok = ({ events }: AppendGroup, first: bigint): AppendOutcome => ({
   kind: 'ok',

@@ -14,7 +14,7 @@ const recorder = (): Heard => {
   const messages: string[] = [];
   const gaps: number[] = [];
   const handler: ChannelHandler = {
-    message: (payload, processId) => messages.push(`${payload}/${processId}`),
+    message: ({ payload, processId }) => void messages.push(`${payload}/${processId}`),
     gap: (generation) => gaps.push(generation),
   };
   return { handler, messages, gaps };
@@ -132,4 +132,17 @@ test('a handler may leave while it is told', () => {
   hub.message('a', '1', 1);
   hub.message('a', '2', 1);
   expect(others.messages).toEqual(['1/1', '2/1']);
+});
+
+test('a message that several share is one that none of them can change', () => {
+  const hub = new Hub();
+  const { handler, messages } = recorder();
+  const meddler: ChannelHandler = {
+    message: (message) => void Reflect.set(message, 'payload', 'changed'),
+    gap: () => {},
+  };
+  hub.add('a', meddler);
+  hub.add('a', handler);
+  hub.message('a', '1', 1);
+  expect(messages).toEqual(['1/1']);
 });

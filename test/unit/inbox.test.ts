@@ -37,7 +37,7 @@ const run = (
       inbox.gap(generation);
     } else {
       happened.messages.push(happened.messages.length);
-      inbox.message(String(happened.messages.length - 1), 1);
+      inbox.message({ kind: 'message', payload: String(happened.messages.length - 1), processId: 1 });
     }
     most = Math.max(most, inbox.size);
   }
@@ -85,4 +85,15 @@ test('I7: sessions without a message between them are one gap, and a reader that
   expect(run(2, ['gap', 'gap', 'gap']).seen).toEqual([{ kind: 'gap', generation: 4 }]);
   const storm = Array.from({ length: 1000 }, (_, n): Step => (n % 3 === 0 ? 'gap' : 'message'));
   expect(run(1, storm).seen.map(({ kind }) => kind)).toEqual(['lagged', 'gap', 'lagged', 'message', 'gap']);
+});
+
+test('I7: what is read and pushed out of a large one while it fills stays in order', () => {
+  const flood = Array.from({ length: 20_000 }, (_, n): Step => (n % 3 === 0 ? 'take' : 'message'));
+  const { happened, seen, most } = run(5000, flood);
+  let next = 0;
+  for (const notice of seen) {
+    if (notice.kind === 'message') expect(Number(notice.payload)).toBe(next);
+    next += notice.kind === 'lagged' ? notice.missed : 1;
+  }
+  expect({ next, most }).toEqual({ next: happened.messages.length, most: 5000 });
 });

@@ -18,6 +18,8 @@ const itemOf = ({ size = 1, key, expected }: Wish, n: number): Item => ({
     data: `${n}.${i}`,
     type: null,
     key: null,
+    visibleTo: null,
+    exclude: null,
     headers: null,
   })),
   bytes: size * 3,

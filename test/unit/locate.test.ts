@@ -12,6 +12,8 @@ const eventAt = (offset: bigint, tag: number): EventRecord => ({
   atMs: 0,
   type: null,
   key: null,
+  visibleTo: null,
+  exclude: null,
   headers: null,
   data: '1',
 });

@@ -11,6 +11,8 @@ const event = (offset: number): EventRecord => ({
   atMs: 0,
   type: null,
   key: null,
+  visibleTo: null,
+  exclude: null,
   headers: null,
   data: '1',
 });

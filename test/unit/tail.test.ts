@@ -70,6 +70,8 @@ class Log {
       atMs: 0,
       type: null,
       key: null,
+      visibleTo: null,
+      exclude: null,
       headers: null,
       data: '1',
     }));

@@ -9,7 +9,17 @@ import { Window } from '../../src/tail/window.ts';
 
 const identity = { name: 'orders', incarnation: 1n };
 const entryAt = (offset: bigint, data = '1'): Entry =>
-  new Entry(identity, { offset, tag: Number(offset), atMs: 0, type: null, key: null, headers: null, data });
+  new Entry(identity, {
+    offset,
+    tag: Number(offset),
+    atMs: 0,
+    type: null,
+    key: null,
+    visibleTo: null,
+    exclude: null,
+    headers: null,
+    data,
+  });
 
 const pushAll = (window: Window, first: bigint, sizes: readonly number[]): Entry[] => {
   const entries = sizes.map((size, index) => entryAt(first + BigInt(index), 'x'.repeat(size)));

@@ -12,6 +12,7 @@ import { withSluice } from '../target.ts';
 export interface EventOptions {
   readonly type?: string | undefined;
   readonly key?: string | undefined;
+  readonly visibleTo?: string | undefined;
   readonly idempotencyKey?: string | undefined;
 }
 
@@ -27,6 +28,7 @@ export function addAppend(program: Command, context: Context): void {
     .argument('[json]', "the event's data, or - to read NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
+    .option('--visible-to <label>', 'the audience that may see the events over HTTP')
     .option('--idempotency-key <key>', 'append the event once, however often this is repeated')
     .option('--expected-offset <n>', 'append only if the event gets this offset')
     .action((name: string, json: string | undefined, options: AppendArguments) => {
@@ -60,7 +62,7 @@ async function append(
   sluice: Sluice,
   { name, payload, options }: Appending,
 ): Promise<void> {
-  const { type, key, idempotencyKey } = options;
+  const { type, key, visibleTo, idempotencyKey } = options;
   const { out, signal } = context;
   const stream = sluice.stream(name);
   signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
@@ -69,7 +71,13 @@ async function append(
       options.expectedOffset === undefined
         ? undefined
         : parseOffset('--expected-offset', options.expectedOffset);
-    const appended = await stream.append(payload.value, { type, key, idempotencyKey, expectedOffset });
+    const appended = await stream.append(payload.value, {
+      type,
+      key,
+      visibleTo,
+      idempotencyKey,
+      expectedOffset,
+    });
     const { offset, cursor, duplicate } = appended;
     return out.data(`offset ${offset}  cursor ${cursor}${duplicate ? '  duplicate' : ''}`, {
       stream: name,
@@ -85,7 +93,7 @@ async function append(
     done: 'appended',
     input: payload.input,
     write: async (values) => {
-      const written = await stream.appendMany(values.map((data) => ({ data, type, key })));
+      const written = await stream.appendMany(values.map((data) => ({ data, type, key, visibleTo })));
       first ??= written.first;
       ({ last, cursor } = written);
     },

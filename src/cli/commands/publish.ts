@@ -23,6 +23,7 @@ export function addPublish(program: Command, context: Context): void {
     .argument('[json]', "the event's data, or - to read NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
+    .option('--visible-to <label>', 'the audience that may see the events over HTTP')
     .option('--delay <duration>', 'deliver not before: 5s, 12h, 7d')
     .option('--idempotency-key <key>', 'publish the event once, however often this is repeated')
     .action((name: string, json: string | undefined, options: PublishArguments) => {
@@ -46,7 +47,7 @@ interface Publishing {
 }
 
 async function publish(context: Context, stream: Stream, { payload, options }: Publishing): Promise<void> {
-  const { type, key, idempotencyKey } = options;
+  const { type, key, visibleTo, idempotencyKey } = options;
   const delayMs = options.delay === undefined ? undefined : parseDuration('--delay', options.delay);
   const { out, signal } = context;
   const before = await headOf(stream);
@@ -54,14 +55,14 @@ async function publish(context: Context, stream: Stream, { payload, options }: P
   let id: string | undefined;
   signal.throwIfAborted(); // from here on what was begun is finished, so that its outcome is known
   if (payload.kind === 'value') {
-    ({ id } = await stream.publish(payload.value, { type, key, idempotencyKey, delayMs }));
+    ({ id } = await stream.publish(payload.value, { type, key, visibleTo, idempotencyKey, delayMs }));
   } else {
     count = await ingest(context, {
       done: 'published',
       input: payload.input,
       write: async (values) =>
         void (await stream.publishMany(
-          values.map((data) => ({ data, type, key })),
+          values.map((data) => ({ data, type, key, visibleTo })),
           { delayMs },
         )),
     });

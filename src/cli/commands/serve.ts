@@ -1,16 +1,22 @@
-// `sluice serve`: HTTP for a database whose schema is installed. Nothing is open by accident: without a way to tell who
-// may read, it starts only if that is asked for in so many words.
+// `sluice serve`: HTTP for a database whose schema is installed. Nothing is open by accident: without a secret to check
+// tokens with, it starts only if that is asked for in so many words.
 import type { Command } from 'commander';
 import {
   createHandler as createSluiceHandler,
   type Authorize,
+  type HandlerOptions,
   type MetricsReaders,
   type SluiceHandler,
 } from '../../http.ts';
+import type { Sluice } from '../../index.ts';
+import { messageOf } from '../../util/errors.ts';
+import { parseCount } from '../amounts.ts';
 import { bearerOf } from '../bearer.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
+import { repeated } from '../repeated.ts';
+import { tokensFrom } from '../secret.ts';
 import { stderrLogger } from '../stderr-logger.ts';
 import { untilStopped } from '../stop.ts';
 import { openSluice, requireTarget } from '../target.ts';
@@ -18,6 +24,9 @@ import { addressFrom, openWebServer } from '../web-server.ts';
 
 interface ServeOptions {
   readonly allowAnonymous?: boolean | undefined;
+  readonly corsOrigin?: readonly string[] | undefined;
+  readonly trustProxy?: string | undefined;
+  readonly revocations?: string | undefined;
   readonly readDatabaseUrl?: string | undefined;
   readonly metrics?: boolean | undefined;
 }
@@ -25,46 +34,74 @@ interface ServeOptions {
 export function addServe(program: Command, context: Context): void {
   program
     .command('serve')
-    .description('serve the streams over HTTP (HOST and PORT say where: 127.0.0.1:4080)')
+    .description(
+      'serve the streams over HTTP to holders of tokens made with SLUICE_SECRET (HOST and PORT say where: 127.0.0.1:4080)',
+    )
     .option('--allow-anonymous', 'let anyone who can reach it read every stream')
+    .option('--cors-origin <origin>', 'let pages of this origin ask, * for all; may be repeated', repeated)
+    .option('--trust-proxy <hops>', 'how many proxies stand before it, for X-Forwarded-For')
+    .option('--revocations <stream>', 'the stream whose events revoke tokens and principals')
     .option('--read-database-url <url>', 'a hot standby to catch up from')
     .option('--metrics', 'serve /metrics to whoever sends SLUICE_METRICS_TOKEN as a bearer token')
-    .action(async ({ allowAnonymous = false, readDatabaseUrl, metrics = false }: ServeOptions) => {
-      if (!allowAnonymous) throw notOpen((process.env['SLUICE_SECRET'] ?? '') !== '');
-      const readers = metrics && bearerOf(process.env['SLUICE_METRICS_TOKEN'] ?? '');
-      await withCleanup((cleanup) => serve(context, cleanup, { readDatabaseUrl, metrics: readers }));
+    .action(async (options: ServeOptions) => {
+      const handlerOptions = handlerOptionsOf(options);
+      await withCleanup((cleanup) => serve(context, cleanup, { ...options, handlerOptions }));
     });
 }
 
-const notOpen = (hasSecret: boolean): Error =>
-  wrongUsage(
-    hasSecret
-      ? 'SLUICE_SECRET is set, but this version has no capability tokens yet: serve with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own'
-      : 'nothing says who may read: SLUICE_SECRET is for capability tokens, which this version does not have yet; let anyone in with --allow-anonymous, or mount createHandler from sluice/http with an authorize hook of your own',
-  );
-
-interface Serve {
-  readonly readDatabaseUrl: string | undefined;
-  readonly metrics: MetricsReaders;
+/** @throws CommandError */
+function handlerOptionsOf(options: ServeOptions): HandlerOptions {
+  const { corsOrigin: origins, trustProxy, revocations } = options;
+  return {
+    authorize: authorizeOf(options),
+    cors: origins && { origins },
+    trustProxy: trustProxy === undefined ? undefined : parseCount('--trust-proxy', trustProxy),
+    revocations,
+    metrics: metricsReaders(options),
+  };
 }
 
-async function serve(
-  context: Context,
-  cleanup: Cleanup,
-  { readDatabaseUrl: readConnectionString, metrics }: Serve,
-): Promise<void> {
+/** @throws CommandError */
+const metricsReaders = ({ metrics = false }: ServeOptions): MetricsReaders =>
+  metrics && bearerOf(process.env['SLUICE_METRICS_TOKEN'] ?? '');
+
+function authorizeOf({ allowAnonymous = false }: ServeOptions): Authorize {
+  if (allowAnonymous) return async () => ({ principal: null });
+  const tokens = tokensFrom(process.env);
+  if (tokens) return tokens.authorize;
+  throw wrongUsage(
+    'nothing says who may read: set SLUICE_SECRET, which tokens are checked with (`openssl rand -base64 32` makes one, `sluice token` makes tokens), or let anyone in with --allow-anonymous',
+  );
+}
+
+interface Serving extends ServeOptions {
+  readonly handlerOptions: HandlerOptions;
+}
+
+async function serve(context: Context, cleanup: Cleanup, serving: Serving): Promise<void> {
   const { out, signal, globals } = context;
+  const { allowAnonymous, handlerOptions, readDatabaseUrl: readConnectionString } = serving;
   const address = addressFrom(process.env);
   const target = await requireTarget(globals());
   const logger = stderrLogger(context);
   const sluice = await openSluice(target, { logger, signal, readConnectionString });
   cleanup.add(() => sluice.close());
-  const authorize: Authorize = async () => ({ principal: null });
-  const createHandler = (): SluiceHandler => createSluiceHandler(sluice, { authorize, metrics });
-  const server = await openWebServer({ address, createHandler, logger });
+  const handler = makeHandler(sluice, handlerOptions);
+  const server = await openWebServer({ address, createHandler: () => handler, logger });
   cleanup.add(() => server.close());
-  out.warn('anyone who can reach this server may read every stream (--allow-anonymous)');
+  if (allowAnonymous) {
+    const unused = process.env['SLUICE_SECRET'] ? '; SLUICE_SECRET is not asked for' : '';
+    out.warn(`anyone who can reach this server may read every stream (--allow-anonymous${unused})`);
+  }
   await out.data(server.url, { url: server.url, pid: process.pid, schema: target.schema });
   await untilStopped(signal);
   out.talk('stopping');
+}
+
+function makeHandler(sluice: Sluice, options: HandlerOptions): SluiceHandler {
+  try {
+    return createSluiceHandler(sluice, options);
+  } catch (error) {
+    throw error instanceof RangeError ? wrongUsage(messageOf(error)) : error;
+  }
 }

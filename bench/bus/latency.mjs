@@ -1,0 +1,93 @@
+// From just before a notification is sent to the reader's loop in another process, one at a time and at 1 000 a second:
+// with 1, 10 and 1 000 subscriptions to its channel, and to the last channel of 100 and 10 000.
+import { round } from '../support/report.mjs';
+import { inTurn } from '../support/rounds.mjs';
+import { median, percentile } from '../support/statistics.mjs';
+
+const TARGET = 1.2;
+const PER_SECOND = 1000;
+/** Longer than anything is busy with one. */
+const GAP_MS = 20;
+
+/** @typedef {import('../bus.mjs').Roles} Roles */
+/** @typedef {{ title: string } & import('../bus.mjs').Listening} Case */
+/** @typedef {(receiverOf: 'bare' | 'bus', what: Case) => Promise<number[]>} Measure */
+
+/** @type {readonly Case[]} */
+const CASES = [
+  { title: '1 channel, 1 subscription', channels: 1, subscriptions: 1 },
+  { title: '10 subscriptions', channels: 1, subscriptions: 10 },
+  { title: '1 000 subscriptions', channels: 1, subscriptions: 1000 },
+  { title: 'the last of 100 channels', channels: 100, subscriptions: 1 },
+  { title: 'the last of 10 000 channels', channels: 10_000, subscriptions: 1 },
+];
+
+/** @param {Roles} roles @param {boolean} quick @returns {Promise<import('../support/report.mjs').Report>} */
+export async function measureLatency(roles, quick) {
+  const idle = measureWith(roles, 'idle', quick ? 30 : 100, GAP_MS);
+  const steady = measureWith(roles, 'steady', quick ? 500 : 2000, PER_SECOND);
+  const rounds = quick ? 2 : 5;
+  const oneAtATime = await compareCases(idle, rounds);
+  const manyASecond = await compareCases(steady, rounds);
+  return {
+    tables: [
+      toTable('Latency one at a time, milliseconds', oneAtATime),
+      toTable(`Latency at ${PER_SECOND} a second, milliseconds`, manyASecond),
+    ],
+    targets: [
+      ...oneAtATime.map(({ title, ratio }) => target(`p50 one at a time, ${title}`, ratio)),
+      ...manyASecond.map(({ title, ratio }) => target(`p50 at ${PER_SECOND} a second, ${title}`, ratio)),
+    ],
+  };
+}
+
+/** @param {string} what @param {number} measured */
+const target = (what, measured) => ({ what, atMost: TARGET, measured });
+
+/**
+ * The milliseconds of each delivery to the readers that are timed.
+ *
+ * @param {Roles} roles @param {'idle' | 'steady'} method @param {number} count @param {number} pace
+ * @returns {Measure}
+ */
+const measureWith =
+  (roles, method, count, pace) =>
+  async (how, { channels, subscriptions }) => {
+    const { notifier, [how]: receiver } = roles;
+    const readers = how === 'bare' ? 1 : subscriptions;
+    await receiver.call('listen', how, { channels, subscriptions });
+    await receiver.call('expect', count * readers, false);
+    await notifier.call(method, channels - 1, count, pace);
+    const { times } = await receiver.call('take');
+    await receiver.call('leave');
+    return times;
+  };
+
+/** @param {Measure} measure @param {number} rounds */
+async function compareCases(measure, rounds) {
+  const results = [];
+  for (const what of CASES) {
+    const { bare = [], bus = [] } = await inTurn(rounds, {
+      bare: () => measure('bare', what),
+      bus: () => measure('bus', what),
+    });
+    const ratios = bus.map((times, n) => percentile(times, 0.5) / percentile(bare[n] ?? [], 0.5));
+    results.push({ title: what.title, bare: bare.flat(), bus: bus.flat(), ratio: median(ratios), ratios });
+  }
+  return results;
+}
+
+/** @param {string} title @param {Awaited<ReturnType<typeof compareCases>>} results */
+const toTable = (title, results) => ({
+  title,
+  columns: ['', 'bare pg p50', 'p99', 'bus p50', 'p99', 'ratio of p50', 'rounds'],
+  rows: results.map(({ title, bare, bus, ratio, ratios }) => [
+    title,
+    round(percentile(bare, 0.5)),
+    round(percentile(bare, 0.99)),
+    round(percentile(bus, 0.5)),
+    round(percentile(bus, 0.99)),
+    round(ratio),
+    `${round(Math.min(...ratios))}–${round(Math.max(...ratios))}`,
+  ]),
+});

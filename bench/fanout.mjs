@@ -1,0 +1,105 @@
+// One stream to many connections in one process, its clients in another: events of 200 bytes, singly and in bursts of a
+// hundred, the next round when everybody has had the last. Beside a bare node:http server that writes one shared buffer per
+// event to every socket, and beside better-sse.
+import { round } from './support/report.mjs';
+import { startRole } from './support/role.mjs';
+import { compare, median, percentile } from './support/statistics.mjs';
+
+const BURST = 100;
+const KINDS = ['bare', 'sluice', 'better-sse'];
+const SETTLE_MS = 500;
+
+/** @typedef {{ perSecond: number, p50: number, p99: number }} Speed */
+/** @typedef {{ kib: number, singly: Speed, bursts: Speed }} Result */
+
+/** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
+export async function run({ server, quick }) {
+  return server.withDatabase(async (url) => {
+    const tables = [];
+    for (const connections of quick ? [500] : [1000, 5000, 10_000]) {
+      /** @type {Record<string, Result[]>} */
+      const results = { bare: [], sluice: [], 'better-sse': [] };
+      for (let turn = 0; turn < (quick ? 1 : 3); turn += 1) {
+        for (const kind of KINDS) results[kind]?.push(await measure(kind, url, connections, quick));
+      }
+      tables.push(toTable(connections, results));
+    }
+    return {
+      tables,
+      notes: ['Latency is from before the event is made to its arrival, on one connection in a hundred.'],
+    };
+  });
+}
+
+/** @param {string} kind @param {string} url @param {number} connections @param {boolean} quick @returns {Promise<Result>} */
+async function measure(kind, url, connections, quick) {
+  const serving = await startRole('fanout-server', kind, url);
+  try {
+    const [port, controlPort] = await serving.call('ports');
+    const before = await serving.call('memory');
+    const clients = await startRole('fanout-clients', port, controlPort, connections);
+    try {
+      await new Promise((done) => setTimeout(done, SETTLE_MS));
+      const kib = ((await serving.call('memory')) - before) / connections / 1024;
+      const deliveries = quick ? 100_000 : 1_000_000;
+      /** @param {number} size @param {number} rounds @returns {Promise<Speed>} */
+      const send = async (size, rounds) => {
+        await clients.call('expect', size);
+        const ms = await serving.call('run', rounds, size);
+        const latencies = await clients.call('latencies');
+        return {
+          perSecond: (rounds * size * connections * 1000) / ms,
+          p50: percentile(latencies, 0.5) / 1000,
+          p99: percentile(latencies, 0.99) / 1000,
+        };
+      };
+      await send(1, 5); // warm
+      const singly = await send(1, Math.max(10, Math.round(deliveries / connections)));
+      await send(BURST, 1);
+      const bursts = await send(BURST, Math.max(3, Math.round((deliveries * 3) / connections / BURST)));
+      return { kib, singly, bursts };
+    } finally {
+      await clients.stop();
+    }
+  } finally {
+    await serving.stop();
+  }
+}
+
+/** @param {number} connections @param {Record<string, Result[]>} results */
+function toTable(connections, results) {
+  /** @param {string} kind @param {(result: Result) => number} of */
+  const values = (kind, of) => (results[kind] ?? []).map(of);
+  /** @param {string} kind */
+  const row = (kind) => {
+    /** @param {(result: Result) => number} of */
+    const cell = (of) => {
+      const { ours, ratio } = compare(values(kind, of), values('bare', of));
+      return kind === 'bare' ? round(ours) : `${round(ours)} (${round(ratio)} ×)`;
+    };
+    return [
+      kind,
+      cell(({ singly }) => singly.perSecond),
+      cell(({ singly }) => singly.p50),
+      cell(({ singly }) => singly.p99),
+      `${cell(({ bursts }) => bursts.perSecond)}`,
+      cell(({ bursts }) => bursts.p99),
+      cell(({ kib }) => kib),
+    ];
+  };
+  const singleBare = median(values('bare', ({ singly }) => singly.perSecond));
+  const burstOurs = median(values('sluice', ({ bursts }) => bursts.perSecond));
+  return {
+    title: `${connections} connections; bursts of ${BURST}: ${round(burstOurs / singleBare)} × the bare server's single events`,
+    columns: [
+      '',
+      'deliveries/s, singly',
+      'p50 ms',
+      'p99 ms',
+      `deliveries/s, bursts of ${BURST}`,
+      'p99 ms',
+      'KiB a connection',
+    ],
+    rows: KINDS.map(row),
+  };
+}

@@ -1,0 +1,74 @@
+// A process that holds many event-stream connections over bare sockets, counts what arrives on each, and confirms a round
+// when all of it has arrived on all of them. Of one connection in a hundred it also takes how old each event was.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { serve } from '../support/role.mjs';
+
+const MARK = '"sent":';
+const AT_A_TIME = 100;
+const nowMicros = () => performance.timeOrigin * 1000 + performance.now() * 1000;
+
+/** @type {import('node:net').Socket[]} */
+const sockets = [];
+/** @type {import('node:net').Socket} */
+let control;
+let missing = Infinity;
+let size = 1;
+/** @type {number[]} */
+let latencies = [];
+
+/** @param {number} port @param {string} path @param {boolean} sampled */
+async function open(port, path, sampled) {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+  await once(socket, 'connect');
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n`);
+  await once(socket, 'data'); // the head
+  let rest = '';
+  socket.on('data', (chunk) => {
+    const text = rest + chunk.toString('latin1');
+    let at = text.indexOf(MARK);
+    let end = 0;
+    let count = 0;
+    for (; at !== -1; at = text.indexOf(MARK, end)) {
+      end = at + MARK.length;
+      count += 1;
+      if (sampled) latencies.push(nowMicros() - Number.parseInt(text.slice(end, end + 20), 10));
+    }
+    rest = text.endsWith('\n\n') ? '' : text.slice(Math.max(end, text.length - MARK.length - 20));
+    missing -= count;
+    if (missing > 0 || count === 0) return;
+    missing = sockets.length * size;
+    control.write('.');
+  });
+  socket.on('error', () => {});
+  sockets.push(socket);
+}
+
+serve({
+  open: async (
+    /** @type {number} */ port,
+    /** @type {number} */ controlPort,
+    /** @type {number} */ count,
+  ) => {
+    control = connect({ port: controlPort, host: '127.0.0.1', noDelay: true });
+    control.on('error', () => {});
+    await once(control, 'connect');
+    for (let from = 0; from < count; from += AT_A_TIME) {
+      await Promise.all(
+        Array.from({ length: Math.min(AT_A_TIME, count - from) }, (_, n) =>
+          open(port, '/v1/events?stream=fanout', (from + n) % 100 === 0),
+        ),
+      );
+    }
+  },
+  expect: (/** @type {number} */ events) => {
+    size = events;
+    missing = sockets.length * size;
+    latencies = [];
+  },
+  latencies: () => latencies,
+  close: () => {
+    for (const socket of sockets) socket.destroy();
+    control.destroy();
+  },
+});

@@ -1,0 +1,119 @@
+// A process that serves events to many connections in one of several ways, and sends rounds of them: the next round once
+// every connection has had the last one, as its clients confirm over a socket of their own.
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { createChannel, createSession } from 'better-sse';
+import { connect } from 'sluice';
+import { createHandler } from 'sluice/http';
+import { toNodeListener } from 'sluice/node';
+import { serve } from '../support/role.mjs';
+
+setFlagsFromString('--expose-gc');
+const gc = /** @type {() => void} */ (runInNewContext('gc'));
+
+const PADDING = 'x'.repeat(150);
+const payload = () => ({
+  sent: Math.round(performance.timeOrigin * 1000 + performance.now() * 1000),
+  PADDING,
+});
+const HEAD = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' };
+
+/** @typedef {{ listener: import('node:http').RequestListener, send: (count: number) => unknown, close?: () => Promise<void> }} Way */
+
+/** @type {Record<string, (url: string) => Promise<Way> | Way>} */
+const ways = {
+  /** One shared buffer per event, one write per event and socket. */
+  bare: () => {
+    /** @type {Set<import('node:http').ServerResponse>} */
+    const responses = new Set();
+    return {
+      listener: (_, response) => {
+        response.writeHead(200, HEAD);
+        response.write(':\n\n');
+        responses.add(response);
+        response.once('close', () => responses.delete(response));
+      },
+      send: (count) => {
+        for (let n = 0; n < count; n += 1) {
+          const bytes = Buffer.from(`id: ${n}\ndata: ${JSON.stringify(payload())}\n\n`);
+          for (const response of responses) response.write(bytes);
+        }
+      },
+    };
+  },
+  'better-sse': () => {
+    const channel = createChannel();
+    return {
+      listener: (request, response) => {
+        void createSession(request, response).then((session) => channel.register(session));
+      },
+      send: (count) => {
+        for (let n = 0; n < count; n += 1) channel.broadcast(payload(), 'message');
+      },
+    };
+  },
+  sluice: async (url) => {
+    const sluice = await connect({ connectionString: url, migrate: 'apply' });
+    const stream = sluice.stream('fanout');
+    if ((await stream.info()) === null) await sluice.createStream('fanout');
+    const limits = { maxConnections: 20_000, maxConnectionsPerAddress: 20_000 };
+    const handler = createHandler(sluice, { authorize: async () => ({ principal: null }), limits });
+    return {
+      listener: toNodeListener(handler),
+      send: (count) =>
+        count === 1
+          ? stream.append(payload())
+          : stream.appendMany(Array.from({ length: count }, () => ({ data: payload() }))),
+      close: async () => {
+        await handler.close();
+        await sluice.close();
+      },
+    };
+  },
+};
+
+/** @type {Way} */
+let way;
+/** @type {import('node:http').Server} */
+let server;
+/** @type {import('node:net').Socket} */
+let confirming;
+const control = createTcpServer((socket) => {
+  confirming = socket.setNoDelay(true);
+});
+
+serve({
+  open: async (/** @type {string} */ kind, /** @type {string} */ url) => {
+    way = await /** @type {(url: string) => Promise<Way>} */ (ways[kind])(url);
+    server = createServer(way.listener);
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 });
+    control.listen(0, '127.0.0.1');
+    await Promise.all([once(server, 'listening'), once(control, 'listening')]);
+  },
+  ports: () =>
+    [server, control].map((each) => /** @type {import('node:net').AddressInfo} */ (each.address()).port),
+  memory: () => {
+    gc();
+    gc();
+    return process.memoryUsage().rss;
+  },
+  run: async (/** @type {number} */ rounds, /** @type {number} */ size) => {
+    const started = performance.now();
+    for (let round = 0; round < rounds; round += 1) {
+      const confirmed = once(confirming, 'data');
+      await way.send(size);
+      await confirmed;
+    }
+    return performance.now() - started;
+  },
+  close: async () => {
+    await way.close?.();
+    server.closeAllConnections();
+    server.close();
+    control.close();
+    confirming?.destroy();
+  },
+});

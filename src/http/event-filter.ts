@@ -1,0 +1,54 @@
+// What of a batch goes to one connection, replayed or live: the one way both take (I10). A batch that is for everybody
+// passes as it is, with its shared bytes. Faults are told to the logger, now and then, and never with a payload.
+import type { Batch, Frames } from '../tail/entry.ts';
+import { report } from '../util/diagnostics.ts';
+import type { LoggerLike } from '../util/logger.ts';
+import { judgeEvent, judgeLabel, type Audiences, type Verdict, type Viewer } from './audience.ts';
+
+/** A predicate that fails does so for each event and connection: one line a minute says it as well. */
+const TELL_EVERY_MS = 60_000;
+/** Labels remembered for that, at most: writers choose them. */
+const MAX_TOLD = 100;
+
+/** Undefined: nothing of it is to be seen. */
+export type EventFilter = (batch: Batch, viewer: Viewer, connectionId: string) => Frames | undefined;
+
+/** One for all connections. Asks anew for each batch: what a predicate looks up may have changed. */
+export function createEventFilter(audiences: Audiences, logger: LoggerLike): EventFilter {
+  const tell = faultTeller(logger);
+  const settle = (label: string | null, { visible, fault }: Verdict): boolean => {
+    if (fault !== undefined) tell(label, fault);
+    return visible;
+  };
+  return (batch, viewer, connectionId) => {
+    if (batch.isForAll && !viewer.visible) return batch;
+    const asked = new Map<string, boolean>(); // each audience once
+    const belongsTo = (label: string): boolean => {
+      const belongs = asked.get(label) ?? settle(label, judgeLabel(audiences, label, viewer.context));
+      asked.set(label, belongs);
+      return belongs;
+    };
+    return batch.only((entry) => {
+      const { visibleTo, exclude } = entry.record;
+      if (exclude === connectionId || (visibleTo !== null && !belongsTo(visibleTo))) return false;
+      return settle(
+        null,
+        judgeEvent(viewer, () => entry.event),
+      );
+    });
+  };
+}
+
+/** `label` is null for the grant's own predicate. */
+function faultTeller(logger: LoggerLike): (label: string | null, error: unknown) => void {
+  const told = new Map<string | null, number>();
+  return (label, error) => {
+    report('sluice:background.failed', () => ({ where: 'audience', label, error }));
+    const now = performance.now();
+    if (now - (told.get(label) ?? -Infinity) < TELL_EVERY_MS) return;
+    if (told.size >= MAX_TOLD) told.clear();
+    told.set(label, now);
+    const whose = label === null ? "a grant's visible" : 'an audience';
+    logger.error({ error, label }, `${whose} could not be asked; its events are hidden`);
+  };
+}

@@ -1,0 +1,59 @@
+// Guards who of several readers of one subscription is given what: each notice goes to one of them, in order, whether it
+// was asked for before it came or after, and the end reaches all (I11).
+import { expect, test } from 'vitest';
+import { Subscription } from '../../src/listen/subscription.ts';
+import { silentLogger } from '../../src/util/logger.ts';
+
+const subscribe = (buffer = 10): Subscription<undefined> => {
+  const tally = { messages: 0, missed: 0, malformed: 0 };
+  const subscription = new Subscription<undefined>({
+    channel: 'a',
+    buffer,
+    schema: undefined,
+    tally,
+    logger: silentLogger,
+    onEnd: () => {},
+  });
+  subscription.open();
+  return subscription;
+};
+
+const tell = (subscription: Subscription<undefined>, ...payloads: string[]): void => {
+  for (const payload of payloads) subscription.message({ kind: 'message', payload, processId: 1 });
+};
+
+test('notices that were asked for at once come one to each, in order, and the rest is kept', async () => {
+  const subscription = subscribe();
+  const asked = [subscription.next(), subscription.next(), subscription.next()];
+  tell(subscription, '1');
+  subscription.gap(2);
+  tell(subscription, '2', '3');
+  const told = await Promise.all([...asked, subscription.next()]);
+  expect(told.map(({ value }) => value)).toEqual([
+    { kind: 'message', payload: '1', processId: 1 },
+    { kind: 'gap', generation: 2 },
+    { kind: 'message', payload: '2', processId: 1 },
+    { kind: 'message', payload: '3', processId: 1 },
+  ]);
+});
+
+test('one who waits takes nothing from the buffer', async () => {
+  const subscription = subscribe(1);
+  const asked = subscription.next();
+  tell(subscription, '1', '2');
+  expect((await asked).value).toMatchObject({ payload: '1' });
+  expect((await subscription.next()).value).toMatchObject({ payload: '2' });
+});
+
+test('I11: closing ends all who wait; a refusal is thrown to one of them', async () => {
+  const end = { done: true, value: undefined };
+  const closed = subscribe();
+  const asked = [closed.next(), closed.next()];
+  await closed.close();
+  expect(await Promise.all([...asked, closed.next()])).toEqual([end, end, end]);
+  const refused = subscribe();
+  const waiting = [refused.next(), refused.next()];
+  refused.refused(new Error('no such channel'));
+  await expect(waiting[0]).rejects.toThrow('no such channel');
+  expect([await waiting[1], await refused.next()]).toEqual([end, end]);
+});
