@@ -185,7 +185,17 @@ describe('counting', () => {
   const entry = (offset: bigint): Entry =>
     new Entry(
       { name: 's', incarnation: 1n },
-      { offset, tag: 1, atMs: 0, type: null, key: null, headers: null, data: '1' },
+      {
+        offset,
+        tag: 1,
+        atMs: 0,
+        type: null,
+        key: null,
+        headers: null,
+        visibleTo: null,
+        exclude: null,
+        data: '1',
+      },
     );
 
   test('I7: whatever opens and ends in whatever order, what is open is never below nothing and all of it goes', () => {
