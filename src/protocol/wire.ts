@@ -9,13 +9,14 @@ export const CONTROL_EVENTS = {
   broadcast: 'sluice:broadcast',
   presence: 'sluice:presence',
 } as const;
+export type ControlEvent = (typeof CONTROL_EVENTS)[keyof typeof CONTROL_EVENTS];
 
 export const MAX_STREAM_NAME_BYTES = 512;
 export const MAX_TYPE_BYTES = 128;
 
 const CONTROL_CHARACTER = /\p{Cc}/u;
 const LONE_SURROGATE = /\p{Cs}/u; // with the u flag a pair is one code point and does not match
-const encoder = new TextEncoder();
+const encoder = /* @__PURE__ */ new TextEncoder();
 // A UTF-16 unit takes one to three bytes of UTF-8: only a text near the limit is measured.
 const isLongerThan = (text: string, bytes: number): boolean =>
   text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes);

@@ -62,34 +62,27 @@ export class SluiceError extends Error {
   readonly code: SluiceErrorCode;
   readonly retryable: boolean;
   /** With `cursor_expired` and `cursor_reset`: the oldest offset that can be read. */
-  readonly oldest: bigint | undefined;
+  declare readonly oldest: bigint | undefined;
   /** With `cursor_expired` and `cursor_reset`: resumes just before `oldest`. */
-  readonly oldestCursor: string | undefined;
+  declare readonly oldestCursor: string | undefined;
   /** With `offset_conflict`: the last offset of the stream; the next one is one more. */
-  readonly head: bigint | undefined;
+  declare readonly head: bigint | undefined;
   /** With `payload_invalid`: what the stream's schema found wrong. Undefined if it was no schema, or if it threw (`cause`). */
-  readonly issues: readonly PayloadIssue[] | undefined;
+  declare readonly issues: readonly PayloadIssue[] | undefined;
   /** With `payload_invalid` from a schema, for a batch: which of its events, counted from 0. */
-  readonly index: number | undefined;
+  declare readonly index: number | undefined;
   /** With `payload_invalid` on reading: the stream of the event that does not fit the schema. */
-  readonly stream: string | undefined;
+  declare readonly stream: string | undefined;
   /** With `payload_invalid` on reading: its offset. */
-  readonly offset: bigint | undefined;
+  declare readonly offset: bigint | undefined;
   /** With `payload_invalid` on reading: goes on just after it. */
-  readonly cursor: string | undefined;
+  declare readonly cursor: string | undefined;
 
-  constructor(code: SluiceErrorCode, message: string, options: SluiceErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(code: SluiceErrorCode, message: string, { cause, ...facts }: SluiceErrorOptions = {}) {
+    super(message, cause === undefined ? undefined : { cause });
     this.code = code;
     this.retryable = RETRYABLE.has(code);
-    this.oldest = options.oldest;
-    this.oldestCursor = options.oldestCursor;
-    this.head = options.head;
-    this.issues = options.issues;
-    this.index = options.index;
-    this.stream = options.stream;
-    this.offset = options.offset;
-    this.cursor = options.cursor;
+    Object.assign(this, facts); // the members declared above
   }
 }
 

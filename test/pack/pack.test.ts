@@ -15,6 +15,7 @@ interface Manifest {
   readonly name: string;
   readonly version: string;
   readonly bin: Readonly<Record<string, string>>;
+  readonly devDependencies: Readonly<Record<string, string>>;
   readonly exports: Readonly<
     Record<string, string | Readonly<Record<'source' | 'types' | 'default', string>>>
   >;
@@ -37,9 +38,15 @@ const createProject = async (name: 'esm' | 'cjs', tarball: string): Promise<stri
     join(project, 'package.json'),
     JSON.stringify({ name: `consumer-${name}`, private: true, type }),
   );
-  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', tarball], {
-    cwd: project,
-  });
+  // The optional peers that entry points import, as who uses those has installed them.
+  const wanted = [tarball, `react@${manifest.devDependencies['react']}`];
+  await run(
+    'npm',
+    ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...wanted],
+    {
+      cwd: project,
+    },
+  );
   return project;
 };
 

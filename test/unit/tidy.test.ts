@@ -33,6 +33,8 @@ const layers: Layers = {
   groups: ['log', 'tail'],
   http: ['sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
+  react: ['client', 'protocol'],
+  element: ['client'],
   dashboard: ['http'],
   cli: ['entry'],
   embedded: [],
@@ -43,6 +45,7 @@ const packages: Packages = {
   pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
   'prom-client': ['src/http/metrics'],
+  react: ['src/react'],
   jose: ['src/http'],
   '@standard-schema/spec': ['src/util/standard-schema'], // types alone
 };

@@ -1,0 +1,100 @@
+// The client that users make: puts the parts together and checks what it is given. Makes no connection before something
+// is subscribed to, so that it can be made anywhere, on a server too.
+import type { Position } from '../protocol/position.ts';
+import { errorOf, Lines, type Carrier } from './lines.ts';
+import { createSource, type Observable } from './observable.ts';
+import { MAX_STREAMS } from './request.ts';
+import { settingsOf, type ClientOptions } from './settings.ts';
+import { startText } from './standing.ts';
+import { summarize, type Status } from './status.ts';
+import { Subscriber, type Subscription } from './subscriber.ts';
+
+export interface SubscribeOptions {
+  /** Start strictly after this: a cursor as received, an offset, `start`, or `end`. Default `end`. */
+  readonly after?: Position | undefined;
+  /** Ends the subscription. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Asks who is present on the streams, and is present with this state, as JSON. Needs a grant of presence. Default: no.
+   */
+  readonly presence?: unknown;
+}
+
+export interface Client extends AsyncDisposable {
+  /**
+   * Events of one or more streams, each once, in the order of its stream, and resumed exactly wherever a connection
+   * breaks; where that is impossible a `gap` or `reset` says so.
+   *
+   * @throws RangeError for no stream or more than 20, SluiceError cursor_invalid. The iteration throws what the
+   * server refuses for good (SluiceError with its code, or TypeError); 401, 403 and 404 only show in `status`, and are
+   * asked again.
+   * @example
+   * for await (const item of client.subscribe('orders', { after: cursorFromThePage })) {
+   *   if (item.kind === 'event') show(item.data);
+   * }
+   */
+  subscribe<T = unknown>(streams: string | readonly string[], options?: SubscribeOptions): Subscription<T>;
+  /** How the connections are. */
+  readonly status: Observable<Status>;
+  /** Ends all subscriptions, later ones at once, and the connections with them. */
+  close(): Promise<void>;
+}
+
+/**
+ * A client for the events that a Sluice handler serves. Nothing is connected before something is subscribed to.
+ *
+ * @throws RangeError for an option that is out of bounds
+ * @example
+ * const client = createClient({ url: '/v1/events', headers: async ({ refused }) => ({ authorization: await token(refused) }) });
+ */
+export function createClient(options: ClientOptions): Client {
+  const settings = settingsOf(options);
+  const status = createSource<Status>(summarize([]));
+  const subscribers = new Set<Subscriber>();
+  let isClosed = false;
+  const direct = (): Carrier => new Lines(settings, status.set);
+  const share = options.shareAcrossTabs;
+  const carrier = share
+    ? import('./tabs/tabs.ts').then(
+        ({ carryAcrossTabs }) =>
+          carryAcrossTabs(String(share), settings, status.set, { Lines, Subscriber, errorOf }),
+        direct,
+      )
+    : direct();
+  const carry = (act: (carrier: Carrier) => void): void =>
+    'then' in carrier ? void carrier.then(act) : act(carrier);
+
+  const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
+    const { after = 'end', signal, presence } = options;
+    const names = [...new Set([streams].flat())];
+    if (!names[0] || names.length > MAX_STREAMS)
+      throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
+    const abort = (): void => subscriber.close(signal?.reason);
+    const subscriber = new Subscriber(
+      { streams: names, after: startText(after), presence: JSON.stringify(presence) },
+      () => {
+        signal?.removeEventListener('abort', abort);
+        subscribers.delete(subscriber);
+        carry((carrier) => carrier.detach(subscriber));
+      },
+    );
+    if (isClosed || signal?.aborted) abort();
+    else {
+      signal?.addEventListener('abort', abort);
+      subscribers.add(subscriber);
+      carry((carrier) => subscriber.over || carrier.attach(subscriber));
+    }
+    return subscriber;
+  };
+  const close = async (): Promise<void> => {
+    isClosed = true;
+    for (const subscriber of subscribers) subscriber.close();
+    carry((carrier) => carrier.close());
+  };
+  return {
+    subscribe: subscribe as Client['subscribe'],
+    status,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}

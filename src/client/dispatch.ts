@@ -1,0 +1,48 @@
+// What one frame means for the streams of a line: events and notices go to those who read them, ids move positions. The
+// positions in a connection's cursor stand in the order in which its streams were asked for.
+import type { Frame } from '../protocol/parse.ts';
+import type { ControlEvent } from '../protocol/wire.ts';
+import type { Feed } from './feed.ts';
+import { eventItem, lossItem, type Wire } from './item.ts';
+
+/** What concerns the line itself. */
+export type Told = Pick<Wire, 'connectionId' | 'retryMs'>;
+
+/** @throws SyntaxError and TypeError for data that is not what the protocol says */
+export function dispatch(
+  { event, data, id }: Frame,
+  asked: readonly Feed[],
+  feeds: ReadonlyMap<string, Feed>,
+): Told {
+  const told = (data === undefined ? {} : JSON.parse(data)) as Wire;
+  const feed = feeds.get(told.stream);
+  const name = event as ControlEvent | undefined; // the literals below are checked against it
+  if (name === 'sluice:open') {
+    for (const { name, head } of told.streams) {
+      const opened = feeds.get(name);
+      if (opened) opened.head = BigInt(head);
+    }
+  }
+  if (name === 'sluice:broadcast')
+    for (const subscriber of feed?.subscribers ?? []) subscriber.push({ ...told, kind: 'broadcast' });
+  if (feed && name === 'sluice:presence')
+    void import('./presence.ts').then(({ takePresence }) => takePresence(feed, told));
+  // Told with the id that follows: a connection lost between the two hears of it again.
+  if (feed && (name === 'sluice:gap' || name === 'sluice:reset'))
+    feed.loss = lossItem(name === 'sluice:gap' ? 'gap' : 'reset', told);
+  if (id) move(asked, id, data && !event ? told : undefined, data?.length ?? 0);
+  return told;
+}
+
+function move(asked: readonly Feed[], cursor: string, event: Wire | undefined, chars: number): void {
+  const positions = cursor.split('.');
+  for (const [index, feed] of asked.entries()) {
+    const position = positions[index];
+    if (!position) throw new TypeError(cursor);
+    const { loss, stream } = feed;
+    feed.loss = undefined;
+    feed.position = position;
+    const item = loss ?? (event?.stream === stream ? eventItem(event, position) : undefined);
+    for (const subscriber of feed.subscribers) subscriber.take(stream, position, item, chars);
+  }
+}

@@ -1,0 +1,129 @@
+// The connections of a client: which stream is read on which. One, as far as the bound of streams allows. What is rare
+// is put in order by rearrange.ts, loaded when it first happens: somebody joins a stream that is being read, or cannot
+// keep up with others; a server refuses several streams.
+import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
+import { Line, type LineOwner } from './line.ts';
+import { listenToPage } from './page.ts';
+import type { Rearrange } from './rearrange.ts';
+import type { Settings } from './settings.ts';
+import type { LineState, Problem } from './state.ts';
+import { summarize, type Status } from './status.ts';
+import type { Subscriber } from './subscriber.ts';
+
+/** Has the streams of subscribers read, one way or another. */
+export interface Carrier {
+  /** Delivers to the subscriber from where it stands, until it is over. */
+  attach(subscriber: Subscriber): void;
+  detach(subscriber: Subscriber): void;
+  /** For when no subscriber is left. */
+  close(): void;
+}
+
+/** What other ways of carrying are made of; they are loaded apart, and bring none of this themselves. */
+export interface Parts {
+  readonly Lines: new (settings: Settings, onStatus: (status: Status) => void) => Carrier;
+  readonly Subscriber: typeof Subscriber;
+  readonly errorOf: typeof errorOf;
+}
+
+export class Lines implements LineOwner, Carrier {
+  readonly all: Set<Line> = new Set<Line>();
+  readonly #settings: Settings;
+  readonly #onStatus: (status: Status) => void;
+  #isFlushing = false;
+
+  readonly #unlisten: () => void;
+  #isClosed = false;
+
+  constructor(settings: Settings, onStatus: (status: Status) => void) {
+    this.#settings = settings;
+    this.#onStatus = onStatus;
+    const toEach = (act: (line: Line) => void) => (): void => this.all.forEach(act);
+    this.#unlisten = listenToPage(
+      // Another network may be there: what looks connected is not.
+      toEach((line) => line.input({ kind: line.state.kind === 'live' ? 'restart' : 'wake' })),
+      toEach((line) => line.input({ kind: 'lost' })),
+      toEach((line) => line.wake()),
+    );
+  }
+
+  /** Has all streams of a subscriber read, from where it stands. */
+  attach(subscriber: Subscriber): void {
+    const { streams, apart } = subscriber;
+    const isRead = [...this.all].some(({ feeds }) => streams.some((stream) => feeds.get(stream)?.position));
+    const place = (): void => this.#place(subscriber);
+    if (!isRead || apart) place();
+    else this.#rearranging((how) => subscriber.over || how.join(this, subscriber) || place(), place);
+  }
+
+  detach(subscriber: Subscriber): void {
+    for (const line of this.all) for (const feed of line.feeds.values()) line.leave(feed, subscriber);
+    this.flushSoon();
+  }
+
+  changed(line: Line): void {
+    const { state, feeds } = line;
+    if (state.kind === 'refused' || state.kind === 'failed') {
+      if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
+      else if (state.kind === 'failed')
+        for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
+    }
+    this.tell();
+  }
+
+  progressed(line: Line): void {
+    if (this.all.size > 1) this.#rearranging((how) => how.unite(this, line));
+  }
+
+  crowded(line: Line): Promise<void> {
+    return loadRearrange().then((how) => how.makeRoom(this, line));
+  }
+
+  close(): void {
+    this.#unlisten();
+    this.#isClosed = true;
+    this.tell();
+  }
+
+  addLine(presence?: string, state?: LineState): Line {
+    const line = new Line(this.#settings, this, presence, state);
+    this.all.add(line);
+    return line;
+  }
+
+  /** Brings the connections in line with what is wanted, once for all that changes in this task. */
+  flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    queueMicrotask(() => {
+      this.#isFlushing = false;
+      for (const line of this.all) {
+        if (line.feeds.size === 0) this.all.delete(line);
+        if (line.stale) line.input({ kind: line.feeds.size === 0 ? 'close' : 'restart' });
+      }
+      this.tell();
+    });
+  }
+
+  tell(): void {
+    const status = summarize([...this.all].map(({ connection }) => connection));
+    this.#onStatus(this.#isClosed ? { ...status, state: 'closed' } : status);
+  }
+
+  #place(subscriber: Subscriber): void {
+    if (subscriber.apart || ![...this.all].some((line) => line.begin(subscriber)))
+      this.addLine(subscriber.presence).begin(subscriber);
+    this.flushSoon();
+  }
+
+  // Without it nothing is wrong, only less tidy, and the next occasion tries again.
+  #rearranging(use: (how: Rearrange) => unknown, otherwise = (): void => {}): void {
+    void loadRearrange().then(use, otherwise);
+  }
+}
+
+const loadRearrange = async (): Promise<Rearrange> => (await import('./rearrange.ts')).rearrange;
+
+/** What a subscription throws that was turned away for good. */
+export const errorOf = ({ detail, code }: Problem): Error =>
+  code ? new SluiceError(code as SluiceErrorCode, detail) : new TypeError(detail);

@@ -1,0 +1,120 @@
+// The connections of a client, put in order when there is more than the usual. A stream is read twice only while somebody
+// catches up with those who are further; then the two become one again. What a server refuses as a whole is asked for in
+// parts, so that one stream out of bounds does not silence the others. Loaded when it is needed, which is rare.
+import type { Feed } from './feed.ts';
+import type { Line } from './line.ts';
+import type { Lines } from './lines.ts';
+import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
+import { isFurther, isLive, joinAt } from './joining.ts';
+import { presenceOf } from './presence.ts';
+import type { Subscriber } from './subscriber.ts';
+
+/** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
+function join(lines: Lines, subscriber: Subscriber): boolean {
+  for (const { feeds, presence } of lines.all) {
+    if (presence !== subscriber.presence) continue;
+    const joined: [Feed, string][] = [];
+    for (const stream of subscriber.streams) {
+      const feed = feeds.get(stream);
+      const at = feed && joinAt(subscriber.startOf(stream), feed);
+      if (at !== undefined) joined.push([feed!, at]);
+    }
+    if (joined.length < subscriber.streams.length) continue;
+    for (const [feed, at] of joined) {
+      add(feed, subscriber);
+      subscriber.take(feed.stream, at);
+    }
+    return true;
+  }
+  return false;
+}
+
+function add(feed: Feed, subscriber: Subscriber): void {
+  feed.subscribers.add(subscriber);
+  if (feed.members) subscriber.push(presenceOf(feed));
+}
+
+/** After a line has read something: joins it with others where neither misses anything. */
+function unite(lines: Lines, line: Line): void {
+  for (const feed of line.feeds.values()) hand(lines, line, feed);
+  fold(lines, line);
+  lines.flushSoon();
+}
+
+/** Readers of a stream that have come as far as those of another line go on there. */
+function hand(lines: Lines, line: Line, feed: Feed): void {
+  for (const other of lines.all) {
+    if (other === line || other.state.kind !== 'live' || other.presence !== line.presence) continue;
+    const onto = other.feeds.get(feed.stream);
+    if (!onto || !isFurther(feed, onto)) continue;
+    for (const subscriber of feed.subscribers) {
+      subscriber.apart = false;
+      add(onto, subscriber);
+      line.leave(feed, subscriber);
+    }
+    return;
+  }
+}
+
+/** Two connections that have room for each other, and nothing to catch up with, become one. */
+function fold(lines: Lines, line: Line): void {
+  for (const other of lines.all) {
+    if (other === line || other.presence !== line.presence) continue;
+    if (!isCaughtUp(line) || !isCaughtUp(other)) continue;
+    const streams = [...line.feeds.keys()];
+    if (streams.some((stream) => other.feeds.has(stream))) continue;
+    if (streams.length + other.feeds.size > MAX_CURSOR_POSITIONS) continue;
+    for (const [stream, feed] of line.feeds) other.feeds.set(stream, feed);
+    line.feeds.clear();
+    line.stale = true;
+    other.stale = true;
+    return;
+  }
+}
+
+const isCaughtUp = ({ state, feeds }: Line): boolean =>
+  state.kind === 'live' && feeds.size > 0 && [...feeds.values()].every(isLive);
+
+/** One half stays, the other gets a line of its own; both are asked for again after a wait that grows. */
+function split(lines: Lines, line: Line): void {
+  const { state } = line;
+  if (state.kind !== 'refused' && state.kind !== 'failed') return; // something else happened while this was loaded
+  if (state.problem.status === 401) return; // it is not about streams
+  const feeds = [...line.feeds.values()];
+  line.input({ kind: 'split' });
+  const other = lines.addLine(line.presence, line.state);
+  for (const feed of feeds.slice(Math.ceil(feeds.length / 2))) {
+    line.feeds.delete(feed.stream);
+    other.feeds.set(feed.stream, feed);
+  }
+  lines.tell();
+}
+
+/**
+ * Resolves when no reader of the line is full. Who takes less than others leaves it, goes on alone when it has taken what
+ * it has, and comes back when it has caught up. Where all are full, they are waited for.
+ */
+async function makeRoom(lines: Lines, line: Line): Promise<void> {
+  const { state } = line;
+  while (line.state === state) {
+    const { readers } = line;
+    const full = readers.filter((reader) => reader.full);
+    if (full.length === 0) return;
+    if (full.length === readers.length) await Promise.race(full.map((reader) => reader.drained()));
+    else for (const reader of full) goAlone(lines, reader);
+  }
+}
+
+function goAlone(lines: Lines, reader: Subscriber): void {
+  lines.detach(reader);
+  reader.apart = true;
+  void reader.drained().then(() => reader.over || lines.attach(reader));
+}
+
+export interface Rearrange {
+  readonly join: typeof join;
+  readonly unite: typeof unite;
+  readonly split: typeof split;
+  readonly makeRoom: typeof makeRoom;
+}
+export const rearrange: Rearrange = { join, unite, split, makeRoom };

@@ -1,0 +1,148 @@
+// One subscription: where it stands in each of its streams, and the few items that its consumer has not taken yet. It
+// drops what it has had already, whichever connection brings it. Bounded: when full it says so, and its connection stops
+// reading or leaves it behind; like a reader on the server it is a cursor, never a queue.
+import { deferred, type Deferred } from '../util/deferred.ts';
+import { SluiceError } from '../util/errors.ts';
+import type { StreamItem } from './item.ts';
+import { covers } from './standing.ts';
+
+/** Items and characters of data that wait for a consumer, before its connection waits too. */
+const MAX_ITEMS = 1000;
+const MAX_CHARS = 4 * 1024 * 1024;
+
+/**
+ * What `subscribe` returns: iterate it, once. Leaving the loop ends the subscription.
+ */
+export interface Subscription<T = unknown> extends AsyncIterable<StreamItem<T>> {
+  /** Resolves when every stream has its starting point; what is appended from then on arrives. Rejects if it never will. */
+  readonly ready: Promise<void>;
+  /**
+   * Resumes after the last of `batches`, before the first one where it began; undefined until that is known. Who iterates
+   * item by item takes the cursor of the item.
+   */
+  readonly cursor: string | undefined;
+  /** The same items as many at a time as there are, for consumers that would rather render once. Iterate one or the other. */
+  batches(): AsyncIterable<readonly StreamItem<T>[]>;
+  close(): void;
+}
+
+export class Subscriber implements Subscription {
+  readonly streams: readonly string[];
+  readonly after: string;
+  /** JSON of the state to be present with; undefined is not to ask for presence. */
+  readonly presence: string | undefined;
+  /** Per stream, once known. */
+  readonly at: Map<string, string> = new Map<string, string>();
+  /** Reads on a connection of its own until it has caught up. */
+  apart = false;
+  readonly #onOver: () => void;
+  readonly #ready: Deferred<void> = deferred();
+  #items: StreamItem[] = [];
+  #chars = 0;
+  #taken: string | undefined;
+  #waiting: Deferred<void> | undefined;
+  #draining: Deferred<void> | undefined;
+  #over = false;
+  #error: Error | undefined;
+
+  constructor(asked: Pick<Subscriber, 'streams' | 'after' | 'presence'>, onOver: () => void) {
+    this.streams = asked.streams;
+    this.after = asked.after;
+    this.presence = asked.presence;
+    this.#onOver = onOver;
+    this.#ready.promise.catch(() => {}); // whoever awaits it is told; nobody has to
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+  get over(): boolean {
+    return this.#over;
+  }
+  get full(): boolean {
+    return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
+  }
+  get cursor(): string | undefined {
+    return this.#items[0] ? this.#taken : this.standing;
+  }
+  /** Where it stands with all it has, taken or not. */
+  get standing(): string | undefined {
+    return this.at.size < this.streams.length
+      ? undefined
+      : this.streams.map((stream) => this.at.get(stream)).join('.');
+  }
+  startOf(stream: string): string {
+    return this.at.get(stream) ?? this.after;
+  }
+
+  /** Moves a stream to a position, with the event or the loss that did it, if any. What it has had already is dropped. */
+  take(stream: string, position: string, item?: StreamItem, chars = 0): void {
+    const known = this.at.get(stream);
+    if (item?.kind !== 'reset' && covers(known, position)) return;
+    if (item && !this.#items[0]) this.#taken = this.standing;
+    this.at.set(stream, position);
+    if (this.standing) this.#ready.resolve();
+    if (item) this.push({ ...item, cursor: this.standing } as StreamItem, chars);
+  }
+
+  /** Adds an item that moves nothing. */
+  push(item: StreamItem, chars = 0): void {
+    if (this.#over) return;
+    this.#items.push(item);
+    this.#chars += chars;
+    this.#waiting?.resolve();
+  }
+
+  close(reason?: unknown): void {
+    this.#items = []; // what waits is not wanted any more
+    this.end(undefined, reason);
+  }
+
+  /** Ends after what is waiting, with an error if there is one. The reason is for those who wait for `ready`. */
+  end(error?: Error, reason?: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#error = error;
+    this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
+    this.#waiting?.resolve();
+    this.#draining?.resolve();
+    this.#onOver();
+  }
+
+  /** Resolves when the consumer has taken what is waiting, or it is over. */
+  async drained(): Promise<void> {
+    if (!this.#over && this.#items[0]) await (this.#draining ??= deferred()).promise;
+  }
+
+  async *batches(): AsyncGenerator<readonly StreamItem[], void, undefined> {
+    try {
+      for (;;) {
+        const items = this.#items;
+        if (items[0]) {
+          this.#items = [];
+          this.#chars = 0;
+          this.#taken = this.standing;
+          this.#draining?.resolve();
+          this.#draining = undefined;
+          yield items;
+        } else if (this.#over) {
+          if (this.#error) throw this.#error;
+          return;
+        } else {
+          await (this.#waiting = deferred()).promise;
+        }
+      }
+    } finally {
+      this.close();
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<StreamItem, void, undefined> {
+    for await (const items of this.batches()) {
+      for (const item of items) {
+        if (this.#over && !this.#error) return; // closed in the middle of a batch
+        yield item;
+      }
+    }
+  }
+}

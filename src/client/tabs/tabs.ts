@@ -1,0 +1,210 @@
+// One connection for all tabs. Whoever holds the lock leads: it reads, for itself directly, for the others through
+// leading.ts. When it is gone the next in line leads, and everybody goes on from where they stand. A leader that holds the
+// lock but does not answer (frozen, or stopped) loses it. Loaded only by clients that share.
+import type { Carrier, Parts } from '../lines.ts';
+import type { Settings } from '../settings.ts';
+import type { Status } from '../status.ts';
+import type { Subscriber } from '../subscriber.ts';
+import { findBrowser, type Channel, type LockWish } from './browser.ts';
+import { Leading, type Hub } from './leading.ts';
+import type { Delivery, Message } from './message.ts';
+
+type OnStatus = (status: Status) => void;
+
+/** Carries subscriptions through whichever tab leads; where browsers cannot share, directly. */
+export function carryAcrossTabs(name: string, settings: Settings, onStatus: OnStatus, parts: Parts): Carrier {
+  const browser = findBrowser();
+  if (!browser) return new parts.Lines(settings, onStatus);
+  const hub = {
+    ...browser,
+    ...parts,
+    name: `sluice ${settings.url().href} ${name}`,
+    silenceMs: settings.watchdogMs / 3,
+    createCarrier: (onStatus: OnStatus) => new parts.Lines(settings, onStatus),
+  };
+  return new Tabs(hub, onStatus);
+}
+
+const NOTHING: Status = { state: 'idle', problem: null, connections: [] };
+
+class Tabs implements Carrier {
+  readonly #hub: Hub;
+  readonly #onStatus: OnStatus;
+  readonly #id: string;
+  readonly #all: Channel;
+  readonly #mine: Channel;
+  /** What this tab subscribes to, and under which id the leader knows it now. */
+  readonly #subscribers = new Map<Subscriber, string>();
+  readonly #closed = new AbortController();
+  #leader: string | undefined;
+  #own: { readonly carrier: Carrier; readonly leading: Leading } | undefined;
+  #status: Status = NOTHING;
+  #heardAtMs: number = performance.now();
+  #isAsked = false;
+  /** Its own lock is held: without it a leader would take it for gone. */
+  #isHere = false;
+
+  constructor(hub: Hub, onStatus: OnStatus) {
+    const { name } = hub;
+    this.#hub = hub;
+    this.#onStatus = onStatus;
+    this.#id = hub.createId();
+    this.#all = hub.open(name);
+    this.#mine = hub.open(`${name} ${this.#id}`);
+    this.#all.addEventListener('message', ({ data }) => this.#hear(data as Message));
+    this.#mine.addEventListener('message', ({ data }) => this.#receive(data as Delivery));
+    const { signal } = this.#closed;
+    const forever = new Promise<void>((done) => signal.addEventListener('abort', () => done()));
+    // Held as long as this tab lives, before anybody hears of it: see leading.ts.
+    void hub.locks.request(`${name} ${this.#id}`, {}, () => {
+      this.#isHere = true;
+      this.#say({ kind: 'hello', tab: this.#id });
+      void this.#stand(forever, { signal });
+      return forever;
+    });
+    const watch = setInterval(() => this.#watch(forever), this.#hub.silenceMs);
+    signal.addEventListener('abort', () => clearInterval(watch));
+  }
+
+  attach(subscriber: Subscriber): void {
+    this.#subscribers.set(subscriber, '');
+    this.#want(subscriber);
+  }
+
+  detach(subscriber: Subscriber): void {
+    const id = this.#subscribers.get(subscriber);
+    this.#subscribers.delete(subscriber);
+    if (this.#own) this.#own.carrier.detach(subscriber);
+    else if (id) this.#say({ kind: 'unsubscribe', tab: this.#id, id });
+  }
+
+  close(): void {
+    this.#stepDown();
+    this.#closed.abort();
+    this.#all.close();
+    this.#mine.close();
+    this.#onStatus({ ...NOTHING, state: 'closed' });
+  }
+
+  /** Waits for the lock and leads until it is closed, or the lock is taken away; then waits again. */
+  async #stand(forever: Promise<void>, options: LockWish): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      try {
+        await this.#hub.locks.request(this.#hub.name, options, () => {
+          this.#lead();
+          return forever;
+        });
+      } catch {
+        this.#stepDown();
+        options = { signal };
+      }
+    }
+  }
+
+  #lead(): void {
+    if (this.#closed.signal.aborted) return;
+    this.#leader = this.#id;
+    const carrier = this.#hub.createCarrier((status) => this.#show(status));
+    this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
+    for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
+    this.#show(this.#status);
+  }
+
+  #stepDown(): void {
+    const own = this.#own;
+    this.#own = undefined;
+    this.#leader = undefined;
+    if (!own) return;
+    own.leading.close();
+    for (const subscriber of this.#subscribers.keys()) own.carrier.detach(subscriber);
+    own.carrier.close();
+  }
+
+  #show(status: Status): void {
+    this.#status = status;
+    this.#onStatus(status);
+    if (this.#own) this.#say({ kind: 'leader', tab: this.#id, status });
+  }
+
+  /** Has the leader deliver to a subscriber, from where it stands. */
+  #want(subscriber: Subscriber): void {
+    if (this.#own) return this.#own.carrier.attach(subscriber);
+    const leader = this.#leader;
+    if (leader === undefined) return;
+    const { streams, after, presence } = subscriber;
+    const id = this.#hub.createId();
+    this.#subscribers.set(subscriber, id);
+    const positions = subscriber.standing?.split('.');
+    this.#say({
+      kind: 'subscribe',
+      tab: this.#id,
+      leader,
+      wanted: { id, streams, after, positions, presence },
+    });
+  }
+
+  #hear(message: Message): void {
+    if (message.kind === 'leader') return this.#follow(message.tab, message.status);
+    if (message.kind === 'hello' && this.#own)
+      this.#say({ kind: 'leader', tab: this.#id, status: this.#status });
+    if (message.kind === 'subscribe' && message.leader !== this.#id) return;
+    this.#own?.leading.take(message);
+  }
+
+  #follow(leader: string, status: Status): void {
+    this.#heard();
+    if (!this.#isHere) return; // asks when it is
+    if (this.#own) return; // one of the two has lost the lock, and will be told
+    this.#status = status;
+    this.#onStatus(status);
+    if (leader === this.#leader) return;
+    this.#leader = leader;
+    for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
+  }
+
+  #receive(delivery: Delivery): void {
+    this.#heard();
+    if (delivery.kind === 'here') return;
+    const { id } = delivery;
+    const [subscriber] = [...this.#subscribers].find(([, known]) => known === id) ?? [];
+    if (!subscriber) return;
+    if (delivery.kind === 'ended') {
+      const { message: detail, code } = delivery;
+      return subscriber.end(this.#hub.errorOf({ status: 0, title: '', detail, ...(code && { code }) }));
+    }
+    for (const item of delivery.items) {
+      const index = subscriber.streams.indexOf(item.stream);
+      const position = 'cursor' in item ? item.cursor.split('.')[index] : undefined;
+      if (position) subscriber.take(item.stream, position, item);
+      else subscriber.push(item);
+    }
+    subscriber.streams.forEach((stream, index) => subscriber.take(stream, delivery.positions[index] ?? ''));
+    void subscriber.drained().then(() => this.#say({ kind: 'taken', tab: this.#id, id }));
+  }
+
+  #heard(): void {
+    this.#heardAtMs = performance.now();
+    this.#isAsked = false;
+  }
+
+  #watch(forever: Promise<void>): void {
+    if (
+      this.#own ||
+      this.#subscribers.size === 0 ||
+      performance.now() - this.#heardAtMs < this.#hub.silenceMs
+    )
+      return;
+    if (this.#isAsked) {
+      this.#heard(); // for as long again, should even this not help
+      void this.#stand(forever, { steal: true });
+      return;
+    }
+    this.#isAsked = true;
+    this.#say({ kind: 'hello', tab: this.#id });
+  }
+
+  #say(message: Message): void {
+    if (!this.#closed.signal.aborted) this.#all.postMessage(message);
+  }
+}

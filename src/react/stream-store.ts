@@ -1,0 +1,75 @@
+// What a component has made of a stream so far, as a store for useSyncExternalStore. It reads while somebody watches it.
+// Watched again, it goes on where it stood: strict mode and hidden subtrees lose and repeat nothing. Does nothing before
+// it is first watched, so it can be made while rendering, on a server too.
+import type { Client, SubscribeOptions } from '../client/client.ts';
+import type { StreamItem } from '../client/item.ts';
+import type { Subscription } from '../client/subscriber.ts';
+
+export interface StreamState<S> {
+  readonly value: S;
+  /** What ended it: refused for good, or thrown by the reducer. */
+  readonly error: Error | null;
+}
+
+export interface StreamStore<S> {
+  readonly get: () => StreamState<S>;
+  readonly subscribe: (listener: () => void) => () => void;
+}
+
+export interface StoreOptions<T, S> extends Pick<SubscribeOptions, 'after' | 'presence'> {
+  readonly initial: S;
+  readonly reduce: (value: S, items: readonly StreamItem<T>[]) => S;
+}
+
+export function createStreamStore<T, S>(
+  client: Client,
+  streams: string | readonly string[],
+  { initial, reduce, after: start, presence }: StoreOptions<T, S>,
+): StreamStore<S> {
+  const listeners = new Set<() => void>();
+  let state: StreamState<S> = { value: initial, error: null };
+  let after = start;
+  let running: Subscription<T> | undefined;
+
+  const set = (next: StreamState<S>): void => {
+    if (next.value === state.value && next.error === state.error) return;
+    state = next;
+    for (const listener of listeners) listener();
+  };
+  const read = async (subscription: Subscription<T>): Promise<void> => {
+    try {
+      for await (const items of subscription.batches()) {
+        // A batch that was under way when nobody watched any more comes again to the next one who does.
+        if (running !== subscription) return;
+        const value = reduce(state.value, items);
+        after = subscription.cursor ?? after;
+        set({ value, error: null });
+      }
+    } catch (error) {
+      if (running === subscription) set({ ...state, error: error as Error });
+    }
+  };
+  return {
+    get: () => state,
+    subscribe: (listener) => {
+      listeners.add(listener);
+      if (!running) {
+        const own = client.subscribe<T>(streams, { after, presence });
+        running = own;
+        // Where it began, should it be left before anything comes; who leaves has read on from there all the same.
+        own.ready.then(
+          () => (after = (running === own && own.cursor) || after),
+          () => {},
+        );
+        void read(own);
+      }
+      return () => {
+        listeners.delete(listener);
+        if (listeners.size > 0) return;
+        const ended = running;
+        running = undefined;
+        ended?.close();
+      };
+    },
+  };
+}
