@@ -1,7 +1,15 @@
 // `sluice`: connect to a database, publish to streams and read them. Exports only; the parts are in the folders.
 export { connect, migrate, type Health, type Sluice } from './sluice/connect.ts';
 export type { ConnectOptions } from './sluice/options.ts';
-export type { AppendOptions, PublishOptions, ReadOptions, SubscribeOptions } from './sluice/call-options.ts';
+export type {
+  AppendOptions,
+  BroadcastOptions,
+  PublishOptions,
+  ReadOptions,
+  SubscribeOptions,
+} from './sluice/call-options.ts';
+export type { StreamPresence } from './sluice/stream-presence.ts';
+export type { PresentMember } from './presence/members.ts';
 export type { ReadResult, Stream } from './sluice/stream.ts';
 export { createNotifyBus, type NotifyBusOptions } from './sluice/notify-bus.ts';
 export type {

@@ -62,7 +62,7 @@ begin
     v_name := p_streams[1];
   end if;
   if p_visible_to is not null then
-    perform :"schema".refuse_visible_to(l) from unnest(p_visible_to) l where octet_length(l) not between 1 and 128;
+    perform :"schema".check_visible_to(l) from unnest(p_visible_to) l;
   end if;
   if p_idempotency_keys is not null then
     perform :"schema".check_idempotency_key(k) from unnest(p_idempotency_keys) k;

@@ -25,15 +25,13 @@ declare
   v_call_id bigint;
   v_due_at timestamptz;
   v_type text;
-  v_label text;
 begin
   select t into v_type from unnest(p_types) t where not :"schema".type_is_valid(t) limit 1;
   if found then
     perform :"schema".refuse_type(v_type);
   end if;
-  select l into v_label from unnest(p_visible_to) l where octet_length(l) not between 1 and 128 limit 1;
-  if found then
-    perform :"schema".refuse_visible_to(v_label);
+  if p_visible_to is not null then
+    perform :"schema".check_visible_to(l) from unnest(p_visible_to) l;
   end if;
   perform :"schema".check_stream_name(p_stream);
   select s.id into v_stream_id from :"schema".streams s where s.name = p_stream and s.closed_at is null;

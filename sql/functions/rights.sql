@@ -14,9 +14,11 @@ as $$
     ('{publish,append,read,consume,manage,relay}'::text[], 'schema', null::text[], '{usage}'::text[]),
     ('{publish,append,read,consume,manage}', 'table', '{migrations}', '{select}'), -- connect looks at the version
     ('{publish,append,read,consume,manage}', 'function', '{rights}', '{execute}'),
-    ('{publish}', 'function', '{publish,publish_many}', '{execute}'),
+    ('{publish}', 'function', '{publish,publish_many,broadcast}', '{execute}'),
     ('{append}', 'function', '{append,append_batch}', '{execute}'),
     ('{read,consume,manage}', 'table', '{streams,events}', '{select}'),
+    ('{read,consume}', 'table', '{ephemerals,presence,presence_holders}', '{select}'),
+    ('{read,consume}', 'function', '{enter_presence,leave_presence,renew_presence}', '{execute}'),
     ('{read,consume,manage}', 'function', '{estimate_bytes,offset_before}', '{execute}'),
     ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream}', '{execute}'),
     ('{manage}', 'table', '{undeliverable}', '{select}'),

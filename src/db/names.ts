@@ -24,6 +24,8 @@ export interface Names {
   readonly relayChannel: string;
   /** Wakes readers: some streams have something new. */
   readonly readersChannel: string;
+  /** Wakes readers of ephemerals. */
+  readonly ephemeralsChannel: string;
 }
 
 export const quoteIdent = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -53,12 +55,14 @@ export function namesFor(schema: string): Names {
     suffix,
     relayChannel: `sluice_relay_${suffix}`,
     readersChannel: `sluice_readers_${suffix}`,
+    ephemeralsChannel: `sluice_ephemerals_${suffix}`,
   });
 }
 
 /**
  * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
- * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`.
+ * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`,
+ * `:'ephemerals_channel'`.
  */
 export function renderSql(sql: string, names: Names): string {
   // The body delimiter must not occur in the schema's name, which is rendered inside bodies.
@@ -70,6 +74,7 @@ export function renderSql(sql: string, names: Names): string {
     ":'schema'": quoteLiteral(names.schema),
     ":'relay_channel'": quoteLiteral(names.relayChannel),
     ":'readers_channel'": quoteLiteral(names.readersChannel),
+    ":'ephemerals_channel'": quoteLiteral(names.ephemeralsChannel),
     ':asleep_key': `(${names.asleepKey}::bigint)`,
     ':due_key': `(${names.dueKey}::bigint)`,
     ':create_key': `(${names.createKey})`,

@@ -24,6 +24,7 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   '54000': 'payload_too_large',
   '55P03': 'overloaded', // lock_timeout
   '53300': 'overloaded', // too many connections
+  '53400': 'overloaded', // a limit of ours: more is broadcast than is taken
   '28000': 'permission_denied',
   '28P01': 'permission_denied',
   '42501': 'permission_denied',

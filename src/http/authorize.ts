@@ -1,7 +1,7 @@
 // The hook that decides who may read what. There is no default: a handler without one cannot be made.
-
 import type { StreamEvent } from '../log/event.ts';
 import { isAsync } from './audience.ts';
+import { isPresenceGrant, type PresenceGrant } from './presence-request.ts';
 
 export type Action = 'read' | 'append' | 'manage';
 
@@ -12,6 +12,8 @@ export interface Grant {
   readonly expiresAt?: Date | undefined;
   /** For your audiences. */
   readonly context?: unknown;
+  /** Who it is to the others in its streams, if it asks for presence. Default: it may not. */
+  readonly presence?: PresenceGrant | undefined;
   /**
    * Lets an event through, beside its label's audience; only `true` does. Called for each event and connection, replayed
    * and live alike: keep it cheap, and leave the event as it is, for others see the same one.
@@ -45,17 +47,20 @@ export async function requestGrant(
   const answer: unknown = await authorize(request, streams, action);
   if (answer instanceof Response || isGrant(answer)) return answer;
   throw new TypeError(
-    'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, visible?: (event) => boolean, id?, issuedAt?: Date }) or with a Response of this realm',
+    'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, visible?: (event) => boolean, presence?: { id, state? }, id?, issuedAt?: Date }) or with a Response of this realm',
   );
 }
 
 function isGrant(answer: unknown): answer is Grant {
   if (typeof answer !== 'object' || answer === null) return false;
-  const { principal, expiresAt, visible, id, issuedAt } = answer as Partial<Record<keyof Grant, unknown>>;
+  const { principal, expiresAt, visible, presence, id, issuedAt } = answer as Partial<
+    Record<keyof Grant, unknown>
+  >;
   return (
     (principal === null || typeof principal === 'string') &&
     (expiresAt === undefined || expiresAt instanceof Date) &&
     (visible === undefined || (typeof visible === 'function' && !isAsync(visible))) &&
+    (presence === undefined || isPresenceGrant(presence)) &&
     (id === undefined || typeof id === 'string') &&
     (issuedAt === undefined || (issuedAt instanceof Date && !Number.isNaN(issuedAt.getTime())))
   );

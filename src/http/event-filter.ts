@@ -11,54 +11,44 @@ const TELL_EVERY_MS = 60_000;
 const MAX_TOLD = 100;
 
 /** Undefined: nothing of it is to be seen. */
-export type EventFilter = (batch: Batch, connectionId: string) => Frames | undefined;
+export type EventFilter = (batch: Batch, viewer: Viewer, connectionId: string) => Frames | undefined;
 
-export class EventFilters {
-  readonly #audiences: Audiences;
-  readonly #logger: LoggerLike;
-  readonly #told = new Map<string | null, number>();
-
-  constructor(audiences: Audiences, logger: LoggerLike) {
-    this.#audiences = audiences;
-    this.#logger = logger;
-  }
-
-  /** Asks anew for each batch: what a predicate looks up may have changed. Within one an audience is asked once. */
-  forViewer(viewer: Viewer): EventFilter {
-    return (batch, connectionId) => {
-      if (batch.isForAll && !viewer.visible) return batch;
-      const belongs = new Map<string, boolean>();
-      const isMember = (label: string): boolean => {
-        const known = belongs.get(label);
-        if (known !== undefined) return known;
-        const answer = this.#settle(label, judgeLabel(this.#audiences, label, viewer.context));
-        belongs.set(label, answer);
-        return answer;
-      };
-      return batch.only((entry) => {
-        const { visibleTo, exclude } = entry.record;
-        if (exclude === connectionId || (visibleTo !== null && !isMember(visibleTo))) return false;
-        return this.#settle(
-          null,
-          judgeEvent(viewer, () => entry.event),
-        );
-      });
-    };
-  }
-
-  /** `label` is null for the grant's own predicate. */
-  #settle(label: string | null, { visible, fault }: Verdict): boolean {
-    if (fault !== undefined) this.#tell(label, fault);
+/** One for all connections. Asks anew for each batch: what a predicate looks up may have changed. */
+export function createEventFilter(audiences: Audiences, logger: LoggerLike): EventFilter {
+  const tell = faultTeller(logger);
+  const settle = (label: string | null, { visible, fault }: Verdict): boolean => {
+    if (fault !== undefined) tell(label, fault);
     return visible;
-  }
+  };
+  return (batch, viewer, connectionId) => {
+    if (batch.isForAll && !viewer.visible) return batch;
+    const asked = new Map<string, boolean>(); // each audience once
+    const belongsTo = (label: string): boolean => {
+      const belongs = asked.get(label) ?? settle(label, judgeLabel(audiences, label, viewer.context));
+      asked.set(label, belongs);
+      return belongs;
+    };
+    return batch.only((entry) => {
+      const { visibleTo, exclude } = entry.record;
+      if (exclude === connectionId || (visibleTo !== null && !belongsTo(visibleTo))) return false;
+      return settle(
+        null,
+        judgeEvent(viewer, () => entry.event),
+      );
+    });
+  };
+}
 
-  #tell(label: string | null, error: unknown): void {
+/** `label` is null for the grant's own predicate. */
+function faultTeller(logger: LoggerLike): (label: string | null, error: unknown) => void {
+  const told = new Map<string | null, number>();
+  return (label, error) => {
     report('sluice:background.failed', () => ({ where: 'audience', label, error }));
     const now = performance.now();
-    if (now - (this.#told.get(label) ?? -Infinity) < TELL_EVERY_MS) return;
-    if (this.#told.size >= MAX_TOLD) this.#told.clear();
-    this.#told.set(label, now);
+    if (now - (told.get(label) ?? -Infinity) < TELL_EVERY_MS) return;
+    if (told.size >= MAX_TOLD) told.clear();
+    told.set(label, now);
     const whose = label === null ? "a grant's visible" : 'an audience';
-    this.#logger.error({ error, label }, `${whose} could not be asked; its events are hidden`);
-  }
+    logger.error({ error, label }, `${whose} could not be asked; its events are hidden`);
+  };
 }

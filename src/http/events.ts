@@ -1,12 +1,16 @@
 // GET /v1/events: reads the parameters, asks for a grant, fixes the starting position, and answers with an event
 // stream. Everything that can be refused is refused before the first byte.
 import { wallClockMs } from '../util/clock.ts';
+import { knowsAbsent, NOT_YET } from '../protocol/cursor.ts';
 import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
+import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import type { Presence } from '../presence/presence.ts';
+import { memberOf, parsePresence } from './presence-request.ts';
 import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
 import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
@@ -18,10 +22,14 @@ export interface EventsRequest {
   readonly lastEventId: ParsedPosition | undefined;
   readonly after: ParsedPosition | undefined;
   readonly format: FrameFormat;
+  /** What the client says of itself to the others; undefined if it does not take part. */
+  readonly presence: { readonly state: string } | undefined;
 }
 
 export interface EventsContext {
   readonly tails: Tails;
+  readonly ephemerals: Ephemerals;
+  readonly presence: Presence;
   readonly authorize: Authorize;
   readonly revocations: Revocations | undefined;
   readonly maxStreams: number;
@@ -74,14 +82,17 @@ async function openSession(
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return unauthorized('the grant has expired; get a new one', true);
   }
+  const attending = asked.presence && memberOf(asked.presence, grant);
+  if (attending instanceof Response) return attending;
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
+  session.onceEnded(context.ephemerals.join(asked.streams, session));
   const { revocations } = context;
   try {
-    await revocations?.ready();
+    await Promise.all([revocations?.ready(), context.ephemerals.ready()]);
     if (revocations?.watch(session, grant, askedAt) === false) {
       session.end('revoked');
       return unauthorized('what you show was revoked; get a new one', true);
@@ -93,6 +104,7 @@ async function openSession(
     if (known) return known;
     throw error;
   }
+  if (attending && !session.over) session.attend(context.presence, attending.member);
   return session.over ? unavailable('the connection ended before it began; try again') : session;
 }
 
@@ -104,9 +116,15 @@ async function startsFor(
   const first = lastEventId ?? after;
   if (first.kind !== 'cursor') return new Map(streams.map((stream) => [stream, first]));
   const otherwise = lastEventId && after.kind !== 'cursor' ? after : END;
+  // A page was rendered before one of them existed: all that came into it since is news.
+  if (knowsAbsent(first.positions)) {
+    const positions = first.positions.filter((position) => position !== NOT_YET);
+    return tails.starts(streams, { positions, otherwise: START });
+  }
   return tails.starts(streams, { positions: first.positions, otherwise });
 }
 
+const START: ParsedPosition = { kind: 'start' };
 const END: ParsedPosition = { kind: 'end' };
 
 function parseRequest(request: Request, maxStreams: number): EventsRequest | Response {
@@ -127,12 +145,14 @@ function parseRequest(request: Request, maxStreams: number): EventsRequest | Res
   if (format === 'data' && streams.length > 1) {
     return badRequest('format=data does not say which stream an event is of; use it with one stream');
   }
+  const presence = parsePresence(searchParams.get('presence'));
+  if (presence instanceof Response) return presence;
   const lastEventId = positionOf('Last-Event-ID', request.headers.get('last-event-id'));
   if (lastEventId instanceof Response) return lastEventId;
   const after = positionOf('after', searchParams.get('after'));
   // What beats it is what counts: a stale parameter beside a good id is no reason to refuse.
   if (after instanceof Response && !lastEventId) return after;
-  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format };
+  return { streams, lastEventId, after: after instanceof Response ? undefined : after, format, presence };
 }
 
 function positionOf(source: string, text: string | null): ParsedPosition | Response | undefined {

@@ -6,72 +6,40 @@ import { report } from '../util/diagnostics.ts';
 import { random } from '../util/random.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { Admission } from './admission.ts';
-import { audiencesFrom, type Audience } from './audience.ts';
-import type { Authorize } from './authorize.ts';
-import { clientAddress, trustOf, type Trust, type TrustProxy } from './client-address.ts';
-import { corsRules, type CorsOptions, type CorsRules } from './cors.ts';
+import { audiencesFrom } from './audience.ts';
+import { clientAddress, trustOf, type Trust } from './client-address.ts';
+import { corsRules, type CorsRules } from './cors.ts';
 import { crossOrigin } from './cross-origin.ts';
-import { EventFilters } from './event-filter.ts';
+import { count, duration, type HandlerOptions } from './handler-options.ts';
+import { createEventFilter } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
+import { Metrics, type MetricRegistry } from './metrics.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import type { Revocation } from './revocation-list.ts';
 import { Revocations } from './revocations.ts';
 import { EventSession } from './session.ts';
+import { Stats, type HandlerStats } from './stats.ts';
 import { MAX_TOKEN_MS } from './token-claims.ts';
 
-export interface HandlerLimits {
-  /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
-  readonly heartbeatMs?: number | undefined;
-  /** How long clients wait before they reconnect, in milliseconds, ±20 % by chance. Default 2 000. */
-  readonly retryMs?: number | undefined;
-  /**
-   * How long a connection may be unable to take more before it is dropped, in milliseconds; looked at with each
-   * heartbeat. Default 30 000.
-   */
-  readonly drainTimeoutMs?: number | undefined;
-  /**
-   * How long a connection lives, in milliseconds, ±20 % by chance, looked at with each heartbeat: then its client is told
-   * to come back. Bounds how long a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
-   */
-  readonly maxConnectionMs?: number | undefined;
-  /** Connections of this process at a time; more are answered 503. Default 10 000. */
-  readonly maxConnections?: number | undefined;
-  /** Connections of one address at a time; more are answered 429. Default 1 000. */
-  readonly maxConnectionsPerAddress?: number | undefined;
-  /** Connections of one principal at a time; more are answered 429. Default 100. */
-  readonly maxConnectionsPerPrincipal?: number | undefined;
-  /** Streams on one connection. Default and at most 20. */
-  readonly maxStreams?: number | undefined;
-}
-
-export interface HandlerOptions {
-  /** Decides who may read what. Required: nothing is open by default. */
-  readonly authorize: Authorize;
-  /**
-   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
-   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
-   */
-  readonly audiences?: Readonly<Record<string, Audience>> | undefined;
-  /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
-  readonly basePath?: string | undefined;
-  /** Which pages of other origins may ask. Default: none with anything that says who asks, and none may read the answer. */
-  readonly cors?: CorsOptions | undefined;
-  /**
-   * How many proxies stand before this server, or their addresses and networks (`['10.0.0.0/8']`): how much of
-   * X-Forwarded-For is believed about a client's address. Default: nothing.
-   */
-  readonly trustProxy?: TrustProxy | undefined;
-  /**
-   * The stream of revocations, made if need be: each event revokes a `tokenId` or a `principal`, on every process whose
-   * handler names the stream. Default: nothing can be revoked.
-   */
-  readonly revocations?: string | undefined;
-  readonly limits?: HandlerLimits | undefined;
-}
+/** What any host can call. */
+export type RequestHandler = (
+  request: Request,
+  info?: { readonly remoteAddress?: string | undefined },
+) => Promise<Response>;
 
 /** Serves requests; `close` ends all event streams and refuses new ones. */
-export interface SluiceHandler {
-  (request: Request, info?: { readonly remoteAddress?: string | undefined }): Promise<Response>;
+export interface SluiceHandler extends RequestHandler {
+  /** What it has delivered and refused so far: a frozen copy, which costs as much as there are streams being read. */
+  stats(): HandlerStats;
+  /**
+   * Adds what `/metrics` tells to a prom-client registry of your own. Of a handler made without `metrics`, what the
+   * process does is counted from here on.
+   *
+   * @throws Error if the registry has metrics of these names, such as another handler's
+   * @example
+   * handler.registerMetrics(register); // import { register } from 'prom-client'
+   */
+  registerMetrics(registry: MetricRegistry): void;
   /**
    * Revokes a token, or all that a principal was issued until now: connections end on every process, and what is shown
    * again is refused. Resolves when that is committed and in force in this process. Needs the option `revocations`.
@@ -85,7 +53,7 @@ export interface SluiceHandler {
 }
 
 /**
- * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`.
+ * Serves streams over HTTP: `GET /v1/events`, `/livez`, `/readyz`, and `/metrics` if that is opened.
  *
  * @throws TypeError without an authorize hook, for an audience that is no plain function, or for a base path that no
  * request can match; RangeError for a limit
@@ -93,7 +61,7 @@ export interface SluiceHandler {
  * const handler = createHandler(sluice, { authorize: async (request) => ({ principal: await userOf(request) }) });
  */
 export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHandler {
-  const { authorize, basePath = '', limits = {} } = options;
+  const { authorize, basePath = '' } = options;
   if (typeof authorize !== 'function')
     throw new TypeError('authorize must be a function: it decides who may read what');
   if (basePath !== '' && !isPath(basePath)) {
@@ -101,37 +69,31 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
       `basePath is ${JSON.stringify(basePath)}; it starts with a slash, does not end with one, and is written as in a URL`,
     );
   }
-  const server = new HttpServer(sluice, options, limits);
-  const handler: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) => {
+  const server = new HttpServer(sluice, options);
+  const handler: RequestHandler = async (request, info) => {
     const { pathname } = new URL(request.url);
     return pathname.startsWith(`${basePath}/`)
       ? server.serve(request, pathname.slice(basePath.length), info?.remoteAddress)
       : unknownPath(pathname);
   };
   return Object.assign(handler, {
+    stats: () => server.stats.snapshot(),
+    registerMetrics: (registry: MetricRegistry) => server.metrics.registerOn(registry),
     revoke: (revocation: Revocation) => server.revoke(revocation),
     close: () => server.close(),
   });
 }
 
+const EVENTS_PATH = '/v1/events';
+
 const isPath = (path: string): boolean =>
   path.startsWith('/') && !path.endsWith('/') && new URL(`http://host${path}`).pathname === path;
-
-const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
-
-function duration(name: keyof HandlerLimits, ms: number): number {
-  if (typeof ms === 'number' && ms >= 1 && ms <= MAX_TIMER_MS) return ms;
-  throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
-}
-
-function count(name: keyof HandlerLimits, value: number, most = Number.MAX_SAFE_INTEGER): number {
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new RangeError(`limits.${name} is ${String(value)}; give a whole number from 1 to ${most}`);
-}
 
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
 class HttpServer {
+  readonly stats: Stats = new Stats();
+  readonly metrics: Metrics;
   readonly #sluice: Sluice;
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
@@ -145,7 +107,8 @@ class HttpServer {
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
 
-  constructor(sluice: Sluice, options: HandlerOptions, limits: HandlerLimits) {
+  constructor(sluice: Sluice, options: HandlerOptions) {
+    const { limits = {}, metrics = false } = options;
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
@@ -164,26 +127,32 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
-    const filters = new EventFilters(audiencesFrom(options.audiences ?? {}), logger);
+    const filter = createEventFilter(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
+      ephemerals: core.ephemerals,
+      presence: core.presence,
       authorize: options.authorize,
       revocations: this.#revocations,
       maxStreams: count('maxStreams', limits.maxStreams ?? MAX_CURSOR_POSITIONS, MAX_CURSOR_POSITIONS),
-      createSession: ({ streams, format }, grant) => {
+      createSession: ({ streams, format }, viewer) => {
         if (this.#closed) return undefined; // closed while the hook was asked
+        const retryMs = this.#retry();
         return this.#add(
           new EventSession({
             streams,
             format,
-            retryMs: this.#retry(),
+            retryMs,
             drainTimeoutMs,
-            filter: filters.forViewer(grant),
+            filter,
+            viewer,
             logger,
+            stats: this.stats,
           }),
         );
       },
     };
+    this.metrics = new Metrics({ sluice, stats: this.stats, readers: metrics });
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#heartbeat.unref();
   }
@@ -197,7 +166,9 @@ class HttpServer {
       return internalError();
     };
     const answer = (): Promise<Response> => this.#route(request, path, address).catch(failed);
-    return crossOrigin(request, this.#cors, answer).catch(failed);
+    const response = await crossOrigin(request, this.#cors, answer).catch(failed);
+    if (path === EVENTS_PATH && response.status >= 300) this.stats.refused(response.status);
+    return response;
   }
 
   revoke(revocation: Revocation): Promise<void> {
@@ -209,6 +180,7 @@ class HttpServer {
 
   close(): Promise<void> {
     this.#closed = true;
+    this.metrics.close();
     clearInterval(this.#heartbeat);
     this.#revocations?.close();
     for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
@@ -224,7 +196,7 @@ class HttpServer {
 
   async #route(request: Request, path: string, address: string | undefined): Promise<Response> {
     switch (path) {
-      case '/v1/events':
+      case EVENTS_PATH:
         if (request.method !== 'GET') return methodNotAllowed('GET');
         return this.#closed
           ? unavailable('the server is shutting down; try again')
@@ -233,6 +205,8 @@ class HttpServer {
         return isRead(request) ? state(200, { ok: true }) : methodNotAllowed('GET, HEAD');
       case '/readyz':
         return isRead(request) ? this.#readiness() : methodNotAllowed('GET, HEAD');
+      case '/metrics':
+        return (await this.metrics.answer(request)) ?? unknownPath(path);
       default:
         return unknownPath(path);
     }

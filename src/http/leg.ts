@@ -40,6 +40,15 @@ export class Leg implements Sink {
     return this.#subscription?.opened;
   }
 
+  /** How many events there were beyond where it started. Only after `subscribe`. */
+  get behind(): number {
+    const opened = this.opened;
+    if (!opened) return 0;
+    return opened.kind === 'ok'
+      ? Number(opened.head - opened.place.offset)
+      : Number(opened.loss.head.offset - opened.loss.resume.offset);
+  }
+
   /** Its part of the connection's cursor: what the client has got so far. */
   get position(): string {
     return (this.#position ??= this.#place ? encodePosition(this.#place) : '');

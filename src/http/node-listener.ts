@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { report } from '../util/diagnostics.ts';
 import { sessionOf } from './events.ts';
-import type { SluiceHandler } from './handler.ts';
+import type { RequestHandler } from './handler.ts';
 import { badRequest } from './problem.ts';
 import { NodeTransport } from './transport.ts';
 
@@ -21,12 +21,12 @@ export type NodeListener = (
  * @example
  * createServer(toNodeListener(handler)).listen(4080);
  */
-export function toNodeListener(handler: SluiceHandler): NodeListener {
+export function toNodeListener(handler: RequestHandler): NodeListener {
   return (incoming, outgoing, next) => void serveOrFail(handler, incoming, outgoing, next);
 }
 
 async function serveOrFail(
-  handler: SluiceHandler,
+  handler: RequestHandler,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   next: ((error?: unknown) => void) | undefined,
@@ -48,7 +48,7 @@ const hasLeft = (error: unknown): boolean =>
   (error.name === 'AbortError' || ('code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE'));
 
 async function serve(
-  handler: SluiceHandler,
+  handler: RequestHandler,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {

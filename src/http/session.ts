@@ -12,12 +12,20 @@ import { encodePosition } from '../protocol/cursor.ts';
 import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
+import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
+import type { Attending, Presence, Seat } from '../presence/presence.ts';
+import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import type { Viewer } from './audience.ts';
+import { Backlog } from './backlog.ts';
 import type { EventFilter } from './event-filter.ts';
 import { Leg, type LegOwner } from './leg.ts';
+import type { Stats } from './stats.ts';
 import type { Transport, TransportEvents } from './transport.ts';
 
+/** Ephemerals kept for a connection that is full, in bytes; the oldest are dropped. */
+const MAX_BACKLOG_BYTES = 256 * 1024;
 const HEARTBEAT = Buffer.from(encodeComment('keep-alive'));
 
 export interface SessionOptions {
@@ -26,9 +34,12 @@ export interface SessionOptions {
   readonly retryMs: number;
   /** A full socket may take this long to take more, in milliseconds. */
   readonly drainTimeoutMs: number;
-  /** What of a batch its client may see. */
+  /** What of a batch its client may see ... */
   readonly filter: EventFilter;
+  /** ... by the grant it has. */
+  readonly viewer: Viewer;
   readonly logger: LoggerLike;
+  readonly stats?: Stats | undefined;
 }
 
 export type EndReason =
@@ -41,7 +52,7 @@ export type EndReason =
   | 'stream'
   | 'failed';
 
-export class EventSession implements TransportEvents, LegOwner {
+export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
@@ -49,9 +60,12 @@ export class EventSession implements TransportEvents, LegOwner {
   #fullSince: number | undefined;
   #firstToResume = 0;
   #subscribed = false;
+  #seat: Seat | undefined;
+  #backlog: Backlog | undefined; // most connections are never full
   #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
+  #countEnd: ((reason: EndReason) => void) | undefined;
   readonly #onEnd: (() => void)[] = [];
 
   constructor(options: SessionOptions) {
@@ -82,6 +96,7 @@ export class EventSession implements TransportEvents, LegOwner {
   /** Sends the opening frames, then events as they come. */
   start(open: (events: TransportEvents) => Transport): void {
     if (this.#over) return open({ drained: () => {}, closed: () => {} }).end(this.#options.drainTimeoutMs);
+    this.#countEnd = this.#options.stats?.opened(this.#legs);
     this.#transport = open(this);
     this.#fullSince = undefined;
     const { streams, retryMs } = this.#options;
@@ -94,8 +109,10 @@ export class EventSession implements TransportEvents, LegOwner {
   }
 
   take(leg: Leg, batch: Batch): boolean {
-    const visible = this.#options.filter(batch, this.id);
+    const { filter, viewer } = this.#options;
+    const visible = filter(batch, viewer, this.id);
     const bytes = visible && this.#bytes(leg, visible);
+    if (bytes) this.#options.stats?.delivered(leg.stream, visible, bytes.length);
     leg.moveTo(batch.last.position);
     this.#idBehind = visible?.entries.at(-1) !== batch.last;
     return bytes ? this.#put(bytes) : !this.#over && this.#fullSince === undefined;
@@ -125,6 +142,34 @@ export class EventSession implements TransportEvents, LegOwner {
   drained(): void {
     this.#fullSince = undefined;
     this.#resumeIfRoom();
+  }
+
+  /** Frames without an id. Before the opening frames, and in excess while the connection is full, they are dropped. */
+  ephemeral(frames: Buffer): void {
+    if (this.#over || !this.#transport) return;
+    if (this.#fullSince === undefined) return void this.#put(frames);
+    this.#backlog ??= new Backlog(MAX_BACKLOG_BYTES);
+    const ephemerals = this.#backlog.add(frames);
+    if (ephemerals > 0) report('sluice:sse.dropped', () => ({ connectionId: this.id, ephemerals }));
+  }
+
+  /** Takes part in the presence of its streams until it ends. */
+  attend(presence: Presence, member: Attending['member']): void {
+    const seat = presence.enter({
+      connection: this.id,
+      streams: this.#options.streams,
+      member,
+      sink: this,
+    });
+    this.#seat = seat;
+    this.onceEnded(() => seat.leave());
+  }
+
+  /** Frames without an id; taken while there is room, so that none is left out unnoticed. */
+  presence(frames: Buffer): boolean {
+    if (this.#over || !this.#transport || this.#fullSince !== undefined) return false;
+    this.#put(frames);
+    return true;
   }
 
   closed(): void {
@@ -220,12 +265,17 @@ export class EventSession implements TransportEvents, LegOwner {
       this.#legs[(this.#firstToResume + index) % count]?.resume();
     }
     this.#firstToResume = (this.#firstToResume + 1) % count;
+    if (this.#fullSince !== undefined) return;
+    const kept = this.#backlog?.take(); // after the events, so that no flood of ephemerals keeps those back
+    if (kept) this.#put(kept);
+    this.#seat?.resume();
   }
 
   #finish(reason: EndReason): void {
     if (this.#over) return;
     this.#over = true;
     for (const leg of this.#legs) leg.close();
+    this.#countEnd?.(reason);
     report('sluice:sse.closed', () => ({ connectionId: this.id, reason }));
     for (const told of this.#onEnd) told();
   }

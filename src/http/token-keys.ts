@@ -1,11 +1,12 @@
 // The secrets that tokens are signed with: checked, and named by a key id that says nothing about them. The first signs,
 // all verify, so a new one is put in front and the old one taken away once its tokens have expired.
-import { createHash } from 'node:crypto';
+import { createHash, webcrypto } from 'node:crypto';
 
 export interface TokenKey {
   /** Goes into the header of each token. */
   readonly id: string;
-  readonly bytes: Uint8Array;
+  /** Imported once: that costs as much as a signature. */
+  readonly key: Promise<webcrypto.CryptoKey>;
 }
 
 export interface TokenKeys {
@@ -44,5 +45,7 @@ function toKey(secret: unknown, name: string): TokenKey {
     throw new RangeError(`${name} repeats the same few characters and can be guessed; ${REMEDY}`);
   }
   const id = createHash('sha256').update('sluice key id:').update(bytes).digest('base64url').slice(0, 11);
-  return { id, bytes };
+  const algorithm = { name: 'HMAC', hash: 'SHA-256' };
+  const key = webcrypto.subtle.importKey('raw', bytes, algorithm, false, ['sign', 'verify']);
+  return { id, key };
 }

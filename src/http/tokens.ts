@@ -18,7 +18,7 @@ import {
   type Capability,
   type Purpose,
 } from './token-claims.ts';
-import { tokenKeys, type TokenKeys } from './token-keys.ts';
+import { tokenKeys, type TokenKey, type TokenKeys } from './token-keys.ts';
 
 export interface TokensOptions {
   /**
@@ -130,7 +130,7 @@ async function sign(capability: Capability, purpose: Purpose, { keys, issuer }: 
   const token = await new SignJWT(issuer === undefined ? claims : { ...claims, iss: issuer })
     .setProtectedHeader({ alg: 'HS256', typ: TYPE, kid: keys.signing.id })
     .setAudience(AUDIENCES[purpose])
-    .sign(keys.signing.bytes);
+    .sign(await keys.signing.key);
   if (token.length <= MAX_TOKEN_CHARACTERS) return token;
   throw new RangeError(
     `the token would have ${token.length} characters, and ${MAX_TOKEN_CHARACTERS} fit into a header beside others; name fewer streams, or a prefix, or keep the context elsewhere`,
@@ -161,10 +161,10 @@ async function verify(
   }
 }
 
-function keyFor(keys: TokenKeys, id: unknown): Uint8Array {
-  const key = keys.find(id);
-  if (!key) throw new errors.JWKSNoMatchingKey();
-  return key.bytes;
+function keyFor(keys: TokenKeys, id: unknown): TokenKey['key'] {
+  const found = keys.find(id);
+  if (!found) throw new errors.JWKSNoMatchingKey();
+  return found.key;
 }
 
 function capability(request: CapabilityRequest, livesMs: number, lastsMs: number): Capability {

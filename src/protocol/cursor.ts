@@ -11,6 +11,16 @@ export interface CursorPosition {
   readonly tag: number;
 }
 
+/**
+ * Stands in a watermark for the streams that did not exist when it was taken: one that the cursor does not know starts
+ * at its beginning. No stream has incarnation 0.
+ */
+export const NOT_YET: CursorPosition = { incarnation: 0n, offset: 0n, tag: 0 };
+
+/** Whether a cursor speaks of streams that did not exist when it was made. */
+export const knowsAbsent = (positions: readonly CursorPosition[]): boolean =>
+  positions.some(({ incarnation }) => incarnation === NOT_YET.incarnation);
+
 /** Streams in one cursor at most; a longer one is refused before it is looked at. */
 export const MAX_CURSOR_POSITIONS = 20;
 
@@ -19,6 +29,8 @@ const POSITION = /^([1-9a-z][0-9a-z]{0,12})-(0|[1-9a-z][0-9a-z]{0,12})-(0|[1-9a-
 
 export const encodePosition = ({ incarnation, offset, tag }: CursorPosition): string =>
   `${incarnation.toString(36)}-${offset.toString(36)}-${(tag >>> 0).toString(36)}`;
+
+const NOT_YET_TEXT = encodePosition(NOT_YET);
 
 /** The cursor of a connection: one position per stream. */
 export const encodeCursor = (positions: readonly CursorPosition[]): string =>
@@ -39,6 +51,7 @@ export function decodeCursor(text: string): CursorPosition[] | undefined {
 }
 
 function decodePosition(text: string): CursorPosition | undefined {
+  if (text === NOT_YET_TEXT) return NOT_YET;
   const match = POSITION.exec(text);
   if (!match) return undefined;
   const [, incarnationText = '', offsetText = '', tagText = ''] = match;

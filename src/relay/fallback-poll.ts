@@ -65,6 +65,7 @@ export class FallbackPoll {
   async #tidy(): Promise<void> {
     const { housekeeping } = this.#options;
     await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
+    await housekeeping.sweepEphemerals();
     while (!this.#closing.signal.aborted && (await housekeeping.expireKeys()));
   }
 

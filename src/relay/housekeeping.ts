@@ -1,4 +1,5 @@
-// What is done beside moving events, in small steps: taking back the space of the outbox, forgetting idempotency keys. A
+// What is done beside moving events, in small steps: taking back the space of the outbox and of ephemerals, forgetting
+// idempotency keys. A
 // step that fails is reported and tried again later. (What streams let go of is src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
@@ -37,6 +38,17 @@ export class Housekeeping {
       const slot = row?.slot ?? null;
       this.#waitMs = slot === null ? ROTATE_WAIT_MS : 0;
       if (slot !== null && slot !== '-1') report('sluice:relay.rotated', () => ({ slot: Number(slot) }));
+    });
+  }
+
+  /** Takes back the space of ephemerals that everybody has had the time to read. */
+  async sweepEphemerals(): Promise<void> {
+    await this.#attempt('the sweep of ephemerals', async () => {
+      await this.#database.query(
+        `select ${this.#database.names.quoted}.sweep_ephemerals()`,
+        [],
+        'sluice_sweep_ephemerals',
+      );
     });
   }
 

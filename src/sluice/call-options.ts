@@ -42,6 +42,12 @@ export interface PublishOptions extends WriteOptions {
   readonly delayMs?: number | undefined;
 }
 
+export interface BroadcastOptions {
+  readonly type?: string | undefined;
+  /** Stops waiting; what was already sent is still delivered. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface ReadOptions {
   /** Strictly after this; default 'start'. */
   readonly after?: Position | undefined;

@@ -16,6 +16,7 @@ import {
   type StreamInfo,
   type Undeliverable,
 } from '../log/streams.ts';
+import { takeWatermark } from '../log/watermark.ts';
 import { waitOrAbort } from '../util/abort.ts';
 import { Core } from './core.ts';
 import { environment } from './environment.ts';
@@ -70,6 +71,21 @@ export interface Sluice extends AsyncDisposable {
     readonly prefix?: string | undefined;
     readonly signal?: AbortSignal | undefined;
   }): AsyncIterable<StreamInfo>;
+  /**
+   * The watermark of a page: one cursor for all its streams, to render into it and hand to `?after=`. What happens after
+   * this has resolved arrives once over the connection that the page opens, however late it opens it. Take it before you
+   * read what the page shows: what is committed in between is then in both, and nothing is in neither. A stream that
+   * does not exist yet will be read from its beginning.
+   *
+   * @throws SluiceError name_invalid; RangeError for no stream, or more than 20
+   * @example
+   * const after = await sluice.watermark(['orders', 'stock']);
+   * const url = `/v1/events?stream=orders&stream=stock&after=${after}`;
+   */
+  watermark(
+    streams: readonly string[],
+    options?: { readonly signal?: AbortSignal | undefined },
+  ): Promise<string>;
   /** Published events whose stream was closed or deleted before they could be moved into its log, oldest first. */
   undeliverable(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<Undeliverable>;
   /** Notifications of your own, over the connection that Sluice listens on. Closing it leaves Sluice open. */
@@ -163,6 +179,14 @@ class ConnectedSluice implements Sluice {
     const { prefix = '', signal } = options;
     if (prefix !== '') checkStreamName(prefix);
     return untilAborted(listStreams(this.#core.database, prefix), signal);
+  }
+
+  async watermark(
+    streams: readonly string[],
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<string> {
+    for (const name of streams) checkStreamName(name);
+    return waitOrAbort(takeWatermark(this.#core.database, streams), options.signal);
   }
 
   undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {

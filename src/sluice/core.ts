@@ -4,6 +4,8 @@ import { Database } from '../db/database.ts';
 import { migrateDatabase, SCHEMA_VERSION } from '../db/migrate.ts';
 import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
+import { Broadcaster } from '../ephemerals/broadcaster.ts';
+import { Ephemerals } from '../ephemerals/ephemerals.ts';
 import { Bus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
 import { notifyIfRoom } from '../listen/notify.ts';
@@ -13,6 +15,7 @@ import { Coalescer } from '../log/coalescer.ts';
 import { DEFAULT_LIMITS, type Limits } from '../log/encode.ts';
 import { ReaderBell } from '../log/reader-bell.ts';
 import { FallbackPoll } from '../relay/fallback-poll.ts';
+import { Presence } from '../presence/presence.ts';
 import { Housekeeping } from '../relay/housekeeping.ts';
 import { mayRelay } from '../relay/may-relay.ts';
 import { Passes } from '../relay/pass.ts';
@@ -36,6 +39,9 @@ export class Core {
   readonly bus: Bus;
   readonly tails: Tails;
   readonly coalescer: Coalescer;
+  readonly ephemerals: Ephemerals;
+  readonly broadcaster: Broadcaster;
+  readonly presence: Presence;
   /** Bounds what waits for the answers of streams' schemas. */
   readonly undecided: Budget;
   readonly #standby: Database | undefined;
@@ -66,6 +72,11 @@ export class Core {
       idleMs: TAIL_IDLE_MS,
     });
     this.#bell = new ReaderBell(this.database, logger);
+    const { presenceLeaseMs: leaseMs, presenceGraceMs: graceMs } = settings;
+    this.presence = new Presence({ database, logger, leaseMs, graceMs });
+    const onPresence = (stream: string, data: string): void => this.presence.announced(stream, data);
+    this.ephemerals = new Ephemerals({ database, listener, logger, onPresence });
+    this.broadcaster = new Broadcaster(database, () => this.ephemerals.wake());
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
     this.undecided = new Budget({ maxEvents, maxBytes });
@@ -79,7 +90,7 @@ export class Core {
     const { names } = database;
     const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
     this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
-    this.#poll = new FallbackPoll({ database, checkReaders: async () => this.tails.check(), ...shared });
+    this.#poll = new FallbackPoll({ database, checkReaders: async () => this.#checkReaders(), ...shared });
   }
 
   /** @throws SluiceError connection_lost, permission_denied, unsupported_server, schema_mismatch */
@@ -95,6 +106,11 @@ export class Core {
     if (!may) this.#leaveMovingToOthers();
     this.#relay?.start();
     this.#poll.start(may);
+  }
+
+  async #checkReaders(): Promise<number> {
+    await this.ephemerals.check();
+    return this.tails.check();
   }
 
   #leaveMovingToOthers(): void {
@@ -131,6 +147,9 @@ export class Core {
   async #close(): Promise<void> {
     await this.tails.close();
     await this.coalescer.close();
+    await this.broadcaster.close();
+    await this.ephemerals.close();
+    await this.presence.close();
     await this.#relay?.close();
     await this.#poll.close();
     await this.#bell.close();

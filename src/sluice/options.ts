@@ -52,6 +52,13 @@ export interface ConnectOptions {
   readonly maxEventBytes?: number | undefined;
   /** How far ahead an event may be published, in milliseconds. Default 366 days; at most 100 years. */
   readonly maxDelayMs?: number | undefined;
+  /**
+   * How soon it is seen that those have left whose server process died, in milliseconds. Default 30 000; 100 to a day. The
+   * process renews its word four times in it, with one small update however many connections it has.
+   */
+  readonly presenceLeaseMs?: number | undefined;
+  /** How long a connection that ended still counts as present, in milliseconds: time to come back. Default 5 000; at most a day. */
+  readonly presenceGraceMs?: number | undefined;
   /** How often the listener asks whether the server is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
   /**
@@ -86,6 +93,8 @@ export interface Settings extends Heartbeat {
   readonly maxReads: number;
   readonly maxEventBytes: number;
   readonly maxDelayMs: number;
+  readonly presenceLeaseMs: number;
+  readonly presenceGraceMs: number;
   readonly logger: LoggerLike;
 }
 
@@ -126,6 +135,8 @@ export function settle(
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
     maxDelayMs: within('maxDelayMs', options.maxDelayMs ?? 366 * DAY_MS, [1, 36_525 * DAY_MS]),
+    presenceLeaseMs: within('presenceLeaseMs', options.presenceLeaseMs ?? 30_000, [100, DAY_MS]),
+    presenceGraceMs: within('presenceGraceMs', options.presenceGraceMs ?? 5000, [0, DAY_MS]),
     ...heartbeat,
     logger,
   };

@@ -1,8 +1,9 @@
-// One stream as users hold it: append, publish, read, subscribe. A name and the process's Sluice; holds nothing open.
+// One stream as users hold it: append, publish, broadcast, read, subscribe. A name and the process's Sluice; holds nothing open.
 import { Admission, type Arrival } from '../log/admission.ts';
 import { decodePage, decodeWith, type Decode } from '../log/decode.ts';
 import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
+import { MAX_EPHEMERAL_BYTES } from '../ephemerals/broadcaster.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
 import { checkPayloadOptions, type PayloadOptions } from '../log/payload-schema.ts';
@@ -17,7 +18,14 @@ import { waitOrAbort } from '../util/abort.ts';
 import type { Appended, AppendDemands } from '../log/lane.ts';
 import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
-import type { AppendOptions, PublishOptions, ReadOptions, SubscribeOptions } from './call-options.ts';
+import { presenceOf, type StreamPresence } from './stream-presence.ts';
+import type {
+  AppendOptions,
+  BroadcastOptions,
+  PublishOptions,
+  ReadOptions,
+  SubscribeOptions,
+} from './call-options.ts';
 
 export interface ReadResult<T> {
   readonly events: StreamEvent<T>[];
@@ -58,6 +66,18 @@ export interface Stream<In = unknown, Out = In> {
    * iteration with `payload_invalid`; subscribe again after the error's `cursor` to go on without it.
    */
   subscribe(options?: SubscribeOptions): StreamSubscription<Out>;
+  /**
+   * Sends a message to whoever is connected to the stream over HTTP, on every process, and stores nothing: it has no
+   * offset and no id, and whoever connects later never sees it. Messages of one process keep their order. At most 64 KiB
+   * of JSON. A stream that does not exist has nobody connected.
+   *
+   * @throws SluiceError payload_too_large, payload_invalid, name_invalid (the type), overloaded, and others
+   * @example
+   * await room.broadcast({ user: 'ann' }, { type: 'typing' });
+   */
+  broadcast(data: In, options?: BroadcastOptions): Promise<void>;
+  /** Who is connected. */
+  readonly presence: StreamPresence;
   /**
    * Lets go of the oldest events. They are gone for every reader when this resolves; their space comes back in the
    * background. What is published and not moved yet is not trimmed.
@@ -151,6 +171,20 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const position = requirePosition(after);
     const decode = this.#decode;
     return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal, decode });
+  }
+
+  async broadcast(data: In, { type, signal }: BroadcastOptions = {}): Promise<void> {
+    signal?.throwIfAborted();
+    const { broadcaster } = this.#core;
+    const event = encodeEvent({ data, type }, { ...this.#core.limits, maxEventBytes: MAX_EPHEMERAL_BYTES });
+    const draft = { payloads: [data], encoded: [event], inBatch: false };
+    const send = (): Promise<void> =>
+      broadcaster.send({ stream: this.name, type: event.type, data: event.data });
+    await waitOrAbort(this.#admission ? this.#admission.admit({ ...draft, signal }, send) : send(), signal);
+  }
+
+  get presence(): StreamPresence {
+    return presenceOf(this.#core.database, this.name);
   }
 
   async trim(options: TrimOptions): Promise<Trimmed> {

@@ -78,21 +78,24 @@ export class Entry {
 const isFramable = (type: string | null): boolean => type !== null && typeProblem(type) === undefined;
 
 /** Events to write, in order. */
-export type Frames = Pick<Batch, 'entries' | 'bytes'>;
+export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'bytes'>;
 
 /** One or more consecutive events. */
 export class Batch {
   readonly entries: readonly Entry[];
   readonly first: Entry;
   readonly last: Entry;
+  /** On its way as it came; false for what a subscriber catches up with. */
+  readonly live: boolean;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
-  readonly #parts = new Map<string, Batch>();
+  #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
 
-  constructor(entries: readonly Entry[]) {
+  constructor(entries: readonly Entry[], { live = false }: { readonly live?: boolean } = {}) {
     const first = entries[0];
     const last = entries.at(-1);
     if (!first || !last) throw new RangeError('a batch holds at least one event');
+    this.live = live;
     this.entries = entries;
     this.first = first;
     this.last = last;
@@ -123,10 +126,9 @@ export class Batch {
     });
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
-    const known = this.#parts.get(which);
-    if (known) return known;
-    const part = new Batch(kept);
-    if (this.#parts.size < MAX_PARTS) this.#parts.set(which, part);
+    const parts = (this.#parts ??= new Map<string, Batch>());
+    const part = parts.get(which) ?? new Batch(kept);
+    if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }
 
@@ -139,6 +141,6 @@ export class Batch {
   after(offset: bigint): Batch {
     return offset < this.first.offset
       ? this
-      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1));
+      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1), this);
   }
 }

@@ -4,7 +4,7 @@ import type { Database } from '../db/database.ts';
 import type { EventRecord } from '../log/event.ts';
 import { headStanding, locate, oldestStanding, type Standing, type StreamState } from '../log/locate.ts';
 import { readPage, type Page } from '../log/read.ts';
-import type { CursorPosition } from '../protocol/cursor.ts';
+import { knowsAbsent, type CursorPosition } from '../protocol/cursor.ts';
 import { parsePosition, type ParsedPosition, type Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 import { lossOf, type Loss } from './loss.ts';
@@ -69,10 +69,12 @@ async function standingAt(
 ): Promise<Standing | undefined> {
   if (after.kind === 'offset') return { offset: after.offset };
   if (after.kind !== 'cursor') return undefined;
-  if (after.positions.length === 1) return after.positions[0];
+  const startsAbsent = knowsAbsent(after.positions);
+  if (after.positions.length === 1) return startsAbsent ? undefined : after.positions[0];
   const { state } = await pageOf(database, stream, { offset: 0n, limit: 0 });
   const position = after.positions.find(({ incarnation }) => incarnation === state.incarnation);
   if (position) return position;
+  if (startsAbsent) return undefined;
   throw new SluiceError('cursor_invalid', `the cursor has no position in stream ${JSON.stringify(stream)}`);
 }
 

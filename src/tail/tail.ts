@@ -166,7 +166,7 @@ export class Tail {
   #accept(records: readonly EventRecord[]): void {
     const entries = records.map((record) => new Entry(this.identity, record));
     for (const entry of entries) this.#window.push(entry);
-    const batch = new Batch(entries);
+    const batch = new Batch(entries, { live: true });
     const { offset, tag } = batch.last.record;
     this.#last = { incarnation: this.#last.incarnation, offset, tag };
     report('sluice:tail.woken', () => ({ stream: this.identity.name, head: offset, events: entries.length }));

@@ -7,10 +7,13 @@ const NAMES = [
   'sluice:background.failed', // { where, error, label? }
   'sluice:bus.lagged', // { channel, buffer }
   'sluice:bus.malformed', // { channel, processId, reason, bytes }
+  'sluice:ephemerals.delivered', // { messages }
   'sluice:listener.beat', // { queueUsage, roundTripMs }
   'sluice:listener.connected', // { generation, channels }
   'sluice:listener.lost', // { generation, error }
   'sluice:poll.finished', // { behind, stale }
+  'sluice:presence.changed', // { stream, changes }
+  'sluice:presence.renewed', // { connections }
   'sluice:readers.notified', // { streams }
   'sluice:relay.asleep', // { dueInMs }
   'sluice:relay.passed', // { moved, more, ms, by: 'relay' | 'poll' }
@@ -21,6 +24,7 @@ const NAMES = [
   'sluice:retention.enforced', // { trimmed, removed, held, ms }
   'sluice:retention.purged', // { events, more, ms }
   'sluice:sse.closed', // { connectionId, reason }
+  'sluice:sse.dropped', // { connectionId, ephemerals }
   'sluice:sse.opened', // { connectionId, streams }
   'sluice:tail.closed', // { stream }
   'sluice:tail.started', // { stream, head }

@@ -49,6 +49,7 @@ const allowed = async (statements: Readonly<Record<string, string>>): Promise<st
 const everything = {
   publish: `select sluice.publish('rights', '1')`,
   'publish many': `select sluice.publish_many('rights', '1')`,
+  broadcast: `select sluice.broadcast('rights', '1')`,
   append: `select sluice.append('rights', '1')`,
   'append batch': `select sluice.append_batch('{rights}', '{1}', '1', '{7}')`,
   'read events': 'select * from sluice.events',
@@ -56,6 +57,14 @@ const everything = {
   'read the outbox': 'select * from sluice.outbox',
   'read a slot': 'select * from sluice.outbox_0',
   'read what is undeliverable': 'select * from sluice.undeliverable',
+  'read ephemerals': 'select * from sluice.ephemerals',
+  'forge an ephemeral': `insert into sluice.ephemerals (slot, stream, data) values (0, 'rights', '1')`,
+  'read who is present': 'select * from sluice.presence, sluice.presence_holders',
+  'be present': `select sluice.enter_presence(gen_random_uuid(), 1, array[gen_random_uuid()], '{rights}', '{me}', '{1}')`,
+  'stay present': 'select sluice.renew_presence(gen_random_uuid(), 1)',
+  leave: `select sluice.leave_presence(gen_random_uuid(), '{}')`,
+  'forge presence': `insert into sluice.presence values ('rights', 'me', gen_random_uuid(), gen_random_uuid(), '1')`,
+  'announce presence': `select sluice.announce_presence('{rights}', '{me}')`,
   'write events': `insert into sluice.events (stream_id, "offset", at, tag, size, data) values (-1, 1, now(), 0, 1, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
@@ -75,6 +84,7 @@ const everything = {
 
 describe('a role can do what its right says, and nothing else', () => {
   const read = ['read events', 'read streams'];
+  const connected = ['read ephemerals', 'read who is present', 'be present', 'stay present', 'leave'];
   const manage = [
     ...read,
     'read what is undeliverable',
@@ -85,10 +95,10 @@ describe('a role can do what its right says, and nothing else', () => {
     'trim a stream',
   ];
   test.for([
-    ['publish', ['publish', 'publish many']],
+    ['publish', ['publish', 'publish many', 'broadcast']],
     ['append', ['append', 'append batch']],
-    ['read', read],
-    ['consume', read],
+    ['read', [...read, ...connected]],
+    ['consume', [...read, ...connected]],
     ['manage', manage],
     ['relay', Object.keys(everything).filter((name) => name !== 'create here')],
   ] as const)('%s', async ([right, able]) => {
@@ -214,7 +224,20 @@ describe('an upgrade', () => {
     expect(await rights()).toEqual(['consume', 'publish', 'read']);
     await upgrade();
     expect(await rights()).toEqual(['consume', 'publish', 'read']);
-    expect(await allowed(everything)).toEqual(['publish', 'publish many', 'read events', 'read streams']);
+    expect((await allowed(everything)).toSorted()).toEqual(
+      [
+        'publish',
+        'publish many',
+        'broadcast',
+        'read events',
+        'read streams',
+        'read ephemerals',
+        'read who is present',
+        'be present',
+        'stay present',
+        'leave',
+      ].toSorted(),
+    );
   });
 
   test('leaves alone who holds a part of a right only', async () => {

@@ -224,6 +224,26 @@ describe('I10: what is hidden', () => {
     for (const client of [resumed, inside]) expect(story(client)).toEqual(['sluice:open', 'id', 4]);
   });
 
+  test('of one stream moves the id of a connection of several, with the next event of another or a heartbeat', async () => {
+    const [one, two] = [await newStream(), await newStream()];
+    const both = `stream=${encodeURIComponent(two)}`;
+    using viewer = await openSse(serving.url(one, both));
+    await opened(viewer);
+    await sluice.stream(one).append('public');
+    await viewer.received(1);
+    await sluice.stream(one).appendMany([{ data: 'secret', ...admins }, { data: 'public' }]);
+    await hide(one, 3);
+    await sluice.stream(two).append('public');
+    await viewer.received(3);
+    expect(viewer.offsets).toEqual([1, 3, 1]);
+    expect(viewer.lastEventId.split('.')).toEqual([await headCursor(one), await headCursor(two)]);
+    using resumed = await openSse(beating.url(one, both), { lastEventId: viewer.lastEventId });
+    await hide(two, 2);
+    const scanned = [await headCursor(one), await headCursor(two)].join('.');
+    await resumed.until(({ lastEventId }) => lastEventId === scanned);
+    expect(resumed.events).toEqual([]);
+  });
+
   test('moves the id before a shutdown', async () => {
     const name = await newStream();
     const closing = await serve(sluice, { ...options, limits: { heartbeatMs: 600_000 } });

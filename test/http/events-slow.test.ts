@@ -228,6 +228,7 @@ describe('a session that ends too early leaves no subscriber behind', () => {
       retryMs: 1,
       drainTimeoutMs: 1000,
       filter: (batch) => batch,
+      viewer: {},
       logger: silentLogger,
     });
   const start = async (offset: bigint): Promise<EventSession> => {

@@ -40,7 +40,7 @@ afterEach(async () => {
 });
 
 const handlerOf = (respond: (...asked: Parameters<SluiceHandler>) => Promise<Response>): SluiceHandler =>
-  Object.assign(respond, { revoke: async () => {}, close: async () => {} });
+  Object.assign(respond, createHandler(sluice, { authorize: anyone }));
 const serving = async (...of: Parameters<typeof handlerOf>): Promise<Serving> => {
   const served = await serveHandler(handlerOf(...of));
   cleanups.push(() => served[Symbol.asyncDispose]());

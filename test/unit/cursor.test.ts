@@ -6,7 +6,9 @@ import {
   decodeCursor,
   encodeCursor,
   encodePosition,
+  knowsAbsent,
   MAX_CURSOR_POSITIONS,
+  NOT_YET,
   parseBase36,
   type CursorPosition,
 } from '../../src/protocol/cursor.ts';
@@ -72,7 +74,10 @@ const hostile: readonly string[] = [
   '1-2-3.',
   '.1-2-3',
   '1-2-3..4-5-6',
-  '0-2-3', // no stream has incarnation 0
+  '0-2-3', // no stream has incarnation 0; see NOT_YET
+  '0-0-1',
+  '0-1-0',
+  '00-0-0',
   '01-2-3',
   '1-02-3',
   '1-2-03',
@@ -116,6 +121,13 @@ const hostile: readonly string[] = [
 
 test('I8: what nobody gave out is no cursor, however it looks', () => {
   for (const text of hostile) expect(decodeCursor(text), JSON.stringify(text.slice(0, 60))).toBeUndefined();
+});
+
+test('one position names no stream: it speaks of those that did not exist', () => {
+  const some = { incarnation: 1n, offset: 2n, tag: 3 };
+  expect(encodeCursor([some, NOT_YET])).toBe('1-2-3.0-0-0');
+  expect(decodeCursor('1-2-3.0-0-0')).toEqual([some, NOT_YET]);
+  expect([knowsAbsent([some, NOT_YET]), knowsAbsent([some])]).toEqual([true, false]);
 });
 
 test('the largest of everything is a cursor', () => {

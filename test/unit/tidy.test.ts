@@ -26,10 +26,12 @@ const layers: Layers = {
   log: ['db', 'listen', 'protocol'],
   relay: ['db', 'log', 'listen'],
   tail: ['db', 'log', 'listen', 'protocol'],
-  sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail'],
+  ephemerals: ['db', 'listen', 'protocol'],
+  presence: ['db', 'protocol'],
+  sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail', 'ephemerals', 'presence'],
   consumers: ['tail'],
   groups: ['log', 'tail'],
-  http: ['sluice', 'tail', 'log', 'groups', 'protocol'],
+  http: ['sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
   react: ['client', 'protocol'],
   element: ['client'],
@@ -42,6 +44,7 @@ const layers: Layers = {
 const packages: Packages = {
   pg: ['src/db', 'src/listen', 'src/embedded', 'src/cli/demo', 'src/cli/doctor'],
   commander: ['src/cli'],
+  'prom-client': ['src/http/metrics'],
   react: ['src/react'],
   jose: ['src/http'],
   '@standard-schema/spec': ['src/util/standard-schema'], // types alone

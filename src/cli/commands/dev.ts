@@ -2,7 +2,7 @@
 // with nobody asked who they are, and with --demo the shop. It must never listen beyond loopback, and answers nothing
 // that another site's page could have sent.
 import type { Command } from 'commander';
-import { createHandler as createSluiceHandler, type Revocation, type SluiceHandler } from '../../http.ts';
+import { createHandler as createSluiceHandler, type RequestHandler, type SluiceHandler } from '../../http.ts';
 import type { Sluice } from '../../index.ts';
 import { messageOf } from '../../util/errors.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
@@ -72,12 +72,9 @@ function notLeft({ out }: Context, error: unknown): () => void {
 function devHandler(sluice: Sluice, shop: OpenShop | undefined, address: Address): SluiceHandler {
   const handler = createSluiceHandler(sluice, { authorize: async () => ({ principal: null }) });
   const refuse = createLoopbackCheck(address);
-  const handle: (...args: Parameters<SluiceHandler>) => Promise<Response> = async (request, info) =>
+  const handle: RequestHandler = async (request, info) =>
     refuse(request) ?? (await shop?.handle(request)) ?? handler(request, info);
-  return Object.assign(handle, {
-    revoke: (revocation: Revocation) => handler.revoke(revocation),
-    close: () => handler.close(),
-  });
+  return Object.assign(handle, handler);
 }
 
 const hints = (url: string): string => `

@@ -5,11 +5,13 @@ import {
   createHandler as createSluiceHandler,
   type Authorize,
   type HandlerOptions,
+  type MetricsReaders,
   type SluiceHandler,
 } from '../../http.ts';
 import type { Sluice } from '../../index.ts';
 import { messageOf } from '../../util/errors.ts';
 import { parseCount } from '../amounts.ts';
+import { bearerOf } from '../bearer.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
@@ -26,6 +28,7 @@ interface ServeOptions {
   readonly trustProxy?: string | undefined;
   readonly revocations?: string | undefined;
   readonly readDatabaseUrl?: string | undefined;
+  readonly metrics?: boolean | undefined;
 }
 
 export function addServe(program: Command, context: Context): void {
@@ -39,6 +42,7 @@ export function addServe(program: Command, context: Context): void {
     .option('--trust-proxy <hops>', 'how many proxies stand before it, for X-Forwarded-For')
     .option('--revocations <stream>', 'the stream whose events revoke tokens and principals')
     .option('--read-database-url <url>', 'a hot standby to catch up from')
+    .option('--metrics', 'serve /metrics to whoever sends SLUICE_METRICS_TOKEN as a bearer token')
     .action(async (options: ServeOptions) => {
       const handlerOptions = handlerOptionsOf(options);
       await withCleanup((cleanup) => serve(context, cleanup, { ...options, handlerOptions }));
@@ -53,8 +57,13 @@ function handlerOptionsOf(options: ServeOptions): HandlerOptions {
     cors: origins && { origins },
     trustProxy: trustProxy === undefined ? undefined : parseCount('--trust-proxy', trustProxy),
     revocations,
+    metrics: metricsReaders(options),
   };
 }
+
+/** @throws CommandError */
+const metricsReaders = ({ metrics = false }: ServeOptions): MetricsReaders =>
+  metrics && bearerOf(process.env['SLUICE_METRICS_TOKEN'] ?? '');
 
 function authorizeOf({ allowAnonymous = false }: ServeOptions): Authorize {
   if (allowAnonymous) return async () => ({ principal: null });

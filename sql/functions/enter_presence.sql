@@ -1,0 +1,30 @@
+-- Enters connections of a process, one row for each and stream, and gives the process its lease. False: its lease was
+-- over, nothing is entered, and it starts again under another id; what it held is being removed.
+-- Locks: the holder's row, before any row of presence; renew_presence takes them in the same order.
+create or replace function :"schema".enter_presence(
+  p_holder uuid,
+  p_lease_ms double precision,
+  p_connections uuid[],
+  p_streams text[],
+  p_members text[],
+  p_states text[]
+) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into :"schema".presence_holders as h (id, expires_at)
+  values (p_holder, clock_timestamp() + make_interval(secs => p_lease_ms / 1000))
+  on conflict (id) do update set expires_at = excluded.expires_at where h.expires_at > clock_timestamp();
+  if not found then
+    return false;
+  end if;
+  insert into :"schema".presence (stream, member, connection_id, holder, state)
+  select e.stream, e.member, e.connection_id, p_holder, e.state::json
+  from unnest(p_connections, p_streams, p_members, p_states) e (connection_id, stream, member, state)
+  order by 1, 2, 3
+  on conflict (stream, member, connection_id) do update set holder = excluded.holder, state = excluded.state;
+  perform :"schema".announce_presence(p_streams, p_members);
+  return true;
+end
+$$;

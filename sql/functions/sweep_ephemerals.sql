@@ -1,0 +1,24 @@
+-- Empties the slot of ephemerals that was left longest ago, by truncate; whether it did. Only tries: a truncate queued
+-- behind a reader would make everybody wait who comes after it. What is in that slot is at least ten seconds old. The
+-- clock is asked again under the lock: the slot may have become the current one meanwhile.
+create or replace function :"schema".sweep_ephemerals() returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_slot integer := (:"schema".ephemeral_slot() + 1) % 3;
+  v_table text := format('%I.%I', :'schema', 'ephemerals_' || v_slot);
+begin
+  if pg_relation_size(v_table::regclass) = 0 then
+    return false;
+  end if;
+  execute 'lock table ' || v_table || ' in access exclusive mode nowait';
+  if (:"schema".ephemeral_slot() + 1) % 3 <> v_slot then
+    return false;
+  end if;
+  execute 'truncate ' || v_table;
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;

@@ -1,0 +1,79 @@
+// What a handler can be told, and the checks of its numbers. Every default is documented here and applied in handler.ts.
+import type { Audience } from './audience.ts';
+import type { Authorize } from './authorize.ts';
+import type { TrustProxy } from './client-address.ts';
+import type { CorsOptions } from './cors.ts';
+import type { MetricsReaders } from './metrics.ts';
+
+export interface HandlerLimits {
+  /** Between heartbeats on an idle connection, in milliseconds. Default 15 000. */
+  readonly heartbeatMs?: number | undefined;
+  /** How long clients wait before they reconnect, in milliseconds, ±20 % by chance. Default 2 000. */
+  readonly retryMs?: number | undefined;
+  /**
+   * How long a connection may be unable to take more before it is dropped, in milliseconds; looked at with each
+   * heartbeat. Default 30 000.
+   */
+  readonly drainTimeoutMs?: number | undefined;
+  /**
+   * How long a connection lives, in milliseconds, ±20 % by chance, looked at with each heartbeat: then its client is told
+   * to come back. Bounds how long a peer can be gone unnoticed while something is on its way to it. Default 3 600 000.
+   */
+  readonly maxConnectionMs?: number | undefined;
+  /** Connections of this process at a time; more are answered 503. Default 10 000. */
+  readonly maxConnections?: number | undefined;
+  /** Connections of one address at a time; more are answered 429. Default 1 000. */
+  readonly maxConnectionsPerAddress?: number | undefined;
+  /** Connections of one principal at a time; more are answered 429. Default 100. */
+  readonly maxConnectionsPerPrincipal?: number | undefined;
+  /** Streams on one connection. Default and at most 20. */
+  readonly maxStreams?: number | undefined;
+}
+
+export interface HandlerOptions {
+  /** Decides who may read what. Required: nothing is open by default. */
+  readonly authorize: Authorize;
+  /**
+   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
+   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
+   */
+  readonly audiences?: Readonly<Record<string, Audience>> | undefined;
+  /** Where the handler is mounted, such as `/sluice`. Default: at the root. */
+  readonly basePath?: string | undefined;
+  /** Which pages of other origins may ask. Default: none with anything that says who asks, and none may read the answer. */
+  readonly cors?: CorsOptions | undefined;
+  /**
+   * How many proxies stand before this server, or their addresses and networks (`['10.0.0.0/8']`): how much of
+   * X-Forwarded-For is believed about a client's address. Default: nothing.
+   */
+  readonly trustProxy?: TrustProxy | undefined;
+  /**
+   * The stream of revocations, made if need be: each event revokes a `tokenId` or a `principal`, on every process whose
+   * handler names the stream. Default: nothing can be revoked.
+   */
+  readonly revocations?: string | undefined;
+  readonly limits?: HandlerLimits | undefined;
+  /**
+   * Who may read `GET /metrics` (Prometheus): `true` anybody who can reach it, a function those for whom it answers
+   * `true`. Closed by default, and answered 404 to all others: it tells about the whole system.
+   */
+  readonly metrics?: MetricsReaders | undefined;
+}
+
+const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
+
+/** @throws RangeError */
+export function duration(name: keyof HandlerLimits, ms: number): number {
+  if (typeof ms === 'number' && ms >= 1 && ms <= MAX_TIMER_MS) return ms;
+  throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
+}
+
+/** @throws RangeError */
+export function count(
+  name: keyof HandlerLimits,
+  value: number,
+  most: number = Number.MAX_SAFE_INTEGER,
+): number {
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new RangeError(`limits.${name} is ${String(value)}; give a whole number from 1 to ${most}`);
+}
