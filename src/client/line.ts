@@ -6,7 +6,7 @@ import { random } from '../util/random.ts';
 import { dispatch } from './dispatch.ts';
 import { createFeed, type Feed } from './feed.ts';
 import type { Problem } from './state.ts';
-import { chooseRequest, MAX_STREAMS } from './request.ts';
+import { chooseRequest, isWide, MAX_STREAMS } from './request.ts';
 import type { Settings } from './settings.ts';
 import { next, type LineInput, type LineState } from './state.ts';
 import type { Connection } from './status.ts';
@@ -70,7 +70,7 @@ export class Line {
       (stream) => feeds.get(stream) ?? createFeed(stream, subscriber.startOf(stream)),
     );
     if (state.kind === 'refused' || presence !== subscriber.presence) return false;
-    if (feeds.size > 0 && (after.includes('.') || feeds.size + streams.length > MAX_STREAMS)) return false; // see request.ts
+    if (feeds.size > 0 && (isWide(after) || feeds.size + streams.length > MAX_STREAMS)) return false;
     if (begun.some((feed) => feed.position || feed.after !== subscriber.startOf(feed.stream))) return false;
     for (const feed of begun) {
       feeds.set(feed.stream, feed);

@@ -36,8 +36,11 @@ export function chooseRequest<R extends Reading>(all: readonly R[]): Asked<R> {
   return { readings, after, lastEventId: [...new Set(cursors)].join('.') };
 }
 
+/** Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs. */
+const groupOf = ({ after }: Reading): string => (isCursor(after) && !isWide(after) ? 'end' : after);
+
 /**
- * Streams that can start on one request: those from one offset; those at the end, or at a position that is surely theirs.
- * A cursor of several positions does not say which is whose, so it may not meet others of the same streams.
+ * Whether a cursor may speak of other streams: one of several positions does not say which is whose, and `0-0-0` is for
+ * all that it does not know.
  */
-const groupOf = ({ after }: Reading): string => (isCursor(after) && !after.includes('.') ? 'end' : after);
+export const isWide = (after: string): boolean => /\.|^0-/.test(after);

@@ -92,6 +92,30 @@ test('I2: a cursor of several streams resumes all of them, also beside others of
   await until(() => isOne(client, 2));
 });
 
+test('I2: a page resumes from its watermark, streams that did not exist then included', async () => {
+  await append('w1', 2);
+  await sluice.createStream('w3');
+  const after = await sluice.watermark(['w1', 'w2']);
+  await append('w1', 1);
+  const client = open();
+  const ended = client.subscribe('w3');
+  const readers = [client.subscribe(['w1', 'w2'], { after }), client.subscribe('w2', { after }), ended].map(
+    collect,
+  );
+  await until(() => client.status.get().state === 'refused');
+  await append('w2', 2);
+  await ended.ready;
+  await append('w3', 1);
+  await Promise.all([readers[0]!.received(3), readers[1]!.received(2), readers[2]!.received(1)]);
+  expect([readers[0]!.of('w1'), readers[0]!.of('w2'), readers[1]!.offsets, readers[2]!.offsets]).toEqual([
+    [3],
+    [1, 2],
+    [1, 2],
+    [1],
+  ]);
+  await until(() => isOne(client, 3));
+});
+
 test('more than 20 streams take more connections, and come together again when there are less', async () => {
   const names = upTo(45).map((n) => `c${n}`);
   await Promise.all(names.map((name) => append(name, 1)));

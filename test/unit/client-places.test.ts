@@ -111,6 +111,20 @@ describe('a request', () => {
     );
   });
 
+  test('a cursor that speaks of streams it does not know meets no stream that starts elsewhere', () => {
+    const all = [
+      reading({ after: '0-0-0' }),
+      reading({ stream: 'b' }),
+      reading({ stream: 'c', after: at(1n) }),
+    ];
+    expect(chooseRequest(all)).toEqual({ readings: all.slice(0, 1), after: undefined, lastEventId: '0-0-0' });
+    expect(chooseRequest(all.slice(1))).toEqual({
+      readings: all.slice(1),
+      after: 'end',
+      lastEventId: at(1n),
+    });
+  });
+
   test('one that starts at the end beside one that resumes', () => {
     const all = [
       reading({ position: at(4n) }),
