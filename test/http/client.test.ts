@@ -319,6 +319,7 @@ describe('what a server refuses', () => {
     const refusals: number[] = [];
     const client = open({
       url: guarded.origin,
+      refusedRetryMs: 20, // on a slow machine a token may be stale when it arrives
       headers: ({ refused }) => {
         if (refused) {
           refusals.push(refused.status);
