@@ -13,7 +13,7 @@ export interface ElementOptions {
 }
 
 /**
- * Defines `<sluice-stream stream="orders" after="…" src="/v1/events">`; several streams are separated by spaces. It
+ * Defines `<sluice-stream stream="orders" after="…" src="/v1/events">`; for several streams, `streams` is a JSON array. It
  * dispatches, bubbling: `sluice-event`, `sluice-gap`, `sluice-reset`, `sluice-broadcast` with the item as `detail`,
  * `sluice-status` with the status, `sluice-error` with the error that ended it. The attribute `state` says how the
  * connection is, for style sheets. Does nothing where it is defined already, or where there are no elements.
@@ -37,7 +37,7 @@ export function defineStreamElement({ name = 'sluice-stream', client, options }:
 
 const elementClass = (clientFor: (url: string) => Client): CustomElementConstructor =>
   class extends HTMLElement {
-    static readonly observedAttributes: readonly string[] = ['src', 'stream', 'after'];
+    static readonly observedAttributes: readonly string[] = ['src', 'stream', 'streams', 'after'];
     #ended: AbortController | undefined;
     #isRestarting = false;
     /** Where it goes on when it is put back into the document. */
@@ -62,14 +62,16 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
         this.#isRestarting = false;
         this.#ended?.abort();
         this.#ended = undefined;
-        const streams = this.getAttribute('stream')?.split(/\s+/).filter(Boolean) ?? [];
-        if (!this.isConnected || streams.length === 0) return;
+        if (!this.isConnected) return;
         const { signal } = (this.#ended = new AbortController());
-        this.#read(streams, signal).catch((error: unknown) => this.#tell('error', error));
+        this.#read(signal).catch((error: unknown) => this.#tell('error', error));
       });
     }
 
-    async #read(streams: readonly string[], signal: AbortSignal): Promise<void> {
+    async #read(signal: AbortSignal): Promise<void> {
+      const several = this.getAttribute('streams');
+      const streams = several ? (JSON.parse(several) as string[]) : this.getAttribute('stream');
+      if (!streams) return;
       const client = clientFor(this.getAttribute('src') ?? '/v1/events');
       const { status } = client;
       const show = (): void => {

@@ -3,6 +3,9 @@ import { useSyncExternalStore } from 'react';
 import type { Client } from '../client/client.ts';
 import type { Status } from '../client/status.ts';
 
+// As on the server, where nothing is connected, whatever has begun meanwhile.
+const IDLE: Status = { state: 'idle', problem: null, connections: [] };
+
 /**
  * The client's status: renders again whenever it changes.
  *
@@ -10,4 +13,4 @@ import type { Status } from '../client/status.ts';
  * const { state, problem } = useConnection(client);
  */
 export const useConnection = ({ status }: Client): Status =>
-  useSyncExternalStore(status.subscribe, status.get, status.get);
+  useSyncExternalStore(status.subscribe, status.get, () => IDLE);

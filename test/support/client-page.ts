@@ -40,7 +40,7 @@ const bundle = async (program: string): Promise<Map<string, Uint8Array>> => {
 export async function serveClientPage(
   sluice: Sluice,
   program: string,
-  { html = '', ...options }: Partial<HandlerOptions> & { readonly html?: string } = {},
+  { html = () => '', ...options }: Partial<HandlerOptions> & { readonly html?: () => string } = {},
 ): Promise<ClientPage> {
   const files = await bundle(program);
   const requests: string[] = [];
@@ -60,7 +60,7 @@ export async function serveClientPage(
         return events(request, response);
       }
       response.writeHead(200, { 'content-type': file ? 'text/javascript' : 'text/html' });
-      response.end(file ?? `<!doctype html><body>${html}<script type="module" src="/page.js"></script>`);
+      response.end(file ?? `<!doctype html><body>${html()}<script type="module" src="/page.js"></script>`);
     });
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
