@@ -1,6 +1,6 @@
 // A Sluice behind the HTTP server of Bun or Deno, until its standard input ends. Prints its origin.
-import { connect } from '../../dist/index.js';
-import { createHandler } from '../../dist/http.js';
+import { connect } from 'sluice';
+import { createHandler } from 'sluice/http';
 
 const sluice = await connect();
 const handler = createHandler(sluice, { authorize: async () => ({ principal: null }) });
