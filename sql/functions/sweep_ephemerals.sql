@@ -1,6 +1,7 @@
--- Empties the slot of ephemerals that was left longest ago, by truncate; whether it did. Only tries: a truncate queued
--- behind a reader would make everybody wait who comes after it. What is in that slot is at least ten seconds old. The
--- clock is asked again under the lock: the slot may have become the current one meanwhile.
+-- Empties the slot of ephemerals that was left longest ago, by truncate; whether it did. Only tries, and waits for no
+-- lock: a truncate queued behind a reader would make everybody wait who comes after it, and even to ask for the size
+-- waits behind who holds the table. What is in that slot is at least ten seconds old. The clock is asked again under
+-- the lock: the slot may have become the current one meanwhile.
 create or replace function :"schema".sweep_ephemerals() returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -9,6 +10,7 @@ declare
   v_slot integer := (:"schema".ephemeral_slot() + 1) % 3;
   v_table text := format('%I.%I', :'schema', 'ephemerals_' || v_slot);
 begin
+  execute 'lock table ' || v_table || ' in access share mode nowait';
   if pg_relation_size(v_table::regclass) = 0 then
     return false;
   end if;

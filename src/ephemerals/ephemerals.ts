@@ -78,12 +78,6 @@ export class Ephemerals {
     this.#reading ??= this.#readAll();
   }
 
-  /** Looks whether something was broadcast, without having been told. */
-  async check(): Promise<void> {
-    this.wake();
-    await this.#reading;
-  }
-
   async close(): Promise<void> {
     this.#closed = true;
     this.#unhear?.();

@@ -1,6 +1,6 @@
 // What is done beside moving events, in small steps: taking back the space of the outbox and of ephemerals, forgetting
-// idempotency keys. A
-// step that fails is reported and tried again later. (What streams let go of is src/relay/retention.ts.)
+// idempotency keys. A step that fails is reported and tried again later. (What streams let go of is
+// src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';

@@ -108,8 +108,8 @@ export class Core {
     this.#poll.start(may);
   }
 
-  async #checkReaders(): Promise<number> {
-    await this.ephemerals.check();
+  #checkReaders(): Promise<number> {
+    this.ephemerals.wake(); // not awaited: in a flood of them there is always one more
     return this.tails.check();
   }
 

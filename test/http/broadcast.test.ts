@@ -277,3 +277,26 @@ test('a stream that does not exist has nobody connected', async () => {
   await here.stream('never made').broadcast(1);
   expect(await here.stream('never made').info()).toBeNull();
 });
+
+test('I4: ephemerals that cannot be read keep no event from a reader whose notification was lost', async () => {
+  await using polling = await connect({ connectionString: db.connectionString, fallbackPollMs: 30 });
+  await using served = await serve(polling);
+  const name = await newStream();
+  using client = await open(served.url(name));
+  await using holder = await openClient(db.connectionString);
+  await holder.query('begin');
+  await holder.query('lock table sluice.ephemerals in access exclusive mode');
+  await polls(2); // one of them has begun to read them
+  await db.query(
+    `insert into sluice.events (stream_id, "offset", at, tag, size, data)
+     select id, 1, clock_timestamp(), 1, 1, '1' from sluice.streams where name = $1`,
+    [name],
+  );
+  await client.received(1);
+  await holder.query('rollback');
+});
+
+/** Resolves when so many polls have looked for readers that are behind. */
+async function polls(count: number): Promise<void> {
+  for (let poll = 0; poll < count; poll += 1) await nextMessage('sluice:poll.finished');
+}
