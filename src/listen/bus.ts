@@ -34,6 +34,8 @@ export interface NotifyBusStats {
   readonly messages: number;
   /** Of them, pushed out of a subscription's buffer before they were read. */
   readonly missed: number;
+  /** How often a subscription was told that something may be missing, each counted for each of them. */
+  readonly gaps: number;
   /** Of them, skipped because they did not fit the schema. */
   readonly malformed: number;
   /** How much of the server's notification queue was in use at the last heartbeat, 0 to 1; null before it. */
@@ -96,7 +98,7 @@ export class Bus implements NotifyBus {
   readonly #subscriptions = new Set<Subscription<unknown>>();
   /** How many subscriptions a channel has, and one more if it was given up front. */
   readonly #users = new Map<string, number>();
-  readonly #tally: Tally = { messages: 0, missed: 0, malformed: 0 };
+  readonly #tally: Tally = { messages: 0, missed: 0, gaps: 0, malformed: 0 };
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 

@@ -103,7 +103,12 @@ export class Session {
       `set idle_session_timeout = ${idleSessionTimeoutMs}; set default_transaction_isolation = 'read committed'`,
     );
     if (this.#over) return;
-    this.#heartbeat = setInterval(() => void this.#beat(), heartbeatMs);
+    let beating = false;
+    this.#heartbeat = setInterval(() => {
+      if (beating) return; // behind a flood one is enough: more would only queue
+      beating = true;
+      void this.#beat().finally(() => (beating = false));
+    }, heartbeatMs);
     this.#heartbeat.unref();
   }
 

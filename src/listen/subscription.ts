@@ -36,6 +36,7 @@ export interface NotifySubscription<T = undefined> extends AsyncIterable<Notific
 export interface Tally {
   messages: number;
   missed: number;
+  gaps: number;
   malformed: number;
 }
 
@@ -92,6 +93,7 @@ export class Subscription<T>
 
   gap(generation: number): void {
     if (!this.#open) return; // it began with this session
+    this.#options.tally.gaps += 1;
     if (!this.#handOver({ kind: 'gap', generation })) this.#inbox.gap(generation);
   }
 

@@ -150,6 +150,7 @@ test('I4 I8: one who subscribes while disconnected misses nothing from then on; 
   await db.query(`select pg_notify('late', '1'), pg_notify('early', '1')`);
   await until(() => [before, late, second].every((each) => each?.payloads.length === 1));
   expect(before.all.map(({ kind }) => kind)).toEqual(['gap', 'message']);
+  expect(bus.stats()).toMatchObject({ gaps: 1, reconnects: 1 });
   expect(late?.all.map(({ kind }) => kind)).toEqual(['message']);
   expect(second?.all.map(({ kind }) => kind)).toEqual(['message']);
 });

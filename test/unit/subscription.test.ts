@@ -5,7 +5,7 @@ import { Subscription } from '../../src/listen/subscription.ts';
 import { silentLogger } from '../../src/util/logger.ts';
 
 const subscribe = (buffer = 10): Subscription<undefined> => {
-  const tally = { messages: 0, missed: 0, malformed: 0 };
+  const tally = { messages: 0, missed: 0, gaps: 0, malformed: 0 };
   const subscription = new Subscription<undefined>({
     channel: 'a',
     buffer,
