@@ -38,6 +38,7 @@ as $$
 #variable_conflict use_column
 declare
   c_deal constant integer := 1000; -- events dealt out at least, when there are so many
+  c_steps constant integer := 20; -- pieces emptied by keys that wait, in one call
   c_mark constant interval := '30 s';
   v_stream bigint;
   v_partitions integer;
@@ -56,7 +57,7 @@ declare
   v_taken bigint := 0;
   v_fresh bigint := 0;
   v_bytes bigint := 0;
-  v_pieces bigint[];
+  v_pieces bigint[] := '{}';
   v_suspect boolean := false;
   v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
   v_more boolean := false;
@@ -95,16 +96,21 @@ begin
   v_expires := v_now + p_lease_ms * interval '1 ms';
 
   if v_room > 0 then
-    v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
-    if v_partitions is not null then
+    for v_step in 1 .. c_steps loop
+      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+      exit when v_partitions is null;
       if cardinality(v_pieces) = 0 then
+        exit when v_fresh > 0;
         v_fresh := :"schema".dispatch(p_group, v_stream, v_partitions, v_from, greatest(p_max, c_deal)) - v_from;
         v_now := clock_timestamp();
-        v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+        exit when v_fresh = 0;
+      else
+        -- What is chosen is looked at as it is: another choice could hold what nobody has looked at.
+        exit when :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked) = 0;
+        v_pieces := '{}';
+        v_more := v_step = c_steps;
       end if;
-      perform :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked);
-      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
-    end if;
+    end loop;
     if cardinality(v_pieces) > 0 then
       -- What the log has let go of meanwhile cannot be handed out any more.
       with gone as materialized (
@@ -149,7 +155,7 @@ begin
       from :"schema".leases l cross join lateral unnest(l.open) r
       join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(r) and e."offset" < upper(r)
       where l.token = p_token;
-      v_more := v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
+      v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
     end if;
     if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
       return query
