@@ -47,3 +47,14 @@ export const countOf = (url, query) =>
     const { rows } = await client.query({ text: query, rowMode: 'array' });
     return Number(rows[0]?.[0]);
   });
+
+/** Asks every few milliseconds, for so long at most. @param {string} url @param {string} query @param {number} [patienceMs] */
+export const untilZero = (url, query, patienceMs = Number.POSITIVE_INFINITY) =>
+  withClient(url, async (client) => {
+    const started = performance.now();
+    while (performance.now() - started < patienceMs) {
+      const { rows } = await client.query({ text: query, rowMode: 'array' });
+      if (Number(rows[0]?.[0]) === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  });

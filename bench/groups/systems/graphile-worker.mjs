@@ -1,12 +1,14 @@
 // graphile-worker 0.17, the last that supports Node 20. Its jobs are handled one by one; in batches as its documentation
 // of performance has it: a local queue that fetches so many at once, and completions that are batched.
 import { Logger, makeWorkerUtils, run } from 'graphile-worker';
-import { batches, countOf, settle } from '../waiting.mjs';
+import { batches, countOf, settle, untilZero } from '../waiting.mjs';
 import { withClient } from '../../support/server.mjs';
 
 const TASK = 'event';
 /** In its documentation, of one process. */
 const CONCURRENT_JOBS = 24;
+/** Its default. */
+const MAX_POOL_SIZE = 10;
 const PATIENCE_MS = 2000;
 
 const logger = new Logger(() => () => undefined);
@@ -33,18 +35,23 @@ export async function load(url, count) {
   return undefined;
 }
 
-/** @param {import('../system.mjs').How} how */
+/**
+ * A pool for each consumer, which fetches so many at once; by one, a single pool that fetches as many as are free.
+ *
+ * @param {import('../system.mjs').How} how
+ */
 function settingsFor({ consumers, batch, asItComes, live }) {
-  if (asItComes || live || batch === 1) {
-    return { concurrentJobs: consumers, maxPoolSize: Math.max(10, consumers + 2) };
-  }
+  const single = { pools: 1, concurrentJobs: consumers, maxPoolSize: MAX_POOL_SIZE };
+  if (asItComes) return single;
+  const batched = { completeJobBatchDelay: 0, failJobBatchDelay: 0 };
+  if (live || batch === 1) return { ...single, ...batched };
   const concurrentJobs = Math.min(batch, CONCURRENT_JOBS);
   return {
+    pools: consumers,
     concurrentJobs,
-    maxPoolSize: concurrentJobs + 1,
+    maxPoolSize: MAX_POOL_SIZE,
     localQueue: { size: batch },
-    completeJobBatchDelay: 0,
-    failJobBatchDelay: 0,
+    ...batched,
   };
 }
 
@@ -55,15 +62,23 @@ export const left = (url) => countOf(url, 'select count(*) from graphile_worker.
 export async function openConsumers(url) {
   return {
     async start(how, handle) {
-      const runner = await run({
-        preset: { worker: { connectionString: url, logger, ...settingsFor(how) } },
-        noHandleSignals: true,
-        taskList: {
-          [TASK]: async (data) => handle(/** @type {import('../system.mjs').Data} */ (data)),
+      const { pools, ...settings } = settingsFor(how);
+      const taskList = {
+        [TASK]: async (/** @type {unknown} */ data) =>
+          handle(/** @type {import('../system.mjs').Data} */ (data)),
+      };
+      const preset = { worker: { connectionString: url, logger, ...settings } };
+      const runners = await Promise.all(
+        Array.from({ length: pools }, () =>
+          run({ preset, taskList, parsedCronItems: [], noHandleSignals: true }),
+        ),
+      );
+      return {
+        settled: () => untilNoneIsLocked(url),
+        stop: async () => {
+          await Promise.all(runners.map((runner) => runner.stop()));
         },
-        parsedCronItems: [],
-      });
-      return { settled: () => untilNoneIsLocked(url), stop: () => runner.stop() };
+      };
     },
     close: async () => {},
   };
@@ -71,15 +86,11 @@ export async function openConsumers(url) {
 
 /** It does not wait for an acknowledgement; while more is waiting, one or another is always locked. @param {string} url */
 const untilNoneIsLocked = (url) =>
-  withClient(url, async (client) => {
-    const started = performance.now();
-    for (let locked = true; locked && performance.now() - started < PATIENCE_MS;) {
-      const { rows } = await client.query(
-        'select exists (select from graphile_worker._private_jobs where locked_at is not null) as locked',
-      );
-      locked = rows[0].locked;
-    }
-  });
+  untilZero(
+    url,
+    'select count(*) from (select from graphile_worker._private_jobs where locked_at is not null limit 1) as locked',
+    PATIENCE_MS,
+  );
 
 /** @type {import('../system.mjs').System['openProducer']} */
 export async function openProducer(url) {

@@ -1,11 +1,10 @@
-// pg-boss 10, the last that supports Node 20. For rates its fastest documented way, fetch and complete in a loop, since
-// its workers pause between two fetches; event by event as it comes, its workers with their defaults. Live: workers that
-// our own NOTIFY wakes (notifyWorker), because by themselves they poll every half second at the soonest.
+// pg-boss 10, the last that supports Node 20. By themselves its workers pause between two fetches, half a second at the
+// least, so its fastest documented way is to wake them (notifyWorker): from their own handler while there is a backlog,
+// live by a NOTIFY of ours. Faster still without its order by priority. Event by event as it comes: with its defaults.
 import { Pool } from 'pg';
 import PgBoss from 'pg-boss';
-import { createBell, openClients, startLoops } from '../loops.mjs';
-import { batches, countOf, settle } from '../waiting.mjs';
-import { withClient } from '../../support/server.mjs';
+import { openClients } from '../loops.mjs';
+import { batches, countOf, settle, untilZero } from '../waiting.mjs';
 
 const QUEUE = 'events';
 const LEAST_POLL_S = 0.5;
@@ -46,62 +45,50 @@ export async function openConsumers(url) {
   const boss = await open(url);
   return {
     async start(how, handle) {
-      if (how.asItComes || how.live) return startWorkers({ boss, url }, how, handle);
-      return startLoops(Array.from({ length: how.consumers }), createBell(1000), async () => {
-        const jobs = await boss.fetch(QUEUE, { batchSize: how.batch });
-        for (const { data } of jobs) handle(/** @type {import('../system.mjs').Data} */ (data));
-        if (jobs.length > 0)
-          await boss.complete(
-            QUEUE,
-            jobs.map(({ id }) => id),
-          );
-        return jobs.length;
-      });
+      /** @type {string[]} */
+      const ids = [];
+      const wake = (/** @type {number} */ worker) => boss.notifyWorker(ids[worker % ids.length] ?? '');
+      const backlog = !how.asItComes && !how.live;
+      for (let worker = 0; worker < how.consumers; worker += 1) {
+        const id = await boss.work(QUEUE, settingsFor(how), async (jobs) => {
+          for (const { data } of jobs) handle(/** @type {import('../system.mjs').Data} */ (data));
+          if (backlog) wake(worker);
+        });
+        ids.push(id);
+      }
+      const listener = how.live ? await listen(url, wake) : undefined;
+      return {
+        settled: () => untilNoneIsActive(url),
+        async stop() {
+          await listener?.end();
+          for (const id of ids) await boss.offWork({ id });
+          await untilNoneIsActive(url);
+        },
+      };
     },
     close: () => close(boss),
   };
 }
 
-/**
- * @param {{ boss: PgBoss, url: string }} connected
- * @param {import('../system.mjs').How} how
- * @param {(data: import('../system.mjs').Data) => void} handle
- * @returns {Promise<import('../system.mjs').Consuming>}
- */
-async function startWorkers({ boss, url }, { consumers, batch, live }, handle) {
-  const options = live ? { batchSize: batch, pollingIntervalSeconds: LEAST_POLL_S } : {};
-  const ids = await Promise.all(
-    Array.from({ length: consumers }, () =>
-      boss.work(QUEUE, options, async (jobs) => {
-        for (const { data } of jobs) handle(/** @type {import('../system.mjs').Data} */ (data));
-      }),
-    ),
-  );
-  const [listener] = live ? await openClients(url, 1) : [];
-  let woken = 0;
-  listener?.on('notification', () => boss.notifyWorker(ids[(woken += 1) % ids.length] ?? ''));
-  await listener?.query('listen bench_boss');
-  return {
-    settled: () => untilNoneIsActive(url),
-    async stop() {
-      await listener?.end();
-      for (const id of ids) await boss.offWork({ id });
-      await untilNoneIsActive(url);
-    },
-  };
+/** @param {import('../system.mjs').How} how */
+const settingsFor = ({ batch, asItComes }) =>
+  asItComes ? {} : { batchSize: batch, pollingIntervalSeconds: LEAST_POLL_S, priority: false };
+
+/** Wakes one worker after another. @param {string} url @param {(worker: number) => void} wake */
+async function listen(url, wake) {
+  const [client] = await openClients(url, 1);
+  let notified = 0;
+  client?.on('notification', () => wake((notified += 1)));
+  await client?.query('listen bench_boss');
+  return client;
 }
 
 /** Its workers do not wait for an acknowledgement. @param {string} url */
 const untilNoneIsActive = (url) =>
-  withClient(url, async (client) => {
-    for (let active = true; active;) {
-      const { rows } = await client.query(
-        `select exists (select from pgboss.job where name = $1 and state = 'active') as active`,
-        [QUEUE],
-      );
-      active = rows[0].active;
-    }
-  });
+  untilZero(
+    url,
+    `select count(*) from (select from pgboss.job where name = '${QUEUE}' and state = 'active' limit 1) as active`,
+  );
 
 /** @type {import('../system.mjs').System['openProducer']} */
 export async function openProducer(url) {
