@@ -20,6 +20,13 @@ export type {
 } from './listen/bus.ts';
 export type { ListenerState } from './listen/listener.ts';
 export type { Notification, NotifySubscription } from './listen/subscription.ts';
+export type { Group } from './groups/group.ts';
+export type { ClaimOptions, ConsumeOptions, GroupOptions } from './groups/options.ts';
+export type { BatchContext, HandlerContext } from './groups/context.ts';
+export type { BatchHandler, EventHandler } from './groups/unit.ts';
+export type { AckOptions, Lease } from './groups/lease.ts';
+export type { DeadLetter, DeadLetterFilter, DeadLetters } from './groups/dead-letters.ts';
+export type { GroupInfo, GroupStats } from './groups/stats.ts';
 export type { PoolLike, Queryable, QueryConfig, SqlExecutor } from './db/queryable.ts';
 export { printMigrations } from './db/migrate.ts';
 export type { NewEvent } from './log/encode.ts';

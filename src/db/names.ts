@@ -26,6 +26,8 @@ export interface Names {
   readonly readersChannel: string;
   /** Wakes readers of ephemerals. */
   readonly ephemeralsChannel: string;
+  /** Tells members of groups what is taken, and what is to be had. */
+  readonly groupsChannel: string;
 }
 
 export const quoteIdent = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -56,6 +58,7 @@ export function namesFor(schema: string): Names {
     relayChannel: `sluice_relay_${suffix}`,
     readersChannel: `sluice_readers_${suffix}`,
     ephemeralsChannel: `sluice_ephemerals_${suffix}`,
+    groupsChannel: `sluice_groups_${suffix}`,
   });
 }
 

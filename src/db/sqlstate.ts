@@ -12,6 +12,7 @@ export const OWN_SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   SL005: 'payload_invalid',
   SL006: 'unsupported_server',
   SL007: 'offset_conflict',
+  SL008: 'lease_lost',
 };
 
 const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {

@@ -20,7 +20,8 @@ export interface Page {
 
 type StateColumns = [string, string, number, boolean, string, number];
 type Text = string | null;
-type EventColumns = [string, number, number, Text, Text, Text, Text, Text, string];
+/** As the statements below select them: offset, tag, at, type, key, visible_to, exclude, headers, data. */
+export type EventColumns = [string, number, number, Text, Text, Text, Text, Text, string];
 type Row = [...StateColumns, ...(EventColumns | [null])];
 
 const statement = (schema: string, condition: string): string => `
@@ -78,7 +79,10 @@ export async function readPage(database: Database, request: PageRequest): Promis
         );
   const first = rows[0];
   if (!first) return undefined;
-  return { state: toState(first), rows: rows.filter((row) => row[6] !== null).map(toRecord) };
+  return {
+    state: toState(first),
+    rows: rows.filter((row) => row[6] !== null).map((row) => toRecord(row.slice(6) as EventColumns)),
+  };
 }
 
 const toState = ([id, trimmedTo, trimmedTag, closed, head, headTag]: Row): StreamState => ({
@@ -90,8 +94,8 @@ const toState = ([id, trimmedTo, trimmedTag, closed, head, headTag]: Row): Strea
   headTag,
 });
 
-function toRecord(row: Row): EventRecord {
-  const [offset, tag, atMs, type, key, visibleTo, exclude, headers, data] = row.slice(6) as EventColumns;
+export function toRecord(columns: EventColumns): EventRecord {
+  const [offset, tag, atMs, type, key, visibleTo, exclude, headers, data] = columns;
   return {
     offset: BigInt(offset),
     tag,

@@ -18,13 +18,15 @@ const PAUSE_MS = 2;
 export class ReaderBell {
   readonly #database: Database;
   readonly #logger: LoggerLike;
+  readonly #channel: string;
   readonly #closing = new AbortController();
   #pending = new Map<bigint, bigint>();
   #ringing: Promise<void> | undefined;
 
-  constructor(database: Database, logger: LoggerLike) {
+  constructor(database: Database, logger: LoggerLike, channel: string = database.names.readersChannel) {
     this.#database = database;
     this.#logger = logger;
+    this.#channel = channel;
   }
 
   /** Something was committed: `head` is the stream's last offset as far as we know. */
@@ -46,10 +48,10 @@ export class ReaderBell {
       try {
         await this.#database.query(
           'select pg_notify($1, p) from unnest($2::text[]) p where pg_notification_queue_usage() < 0.5',
-          [this.#database.names.readersChannel, encodeHeads(heads)],
+          [this.#channel, encodeHeads(heads)],
           'sluice_notify_readers',
         );
-        report('sluice:readers.notified', () => ({ streams: heads.size }));
+        report('sluice:readers.notified', () => ({ channel: this.#channel, streams: heads.size }));
       } catch (error) {
         this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
         report('sluice:background.failed', () => ({ where: 'reader bell', error }));

@@ -1,5 +1,6 @@
 // The public object and how to get one: checks names, passes on to the parts in core, and holds nothing of its own.
 // Other layers of the package reach those parts through coreOf, users never.
+import { listGroups, type GroupInfo } from '../groups/stats.ts';
 import type { NotifyBus } from '../listen/bus.ts';
 import type { ListenerState } from '../listen/listener.ts';
 import { migrateDatabase } from '../db/migrate.ts';
@@ -17,7 +18,7 @@ import {
   type Undeliverable,
 } from '../log/streams.ts';
 import { takeWatermark } from '../log/watermark.ts';
-import { waitOrAbort } from '../util/abort.ts';
+import { untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Core } from './core.ts';
 import { environment } from './environment.ts';
 import { settle, type ConnectOptions } from './options.ts';
@@ -86,6 +87,11 @@ export interface Sluice extends AsyncDisposable {
     streams: readonly string[],
     options?: { readonly signal?: AbortSignal | undefined },
   ): Promise<string>;
+  /** All groups, or those of one stream, with what they are at; by name. */
+  groups(options?: {
+    readonly stream?: string | undefined;
+    readonly signal?: AbortSignal | undefined;
+  }): AsyncIterable<GroupInfo>;
   /** Published events whose stream was closed or deleted before they could be moved into its log, oldest first. */
   undeliverable(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<Undeliverable>;
   /** Notifications of your own, over the connection that Sluice listens on. Closing it leaves Sluice open. */
@@ -189,6 +195,14 @@ class ConnectedSluice implements Sluice {
     return waitOrAbort(takeWatermark(this.#core.database, streams), options.signal);
   }
 
+  groups(
+    options: { readonly stream?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncIterable<GroupInfo> {
+    const { stream, signal } = options;
+    if (stream !== undefined) checkStreamName(stream);
+    return untilAborted(listGroups(this.#core.database, stream), signal);
+  }
+
   undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {
     return untilAborted(listUndeliverable(this.#core.database), options.signal);
   }
@@ -208,15 +222,5 @@ class ConnectedSluice implements Sluice {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-}
-
-async function* untilAborted<T>(
-  source: AsyncGenerator<T, void, undefined>,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<T, void, undefined> {
-  for await (const item of source) {
-    if (signal?.aborted) return;
-    yield item;
   }
 }

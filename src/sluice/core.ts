@@ -6,6 +6,7 @@ import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
 import { Broadcaster } from '../ephemerals/broadcaster.ts';
 import { Ephemerals } from '../ephemerals/ephemerals.ts';
+import { Groups } from '../groups/groups.ts';
 import { Bus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
 import { notifyIfRoom } from '../listen/notify.ts';
@@ -42,6 +43,7 @@ export class Core {
   readonly ephemerals: Ephemerals;
   readonly broadcaster: Broadcaster;
   readonly presence: Presence;
+  readonly groups: Groups;
   /** Bounds what waits for the answers of streams' schemas. */
   readonly undecided: Budget;
   readonly #standby: Database | undefined;
@@ -77,6 +79,8 @@ export class Core {
     const onPresence = (stream: string, data: string): void => this.presence.announced(stream, data);
     this.ephemerals = new Ephemerals({ database, listener, logger, onPresence });
     this.broadcaster = new Broadcaster(database, () => this.ephemerals.wake());
+    const { fallbackPollMs } = settings;
+    this.groups = new Groups({ database, listener, logger, fallbackPollMs });
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
     this.undecided = new Budget({ maxEvents, maxBytes });
@@ -86,7 +90,7 @@ export class Core {
       (count) => this.#refused(count),
     );
     const housekeeping = new Housekeeping(this.database, logger);
-    const shared = { passes, housekeeping, fallbackPollMs: settings.fallbackPollMs, logger };
+    const shared = { passes, housekeeping, fallbackPollMs, logger };
     const { names } = database;
     const retention = new Retention({ database, intervalMs: settings.retentionIntervalMs, logger });
     this.#relay = settings.relay ? new Relay({ names, listener, retention, ...shared }) : undefined;
@@ -122,6 +126,7 @@ export class Core {
   /** A stream has gone on: tells this process's readers and everybody else's. */
   #moved(incarnation: bigint, head: bigint): void {
     this.tails.wake(incarnation, head);
+    this.groups.moved(incarnation, head);
     this.#bell.ring(incarnation, head);
   }
 
@@ -145,6 +150,7 @@ export class Core {
   }
 
   async #close(): Promise<void> {
+    await this.groups.close();
     await this.tails.close();
     await this.coalescer.close();
     await this.broadcaster.close();
@@ -191,7 +197,9 @@ export class Core {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
         this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
-        this.#bell.ring(incarnation, first + BigInt(group.events.length) - 1n);
+        const head = first + BigInt(group.events.length) - 1n;
+        this.groups.moved(incarnation, head);
+        this.#bell.ring(incarnation, head);
       },
     });
   }

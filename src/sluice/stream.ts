@@ -3,6 +3,8 @@ import { Admission, type Arrival } from '../log/admission.ts';
 import { decodePage, decodeWith, type Decode } from '../log/decode.ts';
 import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
+import { GroupHandle, type Group } from '../groups/group.ts';
+import type { GroupOptions } from '../groups/options.ts';
 import { MAX_EPHEMERAL_BYTES } from '../ephemerals/broadcaster.ts';
 import { publishEvents } from '../log/publish.ts';
 import { MAX_PAGE_EVENTS } from '../log/read.ts';
@@ -78,6 +80,12 @@ export interface Stream<In = unknown, Out = In> {
   broadcast(data: In, options?: BroadcastOptions): Promise<void>;
   /** Who is connected. */
   readonly presence: StreamPresence;
+  /**
+   * Consumers that share the work of the stream; no I/O. The group is made when it is first used, and begins at `from`.
+   *
+   * @throws SluiceError name_invalid, cursor_invalid; TypeError, RangeError for options
+   */
+  group(name: string, options?: GroupOptions): Group<Out>;
   /**
    * Lets go of the oldest events. They are gone for every reader when this resolves; their space comes back in the
    * background. What is published and not moved yet is not trimmed.
@@ -185,6 +193,10 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
 
   get presence(): StreamPresence {
     return presenceOf(this.#core.database, this.name);
+  }
+
+  group(name: string, options: GroupOptions = {}): Group<Out> {
+    return new GroupHandle<Out>(this.#core.groups, { stream: this.name, group: name }, this.#decode, options);
   }
 
   async trim(options: TrimOptions): Promise<Trimmed> {

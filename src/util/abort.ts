@@ -41,3 +41,14 @@ export function nap(
   signal.addEventListener('abort', wake, { once: true });
   return { done: promise, wake };
 }
+
+/** What the source gives until the signal aborts; then it ends normally. */
+export async function* untilAborted<T>(
+  source: AsyncGenerator<T, void, undefined>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T, void, undefined> {
+  for await (const item of source) {
+    if (signal?.aborted) return;
+    yield item;
+  }
+}

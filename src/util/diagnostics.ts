@@ -8,13 +8,21 @@ const NAMES = [
   'sluice:bus.lagged', // { channel, buffer }
   'sluice:bus.malformed', // { channel, processId, reason, bytes }
   'sluice:ephemerals.delivered', // { messages }
+  'sluice:group.claimed', // { stream, group, events, more, ms }
+  'sluice:group.failed', // { stream, group, offset, attempt, error }
+  'sluice:group.died', // { stream, group, events }
+  'sluice:group.joined', // { stream, group, members }
+  'sluice:group.lost', // { stream, group, error }
+  'sluice:group.missed', // { stream, group, events }
+  'sluice:group.paused', // { stream, group, failures, pauseMs }
+  'sluice:group.settled', // { stream, group }
   'sluice:listener.beat', // { queueUsage, roundTripMs }
   'sluice:listener.connected', // { generation, channels }
   'sluice:listener.lost', // { generation, error }
   'sluice:poll.finished', // { behind, stale }
   'sluice:presence.changed', // { stream, changes }
   'sluice:presence.renewed', // { connections }
-  'sluice:readers.notified', // { streams }
+  'sluice:readers.notified', // { channel, streams }
   'sluice:relay.asleep', // { dueInMs }
   'sluice:relay.passed', // { moved, more, ms, by: 'relay' | 'poll' }
   'sluice:relay.refused', // { count }

@@ -1,0 +1,212 @@
+-- Hands events of a group out under a lease: what is due again first, then what comes next in the log. At most p_max of
+-- them, and no more once they have p_max_bytes of data. Returns one row per event, in the order of their offsets, with
+-- how often it was handed out, this time included; and a last row without an offset, whose data is a JSON object:
+--
+--   expiresAt   when the lease ends, in milliseconds since 1970 (absent: nothing was handed out)
+--   cursor      up to where the group has come
+--   suspect     whether it is to be handled by itself: it may have taken a consumer down
+--   more        whether there is more to be had now
+--   dueInMs     when something will be due again, or a lease end (absent: nothing is known to)
+--   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
+--   missed      how many events the log let go of before they were handled
+--   paused      whether the group is
+--
+-- Without p_since it looks at everything that is due, however long, and at leases that have expired: now and then, since
+-- what a long transaction left is not seen otherwise, but not each time, since behind an old snapshot the index is full
+-- of what is done. p_per_second bounds the rate of the whole group.
+create or replace function :"schema".claim(
+  p_group bigint,
+  p_token uuid,
+  p_member uuid,
+  p_max integer,
+  p_max_bytes bigint,
+  p_lease_ms double precision,
+  p_max_attempts integer,
+  p_since double precision default null,
+  p_per_second double precision default null,
+  p_members integer default 1,
+  p_blocked text[] default '{}'
+) returns table (
+  "offset" bigint, tag integer, at_ms double precision, type text, key text, visible_to text, exclude uuid, headers text,
+  data text, attempts integer
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  c_deal constant integer := 1000; -- events dealt out at least, when there are so many
+  c_mark constant interval := '30 s';
+  v_stream bigint;
+  v_partitions integer;
+  v_paused boolean;
+  v_trimmed bigint;
+  v_state record;
+  v_cursor bigint;
+  v_next_at timestamptz;
+  v_turn boolean;
+  v_now timestamptz;
+  v_since timestamptz := coalesce(to_timestamp(p_since), '-infinity');
+  v_expires timestamptz;
+  v_from bigint;
+  v_missed bigint := 0;
+  v_room bigint := p_max;
+  v_taken bigint := 0;
+  v_fresh bigint := 0;
+  v_bytes bigint := 0;
+  v_pieces bigint[];
+  v_suspect boolean := false;
+  v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
+  v_more boolean := false;
+  v_due timestamptz;
+begin
+  perform :"schema".require_read_committed();
+  select g.stream_id, g.partitions, g.paused_at is not null into v_stream, v_partitions, v_paused
+  from :"schema".groups g where g.id = p_group for no key update;
+  -- Later statements: their snapshots are younger than the lock.
+  select t.*, s.trimmed_to into v_state from :"schema".streams s cross join lateral (
+    select x.* from :"schema".group_states x where x.group_id = p_group order by x.seq desc limit 1
+  ) t where s.id = v_stream;
+  if not found then
+    raise exception 'the group is gone: it was deleted, or its stream was' using errcode = 'SL001';
+  end if;
+  v_now := clock_timestamp();
+  v_cursor := v_state."offset";
+  v_next_at := v_state.next_at;
+  v_trimmed := v_state.trimmed_to;
+  v_from := v_cursor;
+  if v_cursor < v_trimmed then
+    v_missed := v_trimmed - v_cursor;
+    v_from := v_trimmed;
+  end if;
+  if p_per_second is not null then
+    v_next_at := greatest(v_next_at, v_now - greatest(1 / p_per_second, 0.1) * interval '1 s');
+    v_room := least(v_room, floor(date_part('epoch', v_now - v_next_at) * p_per_second + 1e-6)::bigint);
+  end if;
+  if v_paused then
+    v_room := 0;
+  end if;
+  if p_since is null and not v_paused then
+    perform :"schema".reap_leases(p_group, p_max_attempts);
+    v_now := clock_timestamp();
+  end if;
+  v_expires := v_now + p_lease_ms * interval '1 ms';
+
+  if v_room > 0 then
+    v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+    if v_partitions is not null then
+      if cardinality(v_pieces) = 0 then
+        v_fresh := :"schema".dispatch(p_group, v_stream, v_partitions, v_from, greatest(p_max, c_deal)) - v_from;
+        v_now := clock_timestamp();
+        v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+      end if;
+      perform :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked);
+      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+    end if;
+    if cardinality(v_pieces) > 0 then
+      -- What the log has let go of meanwhile cannot be handed out any more.
+      with gone as materialized (
+        select p.id, p.events * int8multirange(int8range(null, v_trimmed + 1)) as events
+        from :"schema".pieces p where p.id = any (v_pieces) and p.first_offset <= v_trimmed
+      ), emptied as (
+        delete from :"schema".pieces p using gone g where p.id = g.id and p.events <@ g.events
+      ), cut as (
+        update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
+      )
+      select v_missed + coalesce(sum(upper(r) - lower(r)), 0) into v_missed from gone g, unnest(g.events) r;
+      return query
+      with chosen as materialized (
+        select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
+        from unnest(v_pieces) with ordinality w (id, nth) join :"schema".pieces p on p.id = w.id
+      ), event as materialized (
+        select c.id, c.attempts as handed, e.*,
+          row_number() over w as rank, coalesce(sum(e.size) over (w rows between unbounded preceding and 1 preceding), 0) as before
+        from chosen c cross join lateral (
+          select r from unnest(:"schema".first_offsets(c.events, v_room)) r
+        ) f
+        join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(f.r) and e."offset" < upper(f.r)
+        window w as (order by c.nth, e."offset")
+      ), kept as materialized (
+        select e.* from event e where e.rank <= v_room and e.before < p_max_bytes
+      ), taken as materialized (
+        select k.id, range_agg(int8range(k."offset", k."offset" + 1)) as events from kept k group by k.id
+      ), leased as (
+        insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, partition, claimed_at, expires_at)
+        select p_token, c.nth, p_group, p_member, t.events, c.attempts, c.strikes, c.suspect, c.partition, v_now, v_expires
+        from taken t join chosen c on c.id = t.id
+      ), emptied as (
+        delete from :"schema".pieces p using taken t where p.id = t.id and p.events <@ t.events
+      ), cut as (
+        update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
+      )
+      select k."offset", k.tag, date_part('epoch', k.at) * 1000, k.type, k.key, k.visible_to, k.exclude, k.headers::text,
+        k.data::text, k.handed
+      from kept k order by k."offset";
+      get diagnostics v_taken = row_count;
+      select coalesce(bool_or(l.suspect), false), coalesce(sum(e.size), 0) into v_suspect, v_bytes
+      from :"schema".leases l cross join lateral unnest(l.open) r
+      join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(r) and e."offset" < upper(r)
+      where l.token = p_token;
+      v_more := v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
+    end if;
+    if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
+      return query
+      select e."offset", e.tag, date_part('epoch', e.at) * 1000, e.type, e.key, e.visible_to, e.exclude, e.headers::text,
+        e.data::text, 1
+      from (
+        select x.*, coalesce(sum(x.size) over (order by x."offset" rows between unbounded preceding and 1 preceding), 0) as before
+        from :"schema".events x
+        where x.stream_id = v_stream and x."offset" > v_from and x."offset" <= v_from + v_room - v_taken
+      ) e where e.before < p_max_bytes - v_bytes order by e."offset";
+      get diagnostics v_fresh = row_count;
+      if v_fresh > 0 then
+        insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, claimed_at, expires_at)
+        values (p_token, 0, p_group, p_member, int8multirange(int8range(v_from + 1, v_from + v_fresh + 1)), 1, 0, false, v_now, v_expires);
+      end if;
+    end if;
+  end if;
+
+  if v_missed > 0 then
+    update :"schema".groups g set missed = g.missed + v_missed where g.id = p_group;
+  end if;
+  if v_from + v_fresh > v_cursor or p_per_second is not null and v_taken + v_fresh > 0 then
+    v_turn := v_now > v_state.mark_at + c_mark;
+    insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
+    values (p_group, v_state.seq + 1, v_from + v_fresh,
+      case when p_per_second is null then v_next_at
+        else v_next_at + (v_taken + case when v_partitions is null then v_fresh else 0 end) / p_per_second * interval '1 s' end,
+      case when v_turn then v_now else v_state.mark_at end,
+      case when v_turn then v_cursor else v_state.mark_offset end,
+      case when v_turn then v_state.mark_at else v_state.last_mark_at end,
+      case when v_turn then v_state.mark_offset else v_state.last_mark_offset end);
+    delete from :"schema".group_states x where x.group_id = p_group and x.seq = v_state.seq;
+  end if;
+  -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
+  v_more := not v_paused and (v_more
+    or (v_partitions is null or v_taken > 0 or v_fresh > 0) and exists (
+      select from :"schema".events e where e.stream_id = v_stream and e."offset" = v_from + v_fresh + 1)
+    or v_room = 0 and exists (
+      select from :"schema".pieces p where p.group_id = p_group and p.due_at <= v_now and p.due_at >= v_since));
+  if p_per_second is not null and v_more and v_taken + v_fresh >= v_room then
+    v_more := false;
+    v_due := v_next_at + (v_taken + v_fresh + 1) / p_per_second * interval '1 s';
+  else
+    v_due := least(
+      (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v_now order by p.due_at limit 1),
+      (select l.expires_at from :"schema".leases l
+       where l.group_id = p_group and l.expires_at > v_now and l.token <> p_token order by l.expires_at limit 1));
+  end if;
+  return query select null::bigint, null::integer, null::double precision, null::text, null::text, null::text, null::uuid,
+    null::text, json_strip_nulls(json_build_object(
+      'expiresAt', case when v_taken > 0 or v_partitions is null and v_fresh > 0 then date_part('epoch', v_expires) * 1000 end,
+      'cursor', (v_from + v_fresh)::text,
+      'suspect', v_suspect,
+      'more', v_more,
+      'dueInMs', greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0),
+      'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
+      'missed', v_missed,
+      'paused', v_paused))::text, null::integer;
+end
+$$;

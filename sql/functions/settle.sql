@@ -1,0 +1,112 @@
+-- Settles a lease, or a part of it: p_done and p_acked are handled (null for p_done: all that is left), p_failed are not,
+-- p_returned were never handed to a handler and go back uncounted; each set of p_again goes back together and by itself,
+-- after p_again_ms: one of its events failed, and nobody knows which. What is left stays leased, until p_extend_ms from
+-- now if that is given.
+--
+-- p_acked were acknowledged by ack_events in transactions that should have committed: those that have not are answered,
+-- and stay leased. With p_doubt, some of those that failed may yet be acknowledged by a transaction of which nobody knows
+-- how it ended: it is waited for, at most two seconds, and what it acknowledged is done.
+--
+-- Raises SL008 if the lease is over, whether somebody has taken its events back yet or not: nothing is changed then, and
+-- in a transaction its effects are undone with it. Part of the caller's transaction, whatever its isolation level, so
+-- nothing here sets how it commits.
+create or replace function :"schema".settle(
+  p_token uuid,
+  p_done int8multirange default '{}',
+  p_returned int8multirange default '{}',
+  p_failed bigint[] default '{}',
+  p_errors text[] default '{}',
+  p_retry_at timestamptz[] default '{}',
+  p_acked int8multirange default '{}',
+  p_again int8multirange[] default '{}',
+  p_again_ms double precision default 0,
+  p_doubt boolean default false,
+  p_extend_ms double precision default null,
+  p_max_attempts integer default 10,
+  p_initial_ms double precision default 1000,
+  p_max_ms double precision default 600000,
+  out expires_at timestamptz,
+  out dead bigint,
+  out unacked int8multirange
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_now timestamptz;
+  v_open int8multirange;
+  v_failed int8multirange;
+  v_again int8multirange;
+  v_gone int8multirange;
+  v_acked int8multirange := '{}';
+  v_partition integer;
+  v_row record;
+begin
+  dead := 0;
+  unacked := '{}';
+  -- The common case: all of it is done.
+  if p_done is null and cardinality(p_failed) = 0 and isempty(p_returned) and isempty(p_acked)
+      and cardinality(p_again) = 0 then
+    delete from :"schema".leases l where l.token = p_token and l.expires_at > clock_timestamp();
+    if not found then
+      perform :"schema".refuse_lease(p_token);
+    end if;
+    return;
+  end if;
+  if p_doubt then
+    perform set_config('lock_timeout', '2s', true);
+    perform from :"schema".leases l where l.token = p_token order by l.n for update;
+  end if;
+  -- Only for what changes no key: a handler's open transaction holds the row for key share, and nobody waits for it.
+  perform from :"schema".leases l where l.token = p_token order by l.n for no key update;
+  v_now := clock_timestamp();
+  select range_agg(r), min(l.expires_at), min(l.partition) into v_open, expires_at, v_partition
+  from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
+  if v_open is null or expires_at <= v_now then
+    perform :"schema".refuse_lease(p_token);
+  end if;
+  v_failed := coalesce((select range_agg(int8range(f, f + 1)) from unnest(p_failed) f), '{}');
+  v_again := coalesce((select range_agg(r) from unnest(p_again) a cross join lateral unnest(a) r), '{}');
+  if not isempty(p_acked) or p_doubt then
+    v_acked := coalesce(
+      (select range_agg(r) from :"schema".acks a cross join lateral unnest(a.events) r where a.token = p_token), '{}');
+    unacked := p_acked - v_acked;
+    v_acked := v_acked * (p_acked + v_failed + v_again);
+  end if;
+  v_gone := v_open * (v_failed + v_again + p_returned + v_acked + coalesce(p_done, v_open - unacked));
+
+  for v_row in
+    select f.*, l.group_id, l.attempts, l.strikes, l.partition
+    from unnest(p_failed, p_errors, p_retry_at) as f ("offset", error, retry_at)
+    join :"schema".leases l on l.token = p_token and l.open @> f."offset" and not v_acked @> f."offset"
+    order by f."offset"
+  loop
+    if :"schema".fail_event(v_row.group_id, v_row."offset", v_row.attempts, v_row.strikes, v_row.partition, v_row.error,
+        v_row.retry_at, p_max_attempts, greatest(p_initial_ms, 1), p_max_ms) then
+      dead := dead + 1;
+    end if;
+  end loop;
+  if not isempty(p_returned) then
+    insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
+    select l.group_id, l.open * p_returned, v_now, l.attempts - 1, l.strikes, l.suspect, l.partition
+    from :"schema".leases l where l.token = p_token and l.open && p_returned;
+  end if;
+  insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
+  select l.group_id, l.open * a - v_acked, v_now + p_again_ms * interval '1 ms', l.attempts, l.strikes, true, l.partition
+  from unnest(p_again) a join :"schema".leases l on l.token = p_token and not isempty(l.open * a - v_acked);
+  if v_gone = v_open then
+    delete from :"schema".leases l where l.token = p_token;
+    delete from :"schema".acks a where a.token = p_token;
+    expires_at := null;
+    return;
+  end if;
+  if p_extend_ms is not null then
+    expires_at := v_now + p_extend_ms * interval '1 ms';
+  end if;
+  delete from :"schema".leases l where l.token = p_token and l.open <@ v_gone;
+  update :"schema".leases l set open = l.open - v_gone, expires_at = settle.expires_at
+  where l.token = p_token and (l.open && v_gone or l.expires_at <> settle.expires_at);
+end
+$$;

@@ -1,0 +1,184 @@
+// Decides when a consumer asks for events, and asks: when it has room and there may be something, one call at a time.
+// It learns that from its own answers, from what others tell, and from the clock, which bounds how long it can have
+// heard nothing of it.
+import { randomUUID } from 'node:crypto';
+import { backoffMs, jittered, type Backoff } from '../util/backoff.ts';
+import { report } from '../util/diagnostics.ts';
+import { SluiceError } from '../util/errors.ts';
+import { random } from '../util/random.ts';
+import type { Groups, Member } from './groups.ts';
+import type { Membership } from './membership.ts';
+import { MAX_CLAIM } from './options.ts';
+import { claimEvents, type Claimed, type ClaimRequest, type GroupRef } from './store.ts';
+import { turnMs } from './turn.ts';
+
+/** Bytes of data in one lease, above which it ends (it holds at least one event). */
+export const MAX_LEASE_BYTES: number = 8 * 2 ** 20;
+/** Rows may be committed a little after the time they name. */
+const LOOK_BACK_S = 1;
+/** Timers hold no more. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const RETRY: Backoff = { initialMs: 100, maxMs: 5000 };
+
+/** A lease just taken, and when it was asked for, by performance.now(). */
+export interface Taken {
+  readonly claimed: Claimed;
+  readonly token: string;
+  readonly askedAt: number;
+}
+
+export interface ClaimerOptions {
+  readonly groups: Groups;
+  readonly group: GroupRef;
+  readonly member: Member;
+  readonly membership: Membership;
+  /** What does not change from claim to claim. */
+  readonly request: Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
+  /** Events that there is room for now. */
+  room(): number;
+  /** Keys of which nothing more is wanted now. */
+  blocked(): readonly string[];
+  onTaken(taken: Taken): void;
+  /** Asking again would not help. */
+  onFatal(error: SluiceError): void;
+}
+
+export class Claimer {
+  readonly #options: ClaimerOptions;
+  #head = 0n;
+  #cursor = 0n;
+  #wanted = true;
+  /** Look at all that is due, and at expired leases. */
+  #isFull = true;
+  #since: number | undefined;
+  #lookedAt = -Infinity;
+  #failures = 0;
+  #isOver = false;
+  #claiming: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #turn: NodeJS.Timeout | undefined;
+
+  constructor(options: ClaimerOptions) {
+    this.#options = options;
+  }
+
+  /** The claim under way. */
+  get claiming(): Promise<void> | undefined {
+    return this.#claiming;
+  }
+
+  /** The stream has gone on. */
+  moved(head: bigint): void {
+    if (head <= this.#head) return;
+    this.#head = head;
+    this.#awaitTurn();
+  }
+
+  /** Another member has taken what there was up to here. */
+  taken(cursor: bigint): void {
+    if (cursor > this.#cursor) this.#cursor = cursor;
+  }
+
+  /** Something may be due, wherever. */
+  look(): void {
+    this.#wanted = true;
+    this.#isFull = true;
+    this.wake();
+  }
+
+  /** There may be room now. */
+  wake(): void {
+    if (!this.#wanted || this.#claiming || this.#isOver) return;
+    const max = Math.min(this.#options.room(), MAX_CLAIM);
+    if (max <= 0) return;
+    this.#claiming = this.#claim(max).finally(() => {
+      this.#claiming = undefined;
+      this.wake();
+    });
+  }
+
+  /** Asks no more; resolves when the last answer is there. */
+  async close(): Promise<void> {
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#turn);
+    await this.#claiming;
+  }
+
+  // The stream goes on: whose turn it is goes for it, the others see in a moment whether it is still there.
+  #awaitTurn(): void {
+    if (this.#head <= this.#cursor || this.#turn !== undefined || this.#isOver) return;
+    const head = this.#head;
+    const ms = turnMs(this.#options.membership, head);
+    const go = (): void => {
+      this.#turn = undefined;
+      if (this.#cursor >= head) return this.#awaitTurn();
+      this.#wanted = true;
+      this.wake();
+    };
+    if (ms === 0) return go();
+    this.#turn = setTimeout(go, ms);
+    this.#turn.unref();
+  }
+
+  async #claim(max: number): Promise<void> {
+    const { groups, group, membership, request } = this.#options;
+    const askedAt = performance.now();
+    const full = this.#isFull || askedAt - this.#lookedAt >= groups.fallbackPollMs;
+    this.#wanted = false;
+    this.#isFull = false;
+    const token = randomUUID();
+    try {
+      const claimed = await claimEvents(groups.database, group, {
+        ...request,
+        token,
+        max,
+        maxBytes: MAX_LEASE_BYTES,
+        since: full || this.#since === undefined ? undefined : this.#since - LOOK_BACK_S,
+        members: membership.members,
+        blocked: group.partitions === null ? [] : this.#options.blocked(),
+      });
+      if (full) this.#lookedAt = askedAt;
+      this.#failures = 0;
+      this.#answered(claimed, askedAt);
+      this.#options.onTaken({ claimed, token, askedAt });
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #answered(claimed: Claimed, askedAt: number): void {
+    const { groups, group, member, membership } = this.#options;
+    const { events, cursor, more, dueInMs, missed, lookedAt } = claimed;
+    const names = { stream: group.stream.name, group: group.name };
+    const ms = performance.now() - askedAt;
+    report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
+    if (missed > 0) {
+      groups.logger.error({ ...names, missed }, 'events were trimmed before the group had handled them');
+      report('sluice:group.missed', () => ({ ...names, events: missed }));
+    }
+    this.#since = lookedAt ?? this.#since;
+    if (cursor > this.#cursor && membership.members > 1 && !more) groups.taken(member, cursor);
+    this.#cursor = cursor;
+    this.#wanted ||= more;
+    if (more) return;
+    this.#lookIn(Math.min(dueInMs ?? Infinity, jittered(groups.fallbackPollMs, random())));
+    this.#awaitTurn();
+  }
+
+  #failed(error: unknown): void {
+    if (this.#isOver) return;
+    if (error instanceof SluiceError && !error.retryable) return this.#options.onFatal(error);
+    const { groups, group } = this.#options;
+    groups.logger.warn({ error, group: group.name }, 'a consumer could not claim events; it tries again');
+    report('sluice:background.failed', () => ({ where: 'group claim', error }));
+    this.#lookIn(backoffMs(this.#failures, RETRY, random()));
+    this.#failures += 1;
+  }
+
+  #lookIn(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.look(), Math.min(ms, MAX_TIMER_MS));
+    this.#timer.unref();
+  }
+}

@@ -1,0 +1,272 @@
+// One consumer of a group: takes what its handlers have room for, keeps its leases alive while they work, tells the
+// database what has become of the events, and ends without leaving any behind.
+import { randomUUID } from 'node:crypto';
+import type { Decode } from '../log/decode.ts';
+import { nap } from '../util/abort.ts';
+import { deferred } from '../util/deferred.ts';
+import { report, type DiagnosticsName } from '../util/diagnostics.ts';
+import { SluiceError } from '../util/errors.ts';
+import { Breaker } from './breaker.ts';
+import { Claimer, type Taken } from './claimer.ts';
+import { Crew, type Handler } from './crew.ts';
+import type { Groups, Member } from './groups.ts';
+import type { HeldLease } from './held-lease.ts';
+import { Leases } from './leases.ts';
+import { Membership } from './membership.ts';
+import type { ConsumeSettings } from './options.ts';
+import type { FailurePolicy, GroupRef } from './store.ts';
+import type { Item, Outcome, Unit } from './unit.ts';
+import { Window } from './window.ts';
+
+/** Events held ready for fast batch handlers, at most. */
+const MAX_HELD = 1000;
+
+export interface ConsumerOptions<T> {
+  readonly groups: Groups;
+  readonly group: GroupRef;
+  readonly handler: Handler<T>;
+  readonly decode: Decode<T>;
+  readonly settings: ConsumeSettings;
+  readonly policy: FailurePolicy;
+}
+
+export class Consumer<T> implements Member {
+  readonly group: GroupRef;
+  readonly #options: ConsumerOptions<T>;
+  readonly #crew: Crew<T>;
+  readonly #claimer: Claimer;
+  readonly #membership: Membership;
+  readonly #window: Window;
+  readonly #breaker: Breaker | undefined;
+  readonly #leases: Leases;
+  readonly #stopping = new AbortController();
+  readonly #ended = deferred();
+  /** Keys of which an event failed, until no claim can be under way that has not seen it. */
+  readonly #failing = new Map<string, Promise<void>>();
+  #failure: SluiceError | undefined;
+  /** Something failed: nobody has asked yet when it is due. */
+  #isRetryNew = false;
+
+  constructor(options: ConsumerOptions<T>) {
+    const { groups, group, settings, policy } = options;
+    this.#options = options;
+    this.group = group;
+    const id = randomUUID();
+    this.#membership = new Membership(groups, group, id);
+    this.#breaker = settings.breaker && new Breaker(settings.breaker.failures);
+    this.#window = this.#makeWindow();
+    this.#leases = this.#makeLeases();
+    this.#crew = new Crew({
+      ...options,
+      database: groups.database,
+      concurrency: settings.concurrency,
+      timeoutMs: settings.handlerTimeoutMs,
+      backoff: policy,
+      onEnd: (unit, outcome) => this.#handled(unit, outcome),
+    });
+    this.#claimer = new Claimer({
+      groups,
+      group,
+      member: this,
+      membership: this.#membership,
+      request: {
+        member: id,
+        leaseMs: settings.leaseMs,
+        maxAttempts: policy.maxAttempts,
+        perSecond: settings.perSecond,
+      },
+      room: () => this.#room(),
+      blocked: () => this.#crew.keysInHand,
+      onTaken: (taken) => this.#hold(taken),
+      onFatal: (error) => {
+        this.#failure = error;
+        this.#stopping.abort(error);
+      },
+    });
+  }
+
+  /** Resolves when it was stopped and nothing of it is left. @throws SluiceError that makes going on pointless */
+  async run(signal: AbortSignal | undefined): Promise<void> {
+    const leave = await this.#options.groups.join(this);
+    const stop = (): void => this.#stopping.abort(signal?.reason);
+    signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted === true) stop();
+    try {
+      const stopped = deferred();
+      this.#stopping.signal.addEventListener('abort', () => stopped.resolve(), { once: true });
+      await this.#membership.enter();
+      this.#claimer.wake();
+      if (!this.#stopping.signal.aborted) await stopped.promise;
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      await this.#drain();
+      leave();
+      this.#ended.resolve();
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new SluiceError('closed', 'this Sluice is closed'));
+    await this.#ended.promise;
+  }
+
+  moved(head: bigint): void {
+    this.#claimer.moved(head);
+  }
+
+  taken(cursor: bigint): void {
+    this.#claimer.taken(cursor);
+  }
+
+  look(): void {
+    this.#claimer.look();
+  }
+
+  get #isHalted(): boolean {
+    return this.#stopping.signal.aborted || this.#breaker?.isOpen === true;
+  }
+
+  #room(): number {
+    if (this.#isHalted) return 0;
+    const { queued, inHand, free } = this.#crew;
+    const room = this.#window.room({ queued, inHand, free: free * this.#unit });
+    return room <= 0 && free > 0 && queued > 0 ? this.#shed() : room;
+  }
+
+  // Handlers are free, and all that is queued stands behind keys in hand: it makes room for other keys.
+  #shed(): number {
+    const behind = this.#crew.removeBehind();
+    this.#return(behind);
+    const { queued, inHand, free } = this.#crew;
+    return this.#window.room({ queued, inHand, free: free * this.#unit });
+  }
+
+  #hold(taken: Taken): void {
+    const { events, suspect } = taken.claimed;
+    if (events.length === 0) return;
+    const lease = this.#leases.hold(taken);
+    const alone = suspect && events.length === 1;
+    const items = events.map((handed): Item => ({ ...handed, key: handed.record.key, lease, alone }));
+    const isWanted = ({ key }: Item): boolean => !this.#isHalted && (key === null || !this.#failing.has(key));
+    this.#return(items.filter((item) => !isWanted(item)));
+    this.#crew.add(items.filter(isWanted));
+    this.#crew.begin();
+  }
+
+  #handled(unit: Unit, outcome: Outcome): void {
+    const failed = outcome.kind === 'done' ? [...unit.failures.keys()] : unit.offsets;
+    if (outcome.kind === 'abandoned') return; // the end: nothing is begun any more
+    if (failed.length > 0) this.#failed(unit, outcome);
+    else this.#breaker?.succeeded();
+    if (this.group.partitions !== null && failed.length > 0) this.#holdBack(unit, new Set(failed));
+    else if (!unit.lease.isSettled) this.#leases.tellSoon();
+    if (this.#isHalted) return;
+    this.#crew.begin();
+    this.#claimer.wake();
+  }
+
+  // What is claimed meanwhile may have been handed out before the failure was told: it must not overtake the retry.
+  #holdBack(unit: Unit, failed: ReadonlySet<bigint>): void {
+    const known = this.#leases.tell(unit.lease).then(async () => this.#claimer.claiming);
+    for (const { key, record } of unit.items) {
+      if (key === null || !failed.has(record.offset)) continue;
+      this.#failing.set(key, known);
+      void this.#forget(key, known);
+    }
+  }
+
+  async #forget(key: string, known: Promise<void>): Promise<void> {
+    await known;
+    if (this.#failing.get(key) === known) this.#failing.delete(key);
+  }
+
+  #failed(unit: Unit, outcome: Outcome): void {
+    const { breaker } = this.#options.settings;
+    const [first] = unit.items;
+    const [named] = unit.failures.values();
+    this.#report('sluice:group.failed', 'warn', 'a handler failed; what it was given comes again', {
+      offset: named?.offset ?? first?.record.offset,
+      attempt: first?.attempt,
+      events: unit.items.length,
+      error: outcome.kind === 'failed' ? outcome.error : named?.error,
+    });
+    this.#isRetryNew = true;
+    if (!breaker || this.#breaker?.failed() !== true) return;
+    const message = 'too many failures in a row: the consumer pauses';
+    this.#report('sluice:group.paused', 'error', message, { ...breaker });
+    this.#return(this.#crew.remove());
+    const reopen = setTimeout(() => {
+      this.#breaker?.close();
+      this.look();
+    }, breaker.pauseMs);
+    reopen.unref();
+  }
+
+  #lost(lease: HeldLease, error: unknown): void {
+    this.#crew.remove(lease);
+    this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
+  }
+
+  #told(): void {
+    if (!this.#isRetryNew) return;
+    this.#isRetryNew = false;
+    this.look(); // to learn when it is due
+  }
+
+  /** What was not begun goes back, and others may have it. */
+  #return(items: readonly Item[]): void {
+    for (const { lease, record } of items) lease.returned([record.offset]);
+    for (const lease of new Set(items.map((item) => item.lease))) void this.#leases.tell(lease);
+  }
+
+  async #drain(): Promise<void> {
+    const { groups, settings } = this.#options;
+    this.#stopping.abort();
+    await this.#claimer.close();
+    this.#return(this.#crew.remove());
+    const deadline = nap(settings.drainMs, new AbortController().signal);
+    await Promise.race([this.#crew.idle(), deadline.done]);
+    deadline.wake();
+    this.#crew.abandon(this.#stopping.signal.reason);
+    await this.#leases.close();
+    await this.#membership.leave();
+    groups.look(this.group.id);
+  }
+
+  /** Events that one call of the handler takes. */
+  get #unit(): number {
+    const { handler } = this.#options;
+    return handler.kind === 'event' ? 1 : handler.maxBatch;
+  }
+
+  #makeWindow(): Window {
+    const { handler, settings } = this.#options;
+    const most = handler.kind === 'event' ? settings.maxBatch : MAX_HELD;
+    return new Window({ least: settings.concurrency * this.#unit, most });
+  }
+
+  #makeLeases(): Leases {
+    const { groups, group, settings, policy } = this.#options;
+    return new Leases({
+      groups,
+      group,
+      leaseMs: settings.leaseMs,
+      policy,
+      onSettled: (lease) => this.#window.learn(lease.events, performance.now() - lease.beganAt),
+      onLost: (lease, error) => this.#lost(lease, error),
+      onDead: (count) => {
+        const message = 'events were given up: see the dead letters of the group';
+        this.#report('sluice:group.died', 'error', message, { events: count });
+      },
+      onTold: () => this.#told(),
+    });
+  }
+
+  #report(point: DiagnosticsName, level: 'warn' | 'error', message: string, details: object): void {
+    const { name, stream } = this.group;
+    const facts = { stream: stream.name, group: name, ...details };
+    this.#options.groups.logger[level](facts, message);
+    report(point, () => facts);
+  }
+}

@@ -1,0 +1,74 @@
+// What a handler gets beside its events: the signal to stop, more time, and acknowledging inside a transaction, which
+// makes its effects happen exactly once.
+import type { SqlExecutor } from '../db/queryable.ts';
+import { LEASE_MS, number } from './options.ts';
+import { errorText, type Unit } from './unit.ts';
+
+interface Context {
+  /** Aborts when the handler has taken too long, its lease is lost, or consuming ends and it has not finished in time. */
+  readonly signal: AbortSignal;
+  /**
+   * Makes the lease last for `ms` milliseconds from now. It is extended by itself while a handler runs; this is for who
+   * wants to know that it still holds.
+   *
+   * @throws SluiceError lease_lost
+   */
+  extend(this: void, ms: number): Promise<void>;
+  /**
+   * Acknowledges in your transaction: what it writes and that this was handled are committed together, or not at all.
+   * Commit before the handler resolves.
+   *
+   * @throws SluiceError lease_lost: roll back, somebody else has it; tx_required
+   */
+  ack(this: void, options: { readonly tx: SqlExecutor }): Promise<void>;
+  /**
+   * Runs `fn` in a transaction that acknowledges, on a connection of the pool, and commits it.
+   *
+   * @throws what `fn` throws, after a rollback; SluiceError lease_lost
+   * @example
+   * await transaction((tx) => tx.query('insert into invoices …', [event.data.id]));
+   */
+  transaction<R>(this: void, fn: (tx: SqlExecutor) => Promise<R>): Promise<R>;
+}
+
+export interface HandlerContext extends Context {
+  /** How often the event was handed out, this time included. */
+  readonly attempt: number;
+}
+
+export interface BatchContext extends Context {
+  /** How often an event of the batch was handed out, this time included. @throws RangeError for any other */
+  attempt(this: void, offset: bigint): number;
+  /**
+   * Says that one event of the batch failed; the others are done if the handler resolves.
+   *
+   * @throws RangeError for one that is not in the batch
+   */
+  fail(this: void, offset: bigint, error: unknown, options?: { readonly retryAt?: Date | undefined }): void;
+}
+
+/** The members are closures, so that a handler may take them out of the context. */
+export const eventContext = (unit: Unit, attempt: number): HandlerContext => ({
+  attempt,
+  get signal() {
+    return unit.signal;
+  },
+  extend: async (ms) => unit.lease.extend(number('ms', ms, LEASE_MS)),
+  ack: async ({ tx }) => unit.acknowledgement.ack(tx),
+  transaction: async (fn) => unit.acknowledgement.transaction(fn),
+});
+
+export const batchContext = (unit: Unit): BatchContext => ({
+  get signal() {
+    return unit.signal;
+  },
+  attempt: (offset) => {
+    const item = unit.items.find(({ record }) => record.offset === offset);
+    if (item) return item.attempt;
+    throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
+  },
+  fail: (offset, error, { retryAt } = {}) => unit.fail(offset, errorText(error), retryAt),
+  extend: async (ms) => unit.lease.extend(number('ms', ms, LEASE_MS)),
+  ack: async ({ tx }) => unit.acknowledgement.ack(tx),
+  transaction: async (fn) => unit.acknowledgement.transaction(fn),
+});

@@ -1,0 +1,188 @@
+// The handlers of one consumer at work: begins what is queued, as many at a time as it may, and records with its lease
+// what has become of each event.
+import type { Database } from '../db/database.ts';
+import type { Decode } from '../log/decode.ts';
+import type { StreamEvent } from '../log/event.ts';
+import { backoffMs, type Backoff } from '../util/backoff.ts';
+import { deferred, type Deferred } from '../util/deferred.ts';
+import { random } from '../util/random.ts';
+import { batchContext, eventContext } from './context.ts';
+import type { HeldLease } from './held-lease.ts';
+import type { GroupRef } from './store.ts';
+import { errorText, Unit, type BatchHandler, type EventHandler, type Item, type Outcome } from './unit.ts';
+import { WorkQueue } from './work-queue.ts';
+
+export type Handler<T> =
+  | { readonly kind: 'event'; readonly handle: EventHandler<T> }
+  | { readonly kind: 'batch'; readonly handle: BatchHandler<T>; readonly maxBatch: number };
+
+export interface CrewOptions<T> {
+  readonly database: Database;
+  readonly group: GroupRef;
+  readonly handler: Handler<T>;
+  readonly decode: Decode<T>;
+  readonly concurrency: number;
+  readonly timeoutMs: number | undefined;
+  readonly backoff: Backoff;
+  /** An event or a batch was handled, or not; something was recorded with its lease. */
+  onEnd(unit: Unit, outcome: Outcome): void;
+}
+
+export class Crew<T> {
+  readonly #options: CrewOptions<T>;
+  readonly #queue: WorkQueue<Item>;
+  readonly #running = new Set<Unit>();
+  #alone = false;
+  #idle: Deferred<void> | undefined;
+
+  constructor(options: CrewOptions<T>) {
+    this.#options = options;
+    this.#queue = new WorkQueue(options.group.partitions !== null);
+  }
+
+  get queued(): number {
+    return this.#queue.size;
+  }
+
+  /** Events in the hands of handlers. */
+  get inHand(): number {
+    let events = 0;
+    for (const { items } of this.#running) events += items.length;
+    return events;
+  }
+
+  /** Handlers that could begin now, if there were something to do. */
+  get free(): number {
+    return this.#alone ? 0 : this.#options.concurrency - this.#running.size;
+  }
+
+  add(items: readonly Item[]): void {
+    for (const item of items) this.#queue.add(item);
+  }
+
+  /** Begins what may be begun. */
+  begin(): void {
+    while (this.free > 0) {
+      const next = this.#queue.first;
+      if (!next || (next.alone && this.#running.size > 0)) return;
+      if (!next.lease.isOurs) {
+        next.lease.expire(); // which takes what is queued of it away
+        continue;
+      }
+      const { handler } = this.#options;
+      this.#start(this.#queue.take(handler.kind === 'event' ? 1 : handler.maxBatch));
+    }
+  }
+
+  /** Keys of which an event is in the hands of a handler. */
+  get keysInHand(): string[] {
+    return [...this.#running]
+      .flatMap(({ items }) => items.map(({ key }) => key))
+      .filter((key) => key !== null);
+  }
+
+  /** Takes back what stands behind others of its key. */
+  removeBehind(): Item[] {
+    return this.#queue.removeBehind();
+  }
+
+  /** Takes back what was not begun, or all of one lease. */
+  remove(lease?: HeldLease): Item[] {
+    return this.#queue.remove(lease);
+  }
+
+  /** Resolves when no handler runs. */
+  async idle(): Promise<void> {
+    if (this.#running.size === 0) return;
+    this.#idle ??= deferred();
+    await this.#idle.promise;
+  }
+
+  /** Waits for none of them any longer. */
+  abandon(reason: unknown): void {
+    for (const unit of this.#running) unit.abandon(reason);
+  }
+
+  #start(items: readonly Item[]): void {
+    const { database, timeoutMs, handler } = this.#options;
+    const unit = new Unit(database, items, (...end) => this.#ended(...end));
+    this.#running.add(unit);
+    this.#alone = items[0]?.alone === true;
+    unit.run(
+      handler.kind === 'event'
+        ? this.#eventCall(unit, handler.handle)
+        : this.#batchCall(unit, handler.handle),
+      timeoutMs,
+    );
+  }
+
+  #eventCall(unit: Unit, handle: EventHandler<T>): () => Promise<void> {
+    const { decode, group } = this.#options;
+    return async () => {
+      const { record, attempt } = unit.items[0] as Item;
+      const event = decode(group.stream, record);
+      await handle(event instanceof Promise ? await event : event, eventContext(unit, attempt));
+    };
+  }
+
+  #batchCall(unit: Unit, handle: BatchHandler<T>): () => Promise<void> {
+    const { decode, group } = this.#options;
+    return async () => {
+      const events: StreamEvent<T>[] = [];
+      for (const { record } of unit.items) {
+        try {
+          events.push(await decode(group.stream, record));
+        } catch (error) {
+          unit.fail(record.offset, errorText(error), undefined); // it is known which one it was
+        }
+      }
+      if (events.length > 0) await handle(events, batchContext(unit));
+    };
+  }
+
+  #ended(unit: Unit, outcome: Outcome): void {
+    this.#running.delete(unit);
+    this.#alone = false;
+    const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
+    for (const item of unit.items) {
+      const behind = this.#queue.finish(item, !failed.has(item.record.offset));
+      for (const { lease, record } of behind) lease.returned([record.offset]);
+    }
+    this.#record(unit, outcome);
+    this.#options.onEnd(unit, outcome);
+    if (this.#running.size === 0) this.#idle?.resolve();
+    if (this.#running.size === 0) this.#idle = undefined;
+  }
+
+  #record(unit: Unit, outcome: Outcome): void {
+    const { lease, offsets, acknowledgement, failures } = unit;
+    const { isGiven, isInDoubt: doubt } = acknowledgement;
+    if (isGiven) return lease.acked(offsets); // as the transaction says, whatever the handler did then
+    if (outcome.kind === 'done') {
+      for (const failure of failures.values()) lease.failed(failure, doubt);
+      return lease.done(offsets.filter((offset) => !failures.has(offset)));
+    }
+    if (outcome.kind === 'abandoned')
+      return lease.again(
+        offsets.map((offset) => [offset]),
+        { ms: 0, doubt },
+      );
+    const [first] = unit.items;
+    if (unit.items.length === 1 && first) {
+      return lease.failed(
+        { offset: first.record.offset, error: errorText(outcome.error), retryAt: retryAtOf(outcome.error) },
+        doubt,
+      );
+    }
+    // One of them, or the handler itself: in two halves, until it is found.
+    const middle = Math.ceil(offsets.length / 2);
+    const ms = backoffMs((first?.attempt ?? 1) - 1, this.#options.backoff, random());
+    lease.again([offsets.slice(0, middle), offsets.slice(middle)], { ms, doubt });
+  }
+}
+
+/** A handler says when to try again by the error that it throws. */
+function retryAtOf(error: unknown): Date | undefined {
+  const at = typeof error === 'object' && error !== null && 'retryAt' in error ? error.retryAt : undefined;
+  return at instanceof Date && !Number.isNaN(at.getTime()) ? at : undefined;
+}

@@ -1,0 +1,108 @@
+// Events of a group that were given up: looked at, handed out again, or dropped.
+import type { Database } from '../db/database.ts';
+import { toStreamEvent, type StreamEvent } from '../log/event.ts';
+import { toRecord, type EventColumns } from '../log/read.ts';
+import type { GroupRef } from './store.ts';
+
+/** Read, requeued or dropped in one statement, at most. */
+const PAGE = 500;
+
+export interface DeadLetter<T = unknown> {
+  readonly event: StreamEvent<T>;
+  /** How often it was handed out. */
+  readonly attempts: number;
+  /** What its last failure said. */
+  readonly error: string | null;
+  /** When it was given up. */
+  readonly at: Date;
+}
+
+export interface DeadLetterFilter {
+  /** Given up since. */
+  readonly since?: Date | undefined;
+  /** Of events with this key. */
+  readonly key?: string | undefined;
+  /** Of events of this type. */
+  readonly type?: string | undefined;
+  /** Whose error has this text in it. */
+  readonly error?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface DeadLetters<T> {
+  /** In the order of their offsets. */
+  list(options?: DeadLetterFilter): AsyncIterable<DeadLetter<T>>;
+  /**
+   * Hands them out again, as if they had never failed: those at the offsets, or all. Those whose event was trimmed stay.
+   * Returns how many went.
+   */
+  requeue(options?: { readonly offsets?: readonly bigint[] | undefined }): Promise<number>;
+  /** Removes those at the offsets, or all. Returns how many. */
+  drop(options?: { readonly offsets?: readonly bigint[] | undefined }): Promise<number>;
+}
+
+type Row = [...EventColumns, number, string | null, number];
+
+export async function* listDead<T>(
+  database: Database,
+  group: GroupRef,
+  { since, key, type, error }: DeadLetterFilter,
+): AsyncGenerator<DeadLetter<T>, void, undefined> {
+  let after = 0n;
+  for (;;) {
+    const rows = await database.rows<Row>(
+      `select d."offset"::text, d.tag, date_part('epoch', d.at) * 1000, d.type, d.key, d.visible_to, d.exclude::text,
+         d.headers::text, d.data::text, d.attempts, d.error, date_part('epoch', d.died_at) * 1000
+       from ${database.names.quoted}.dead_letters d
+       where d.group_id = $1 and d."offset" > $2 and ($3::timestamptz is null or d.died_at >= $3)
+         and ($4::text is null or d.key = $4) and ($5::text is null or d.type = $5)
+         and ($6::text is null or strpos(d.error, $6) > 0)
+       order by d."offset" limit ${PAGE}`,
+      [
+        String(group.id),
+        String(after),
+        since?.toISOString() ?? null,
+        key ?? null,
+        type ?? null,
+        error ?? null,
+      ],
+      'sluice_dead_letters',
+    );
+    for (const row of rows) {
+      const record = toRecord(row as unknown as EventColumns);
+      after = record.offset;
+      yield {
+        event: toStreamEvent<T>(group.stream, record),
+        attempts: row[9],
+        error: row[10],
+        at: new Date(row[11]),
+      };
+    }
+    if (rows.length < PAGE) return;
+  }
+}
+
+/** Calls one of the functions that take dead letters away, until there are no more of those meant. */
+export async function takeDead(
+  database: Database,
+  {
+    group,
+    action,
+    offsets,
+  }: {
+    readonly group: GroupRef;
+    readonly action: 'requeue_dead' | 'drop_dead';
+    readonly offsets: readonly bigint[] | undefined;
+  },
+): Promise<number> {
+  let total = 0;
+  for (;;) {
+    const [row] = await database.query<{ count: string }>(
+      `select ${database.names.quoted}.${action}($1, $2::bigint[], $3)::text as count`,
+      [String(group.id), offsets?.map(String) ?? null, PAGE],
+    );
+    const count = Number(row?.count ?? 0);
+    total += count;
+    if (count < PAGE) return total;
+  }
+}

@@ -1,0 +1,101 @@
+// The leases that a consumer holds: keeps them alive, and tells the database what has become of their events; at once
+// when one is finished, else a few times a second, so that a crash costs little more than what was in hand.
+import { report } from '../util/diagnostics.ts';
+import type { Groups } from './groups.ts';
+import { HeldLease } from './held-lease.ts';
+import { settleLease, type FailurePolicy, type GroupRef } from './store.ts';
+import type { Taken } from './claimer.ts';
+
+/** How often what was handled is told, while a lease is worked on. */
+const PROGRESS_MS = 100;
+
+export interface LeasesOptions {
+  readonly groups: Groups;
+  readonly group: GroupRef;
+  readonly leaseMs: number;
+  readonly policy: FailurePolicy;
+  /** All events of a lease are recorded. */
+  onSettled(lease: HeldLease): void;
+  onLost(lease: HeldLease, error: unknown): void;
+  /** Events were given up. */
+  onDead(count: number): void;
+  /** The database knows what was recorded of a lease. */
+  onTold(): void;
+}
+
+export class Leases {
+  readonly #options: LeasesOptions;
+  readonly #held = new Set<HeldLease>();
+  readonly #telling = new Set<Promise<void>>();
+  /** Aborts when there is no time left to try again. */
+  readonly #givingUp = new AbortController();
+  readonly #extending: NodeJS.Timeout;
+  #progress: NodeJS.Timeout | undefined;
+
+  constructor(options: LeasesOptions) {
+    this.#options = options;
+    this.#extending = setInterval(() => this.#tellAll(options.leaseMs), options.leaseMs / 3);
+    this.#extending.unref();
+  }
+
+  hold({ claimed, token, askedAt }: Taken): HeldLease {
+    const { groups, leaseMs, policy } = this.#options;
+    const lease: HeldLease = new HeldLease({
+      token,
+      events: claimed.events.length,
+      leaseMs,
+      askedAt,
+      giveUp: this.#givingUp.signal,
+      settle: async (settlement) => settleLease(groups.database, { token, settlement, policy }),
+      onSettled: () => {
+        this.#held.delete(lease);
+        void this.tell(lease);
+        this.#options.onSettled(lease);
+      },
+      onLost: (error) => {
+        this.#held.delete(lease);
+        this.#options.onLost(lease, error);
+      },
+      onDead: (count) => this.#options.onDead(count),
+    });
+    this.#held.add(lease);
+    return lease;
+  }
+
+  /** Never rejects. */
+  tell(lease: HeldLease, extendMs?: number): Promise<void> {
+    const telling: Promise<void> = this.#tell(lease, extendMs).finally(() => this.#telling.delete(telling));
+    this.#telling.add(telling);
+    return telling;
+  }
+
+  /** Within a moment, with what else comes until then. */
+  tellSoon(): void {
+    if (this.#progress) return;
+    this.#progress = setTimeout(() => {
+      this.#progress = undefined;
+      this.#tellAll();
+    }, PROGRESS_MS);
+    this.#progress.unref();
+  }
+
+  /** Tells what is left to tell, once. */
+  async close(): Promise<void> {
+    this.#givingUp.abort();
+    clearInterval(this.#extending);
+    clearTimeout(this.#progress);
+    this.#tellAll();
+    await Promise.all(this.#telling);
+  }
+
+  #tellAll(extendMs?: number): void {
+    for (const lease of this.#held) void this.tell(lease, extendMs);
+  }
+
+  async #tell(lease: HeldLease, extendMs: number | undefined): Promise<void> {
+    await lease.flush(extendMs);
+    const { name, stream } = this.#options.group;
+    report('sluice:group.settled', () => ({ stream: stream.name, group: name }));
+    this.#options.onTold();
+  }
+}

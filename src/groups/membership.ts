@@ -1,0 +1,63 @@
+// Says now and then that a consumer is there, and learns how many they are and which of them it is.
+import { nap } from '../util/abort.ts';
+import { jittered } from '../util/backoff.ts';
+import { report } from '../util/diagnostics.ts';
+import { random } from '../util/random.ts';
+import type { Groups } from './groups.ts';
+import { renewMember, type GroupRef } from './store.ts';
+
+/** Who has not said so for this long is not counted, in milliseconds. */
+const MEMBER_MS = 15_000;
+
+export class Membership {
+  readonly #groups: Groups;
+  readonly #group: GroupRef;
+  readonly #id: string;
+  readonly #leaving = new AbortController();
+  #renewing: Promise<void> | undefined;
+  place = 0;
+  members = 1;
+
+  constructor(groups: Groups, group: GroupRef, id: string) {
+    this.#groups = groups;
+    this.#group = group;
+    this.#id = id;
+  }
+
+  /** @throws SluiceError */
+  async enter(): Promise<void> {
+    await this.#renew(MEMBER_MS);
+    this.#renewing = this.#keep();
+  }
+
+  /** Never rejects: who cannot say that it leaves is forgotten some time later. */
+  async leave(): Promise<void> {
+    this.#leaving.abort();
+    await this.#renewing;
+    await this.#renew(0).catch((error: unknown) => this.#report(error));
+  }
+
+  async #keep(): Promise<void> {
+    const { signal } = this.#leaving;
+    while (!signal.aborted) {
+      await nap(jittered(MEMBER_MS / 3, random()), signal).done;
+      if (signal.aborted) return;
+      await this.#renew(MEMBER_MS).catch((error: unknown) => this.#report(error));
+    }
+  }
+
+  async #renew(ms: number): Promise<void> {
+    const { place, members } = await renewMember(this.#groups.database, this.#group, this.#id, ms);
+    this.place = place;
+    if (members !== this.members) {
+      const { name, stream } = this.#group;
+      report('sluice:group.joined', () => ({ stream: stream.name, group: name, members }));
+    }
+    this.members = members;
+  }
+
+  #report(error: unknown): void {
+    this.#groups.logger.warn({ error, group: this.#group.name }, 'a consumer could not say that it is there');
+    report('sluice:background.failed', () => ({ where: 'group membership', error }));
+  }
+}

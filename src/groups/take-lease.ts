@@ -1,0 +1,77 @@
+// Claims a lease for a user who handles its events without a handler.
+import { randomUUID } from 'node:crypto';
+import { decodePage, type Decode } from '../log/decode.ts';
+import type { StreamEvent } from '../log/event.ts';
+import { MAX_LEASE_BYTES } from './claimer.ts';
+import type { Groups } from './groups.ts';
+import { LeaseHandle, type Lease } from './lease.ts';
+import {
+  claimEvents,
+  settleLease,
+  type Failure,
+  type FailurePolicy,
+  type GroupRef,
+  type HandedOut,
+} from './store.ts';
+import { errorText } from './unit.ts';
+
+export interface TakeOptions<T> {
+  readonly groups: Groups;
+  readonly group: GroupRef;
+  readonly decode: Decode<T>;
+  readonly policy: FailurePolicy;
+  readonly max: number;
+  readonly leaseMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Null: nothing is due. @throws SluiceError stream_not_found */
+export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | null> {
+  const { groups, group, decode, policy, max, leaseMs, signal } = options;
+  const { database } = groups;
+  const token = randomUUID();
+  const { events: handed, expiresAt } = await claimEvents(database, group, {
+    token,
+    member: token, // of a keyed group, nobody else gets its partitions until it is over
+    max,
+    maxBytes: MAX_LEASE_BYTES,
+    leaseMs,
+    maxAttempts: policy.maxAttempts,
+    since: undefined,
+    perSecond: undefined,
+    members: 1,
+    blocked: [],
+  });
+  if (handed.length === 0) return null;
+  const onReturned = (): void => groups.look(group.id);
+  if (signal?.aborted === true) {
+    // Nobody waits for it any more.
+    const returned = handed.map(({ record }) => record.offset);
+    await settleLease(database, { token, settlement: { returned }, policy });
+    onReturned();
+    return null;
+  }
+  const { events, failed } = await decodeAll(decode, group, handed);
+  if (failed.length > 0) await settleLease(database, { token, settlement: { failed }, policy });
+  if (events.length === 0) return takeLease(options);
+  const attempts = new Map(handed.map(({ record, attempt }) => [record.offset, attempt]));
+  return new LeaseHandle({ database, token, policy, events, attempts, expiresAt, onReturned });
+}
+
+/** What the stream's schema cannot read has failed. */
+async function decodeAll<T>(
+  decode: Decode<T>,
+  group: GroupRef,
+  handed: readonly HandedOut[],
+): Promise<{ events: StreamEvent<T>[]; failed: Failure[] }> {
+  const events: StreamEvent<T>[] = [];
+  const failed: Failure[] = [];
+  for (const { record } of handed) {
+    try {
+      events.push(...(await decodePage(decode, group.stream, { records: [record], signal: undefined })));
+    } catch (error) {
+      failed.push({ offset: record.offset, error: errorText(error) });
+    }
+  }
+  return { events, failed };
+}

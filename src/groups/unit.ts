@@ -1,0 +1,123 @@
+// What one call of a handler is given, and how that call goes: it ends once, by the handler, by its timeout, or because
+// nobody waits for it any more. A handler that ignores its signal runs on unheard.
+import { inspect } from 'node:util';
+import type { Database } from '../db/database.ts';
+import type { StreamEvent } from '../log/event.ts';
+import { SluiceError } from '../util/errors.ts';
+import { Acknowledgement } from './acknowledgement.ts';
+import type { BatchContext, HandlerContext } from './context.ts';
+import type { HeldLease } from './held-lease.ts';
+import type { Failure, HandedOut } from './store.ts';
+import type { Work } from './work-queue.ts';
+
+/** One event in the hands of a consumer. */
+export interface Item extends Work, HandedOut {
+  readonly lease: HeldLease;
+  /** To be handled with nothing beside it. */
+  readonly alone: boolean;
+}
+
+export type Outcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'failed'; readonly error: unknown }
+  /** Its events go back, without a fault of theirs. */
+  | { readonly kind: 'abandoned' };
+
+export type BatchHandler<T> = (events: StreamEvent<T>[], context: BatchContext) => Promise<void>;
+export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) => Promise<void>;
+
+export class Unit {
+  readonly items: readonly Item[];
+  readonly acknowledgement: Acknowledgement;
+  /** Events of a batch that its handler said failed. */
+  readonly failures: Map<bigint, Failure> = new Map();
+  readonly #onEnd: (unit: Unit, outcome: Outcome) => void;
+  #abort: AbortController | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isOver = false;
+  readonly #unhear: () => void;
+
+  constructor(database: Database, items: readonly Item[], onEnd: (unit: Unit, outcome: Outcome) => void) {
+    this.items = items;
+    this.acknowledgement = new Acknowledgement(database, this.lease, this.offsets);
+    this.#onEnd = onEnd;
+    const { signal } = this.lease;
+    const onLost = (): void => this.abort(signal.reason);
+    signal.addEventListener('abort', onLost, { once: true });
+    this.#unhear = () => signal.removeEventListener('abort', onLost);
+  }
+
+  get lease(): HeldLease {
+    return (this.items[0] as Item).lease;
+  }
+
+  get offsets(): bigint[] {
+    return this.items.map(({ record }) => record.offset);
+  }
+
+  /** Made when it is asked for: most handlers never do. */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    return this.#abort.signal;
+  }
+
+  /** Starts the work; an exception is an outcome, whatever was thrown. */
+  run(work: () => Promise<void>, timeoutMs: number | undefined): void {
+    if (timeoutMs !== undefined) {
+      this.#timer = setTimeout(() => {
+        const error = new DOMException(`the handler took longer than ${timeoutMs} ms`, 'TimeoutError');
+        this.#end({ kind: 'failed', error });
+        this.abort(error);
+      }, timeoutMs);
+    }
+    work().then(
+      () => this.#end({ kind: 'done' }),
+      (error: unknown) => this.#end({ kind: 'failed', error }),
+    );
+  }
+
+  /** Tells the handler to stop. */
+  abort(reason: unknown): void {
+    this.#abort ??= new AbortController();
+    this.#abort.abort(reason);
+  }
+
+  /** Waits for it no longer. */
+  abandon(reason: unknown): void {
+    this.#end({ kind: 'abandoned' });
+    this.abort(reason);
+  }
+
+  fail(offset: bigint, error: string, retryAt: Date | undefined): void {
+    if (!this.items.some(({ record }) => record.offset === offset)) {
+      throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
+    }
+    if (this.acknowledgement.isGiven) {
+      throw new SluiceError('lease_lost', 'the batch was acknowledged already; say what failed before');
+    }
+    this.failures.set(offset, { offset, error, retryAt });
+  }
+
+  #end(outcome: Outcome): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#unhear();
+    this.#onEnd(this, outcome);
+  }
+}
+
+/** What was thrown, as it is stored: bounded, and never nothing. */
+export function errorText(error: unknown): string {
+  const text = error instanceof Error ? (error.stack ?? `${error.name}: ${error.message}`) : safely(error);
+  return text.replaceAll('\0', '').slice(0, MAX_ERROR_CHARACTERS);
+}
+const MAX_ERROR_CHARACTERS = 4000;
+
+function safely(error: unknown): string {
+  try {
+    return typeof error === 'string' ? error : inspect(error, { depth: 3 });
+  } catch {
+    return Object.prototype.toString.call(error);
+  }
+}

@@ -1,0 +1,270 @@
+// Guards groups at work (I5): what is handed out, again, and no more; acknowledged, failed, given up, moved and ended.
+import { connect, type Sluice, type SluiceError, type Stream, type StreamEvent } from 'sluice';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
+import { useDatabase } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+
+const db = useDatabase({ allowOpenSessions: true });
+let sluice: Sluice;
+beforeAll(async () => {
+  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 200 });
+});
+afterAll(async () => sluice.close());
+
+let made = 0;
+async function filled(count: number, keyOf?: (n: number) => string): Promise<Stream> {
+  const name = `work ${(made += 1)}`;
+  await sluice.createStream(name);
+  const events = Array.from({ length: count }, (_, n) => ({
+    data: n + 1,
+    ...(keyOf && { key: keyOf(n + 1) }),
+  }));
+  if (count > 0) await sluice.stream(name).appendMany(events);
+  return sluice.stream(name);
+}
+const dataOf = (events: readonly StreamEvent[] | undefined): unknown[] | undefined =>
+  events?.map(({ data }) => data);
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n + 1);
+const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
+
+describe('claim', () => {
+  test('I5: each event is handed out once; null when nothing is there', async () => {
+    const group = (await filled(5)).group('g');
+    const first = await group.claim({ max: 3 });
+    const second = await group.claim({ max: 3 });
+    expect(dataOf(first?.events)).toEqual([1, 2, 3]);
+    expect(dataOf(second?.events)).toEqual([4, 5]);
+    expect(await group.claim()).toBeNull();
+    expect(await group.stats()).toMatchObject({ cursor: 5n, lag: 5, inFlight: 5 });
+    await first?.ack();
+    await second?.ack();
+    const settled = { cursor: 5n, lag: 0, inFlight: 0, retries: 0, dead: 0, missed: 0, oldestAgeMs: null };
+    expect(await group.stats()).toMatchObject(settled);
+  });
+
+  test('I5: groups do not know of each other; each begins where it says', async () => {
+    const stream = await filled(4);
+    expect(dataOf((await stream.group('all').claim())?.events)).toEqual([1, 2, 3, 4]);
+    expect(dataOf((await stream.group('late', { from: 2n }).claim())?.events)).toEqual([3, 4]);
+    const end = stream.group('end', { from: 'end' });
+    expect(await end.claim()).toBeNull();
+    await stream.append(5);
+    expect(dataOf((await end.claim())?.events)).toEqual([5]);
+    const names: string[] = [];
+    for await (const { name } of sluice.groups({ stream: stream.name })) names.push(name);
+    expect(names).toEqual(['all', 'end', 'late']);
+  });
+
+  test('I5: what has expired is handed out again, counted, and the old lease is worth nothing', async () => {
+    const group = (await filled(1)).group('g');
+    const stale = await group.claim({ leaseMs: 100 });
+    expect(stale?.attempt(1n)).toBe(1);
+    let fresh: Awaited<ReturnType<typeof group.claim>> = null;
+    await until(async () => (fresh = await group.claim({ max: 1 })) !== null);
+    const again = fresh as unknown as NonNullable<Awaited<ReturnType<typeof group.claim>>>;
+    expect(again.attempt(1n)).toBe(2);
+    await expect(stale?.ack()).rejects.toEqual(code('lease_lost'));
+    await expect(stale?.extend(1000)).rejects.toEqual(code('lease_lost'));
+    await expect(stale?.release()).rejects.toEqual(code('lease_lost'));
+    await again.ack();
+    await expect(again.ack()).rejects.toEqual(code('lease_lost'));
+    expect(await group.claim()).toBeNull();
+  });
+
+  test('a lease that is extended lasts; what is released comes again uncounted', async () => {
+    const group = (await filled(2)).group('g');
+    const lease = await group.claim({ leaseMs: 30_000 });
+    const before = lease?.expiresAt.getTime() ?? 0;
+    await lease?.extend(60_000);
+    expect((lease?.expiresAt.getTime() ?? 0) - before).toBeGreaterThan(20_000);
+    await lease?.release();
+    const again = await group.claim();
+    expect(dataOf(again?.events)).toEqual([1, 2]);
+    expect([again?.attempt(1n), again?.attempt(2n)]).toEqual([1, 1]);
+    expect(() => again?.attempt(3n)).toThrow(RangeError);
+  });
+
+  test('I5: part of a lease can fail: it comes again by itself, at its time; the rest is done', async () => {
+    const group = (await filled(3)).group('g', { backoff: { initialMs: 1, maxMs: 1 } });
+    const lease = await group.claim();
+    await lease?.ack({
+      failed: [
+        { offset: 2n, error: new Error('no') },
+        { offset: 3n, error: 'later', retryAt: new Date(Date.now() + 3_600_000) },
+      ],
+    });
+    await until(async () => {
+      const again = await group.claim();
+      if (!again) return false;
+      expect(dataOf(again.events)).toEqual([2]);
+      expect(again.attempt(2n)).toBe(2);
+      await again.ack();
+      return true;
+    });
+    expect(await group.claim()).toBeNull();
+    expect(await group.stats()).toMatchObject({ lag: 1, retries: 1, inFlight: 0 });
+  });
+
+  test('I5: an event that fails too often is a dead letter, to be listed, requeued and dropped', async () => {
+    const stream = await filled(3, String);
+    const group = stream.group('g', { maxAttempts: 2, backoff: { initialMs: 1, maxMs: 1 } });
+    let failures = 0;
+    await until(async () => {
+      const lease = await group.claim();
+      const failed = (lease?.events ?? []).map(({ offset }) => ({ offset, error: { why: `bad ${offset}` } }));
+      failures += failed.length;
+      await lease?.ack({ failed });
+      return failures === 6;
+    });
+    expect(await group.stats()).toMatchObject({ lag: 0, dead: 3, retries: 0 });
+    const listed = async (filter?: Parameters<typeof group.deadLetters.list>[0]): Promise<unknown[]> => {
+      const all: unknown[] = [];
+      for await (const { event, attempts, error } of group.deadLetters.list(filter)) {
+        all.push([event.data, event.key, attempts, error]);
+      }
+      return all;
+    };
+    expect(await listed()).toEqual(
+      upTo(3).map((n) => [n, String(n), 2, expect.stringContaining(`bad ${n}`)]),
+    );
+    expect(await listed({ key: '2' })).toHaveLength(1);
+    expect(await listed({ error: 'bad 3' })).toHaveLength(1);
+    expect(await listed({ since: new Date(Date.now() + 60_000) })).toEqual([]);
+    expect(await group.deadLetters.requeue({ offsets: [1n] })).toBe(1);
+    const again = await group.claim();
+    expect(dataOf(again?.events)).toEqual([1]);
+    expect(again?.attempt(1n)).toBe(1);
+    await again?.ack();
+    expect(await group.deadLetters.drop({ offsets: [2n] })).toBe(1);
+    expect(await group.deadLetters.requeue()).toBe(1);
+    expect(await listed()).toEqual([]);
+    expect(dataOf((await group.claim())?.events)).toEqual([3]);
+  });
+
+  test('I5: acknowledged in a transaction, it is done with the commit and not at all after a rollback', async () => {
+    const group = (await filled(2)).group('g');
+    await db.query('create table if not exists effects (n integer)');
+    await using client = await openClient(db.connectionString);
+    const lease = await group.claim();
+    await client.query('begin');
+    await client.query('insert into effects values (1)');
+    await lease?.ack({ tx: client });
+    await client.query('rollback');
+    expect(await group.stats()).toMatchObject({ inFlight: 2 });
+    await client.query('begin');
+    await client.query('insert into effects values (1)');
+    await lease?.ack({ tx: client, failed: [{ offset: 2n, error: 'x' }] });
+    await client.query('commit');
+    expect(await group.stats()).toMatchObject({ inFlight: 0, retries: 1 });
+    expect((await db.query('select count(*)::int as n from effects')).rows).toEqual([{ n: 1 }]);
+    await client.query('begin');
+    await expect(lease?.ack({ tx: client })).rejects.toEqual(code('lease_lost'));
+    await client.query('rollback');
+    await expect(lease?.ack({ tx: client })).rejects.toEqual(code('tx_required'));
+  });
+
+  test('I8: what was trimmed before it was handled is counted, and the group goes on with the oldest', async () => {
+    const stream = await filled(6);
+    const group = stream.group('g', { backoff: { initialMs: 1, maxMs: 1 } });
+    const lease = await group.claim({ max: 2 });
+    await lease?.ack({ failed: [{ offset: 2n, error: 'x' }] });
+    await stream.trim({ before: 5n });
+    expect(await group.stats()).toMatchObject({ missed: 2 });
+    const missed = nextMessage('sluice:group.missed');
+    const ending = new AbortController();
+    const seen: unknown[] = [];
+    const consuming = group.consume(
+      async ({ data }) => {
+        seen.push(data);
+        if (seen.length === 2) ending.abort();
+        return Promise.resolve();
+      },
+      { signal: ending.signal },
+    );
+    await missed;
+    await consuming;
+    expect(seen).toEqual([5, 6]);
+    await until(async () => (await group.stats()).missed === 3);
+  });
+});
+
+describe('bad input has a clear outcome', () => {
+  test.each([
+    { concurrency: 0 },
+    { concurrency: 1.5 },
+    { maxBatch: 0 },
+    { leaseMs: 1 },
+    { throttle: { perSecond: 0 } },
+    { breaker: { failures: 0, pauseMs: 1 } },
+    { drainMs: -1 },
+    { handlerTimeoutMs: Number.NaN },
+  ])('%o', async (options) => {
+    const group = sluice.stream('any').group('g');
+    await expect(group.consume(async () => Promise.resolve(), options)).rejects.toThrow(RangeError);
+  });
+
+  test('options of a group', () => {
+    const stream = sluice.stream('any');
+    expect(() => stream.group('g', { maxAttempts: 0 })).toThrow(RangeError);
+    expect(() => stream.group('g', { keyed: { partitions: 0 } })).toThrow(RangeError);
+    expect(() => stream.group('g', { backoff: { initialMs: 10, maxMs: 1 } })).toThrow(RangeError);
+    expect(() => stream.group('')).toThrow(code('name_invalid'));
+    expect(() => stream.group('g', { from: 'nowhere' })).toThrow(code('cursor_invalid'));
+  });
+
+  test('a stream that is not there, or was deleted', async () => {
+    const missing = sluice.stream('not there').group('g');
+    await expect(missing.claim()).rejects.toEqual(code('stream_not_found'));
+    await expect(missing.stats()).rejects.toEqual(code('stream_not_found'));
+    await expect(missing.consume(async () => Promise.resolve())).rejects.toEqual(code('stream_not_found'));
+    expect(await missing.delete()).toBe(false);
+    const stream = await filled(1);
+    const seen: unknown[] = [];
+    const consuming = stream.group('g').consume(async ({ data }) => {
+      seen.push(data);
+      return Promise.resolve();
+    });
+    await until(() => seen.length === 1);
+    const refused = expect(consuming).rejects.toEqual(code('stream_not_found'));
+    await sluice.deleteStream(stream.name);
+    await refused;
+  });
+
+  test('the partitions of a group are fixed', async () => {
+    const stream = await filled(1);
+    await stream.group('g', { keyed: { partitions: 4 } }).claim();
+    await expect(stream.group('g', { keyed: { partitions: 8 } }).claim()).rejects.toThrow(
+      /has 4 partitions, not 8/,
+    );
+    expect(await stream.group('g').stats()).toMatchObject({ partitions: 4 });
+  });
+
+  test('a seek beyond the log, or to a time that is none', async () => {
+    const group = (await filled(2)).group('g');
+    await expect(group.seek(3n)).rejects.toEqual(code('cursor_reset'));
+    await expect(group.seek(new Date(Number.NaN))).rejects.toThrow(RangeError);
+  });
+});
+
+test('pause, resume, seek to an offset, the start and a time; delete', async () => {
+  const stream = await filled(3);
+  const group = stream.group('g');
+  await group.pause();
+  expect(await group.claim()).toBeNull();
+  expect(await group.stats()).toMatchObject({ paused: true, lag: 3 });
+  await group.resume();
+  const lease = await group.claim();
+  await group.seek(1n);
+  await expect(lease?.ack()).rejects.toEqual(code('lease_lost'));
+  expect(dataOf((await group.claim())?.events)).toEqual([2, 3]);
+  await group.seek('start');
+  expect(dataOf((await group.claim())?.events)).toEqual([1, 2, 3]);
+  const { events } = await stream.read();
+  await group.seek(events[0]?.at ?? new Date(Number.NaN));
+  expect(dataOf((await group.claim({ max: 1 }))?.events)).toEqual([1]);
+  await group.seek(new Date(Date.now() + 60_000));
+  expect(await group.claim()).toBeNull();
+  expect(await group.delete()).toBe(true);
+  expect(dataOf((await group.claim())?.events)).toEqual([1, 2, 3]);
+});
