@@ -122,6 +122,7 @@ begin
         update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
       )
       select v_missed + coalesce(sum(upper(r) - lower(r)), 0) into v_missed from gone g, unnest(g.events) r;
+      -- offset 0: the events are looked up range by range, also by a plan made while there were few.
       return query
       with chosen as materialized (
         select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
@@ -132,7 +133,10 @@ begin
         from chosen c cross join lateral (
           select r from unnest(:"schema".first_offsets(c.events, v_room)) r
         ) f
-        join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(f.r) and e."offset" < upper(f.r)
+        cross join lateral (
+          select x.* from :"schema".events x
+          where x.stream_id = v_stream and x."offset" >= lower(f.r) and x."offset" < upper(f.r) offset 0
+        ) e
         window w as (order by c.nth, e."offset")
       ), kept as materialized (
         select e.* from event e where e.rank <= v_room and e.before < p_max_bytes
@@ -151,10 +155,15 @@ begin
         k.data::text, k.handed
       from kept k order by k."offset";
       get diagnostics v_taken = row_count;
-      select coalesce(bool_or(l.suspect), false), coalesce(sum(e.size), 0) into v_suspect, v_bytes
-      from :"schema".leases l cross join lateral unnest(l.open) r
-      join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(r) and e."offset" < upper(r)
-      where l.token = p_token;
+      v_suspect := exists (select from :"schema".leases l where l.token = p_token and l.suspect);
+      if v_taken < v_room and v_partitions is null then
+        select coalesce(sum(e.size), 0) into v_bytes
+        from :"schema".leases l cross join lateral unnest(l.open) r cross join lateral (
+          select x.size from :"schema".events x
+          where x.stream_id = v_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+        ) e
+        where l.token = p_token;
+      end if;
       v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
     end if;
     if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then

@@ -17,11 +17,15 @@ begin
   with waiting as materialized (
     select p.id, e."offset", h.hash, coalesce(b.due_at, '-infinity') as due_at
     from :"schema".pieces p cross join lateral unnest(p.events) r
-    join :"schema".events e on e.stream_id = p_stream and e."offset" >= lower(r) and e."offset" < upper(r)
+    cross join lateral (
+      select x."offset", x.key from :"schema".events x
+      where x.stream_id = p_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+    ) e
     cross join lateral (select :"schema".key_hash(e.key, e."offset") as hash) h
     left join lateral (
-      select max(x.due_at) as due_at from :"schema".pieces x
+      select x.due_at from :"schema".pieces x
       where x.group_id = p_group and x.partition = p.partition and x.key_hash = h.hash and x.first_offset < e."offset"
+      order by x.first_offset desc limit 1
     ) b on true
     where p.id = any (p_pieces) and p.key_hash is null and (b.due_at is not null or h.hash = any (p_blocked))
   ), parked as (

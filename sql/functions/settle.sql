@@ -104,7 +104,10 @@ begin
     :"schema".key_hash(e.key, e."offset")
   from :"schema".leases l cross join lateral unnest(l.open * v_again - v_acked) r
   join :"schema".groups g on g.id = l.group_id
-  join :"schema".events e on e.stream_id = g.stream_id and e."offset" >= lower(r) and e."offset" < upper(r)
+  cross join lateral (
+    select x."offset", x.key from :"schema".events x
+    where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+  ) e
   where l.token = p_token and l.partition is not null;
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
