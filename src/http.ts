@@ -14,6 +14,7 @@ export type { Revocation } from './http/revocation-list.ts';
 export {
   createTokens,
   type CapabilityRequest,
+  type PresenceRequest,
   type TicketRequest,
   type TokenRequest,
   type Tokens,

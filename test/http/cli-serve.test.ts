@@ -164,6 +164,20 @@ describe('serve', () => {
     client.leave();
   });
 
+  test('a token made with --presence shows who is there, and is seen there', async () => {
+    const url = await listening(start(['serve'], { SLUICE_SECRET: secret }));
+    await cli.run(['create', 'room'], { env: { DATABASE_URL: db.connectionString } });
+    const room = ['--stream', 'room', '--principal', 'ann'];
+    const bearer = async (...args: string[]) => ({
+      authorization: `Bearer ${await printed(...room, ...args)}`,
+    });
+    const ann = await follow(url, 'room&presence=', await bearer('--presence'));
+    await until(() => ann.said().includes('{"id":"ann","state":null}'));
+    const bob = await follow(url, 'room&presence=', await bearer('--presence', 'bob'));
+    await until(() => [ann, bob].every(({ said }) => said().includes('{"id":"bob","state":null}')));
+    for (const each of [ann, bob]) each.leave();
+  });
+
   test('--cors-origin lets pages of that origin ask', async () => {
     const serve = start(['serve', '--cors-origin', shop, '--cors-origin', 'http://localhost:3000'], {
       SLUICE_SECRET: secret,
@@ -243,6 +257,7 @@ describe('token', () => {
       { SLUICE_SECRET: secret },
       /from 1 to 600000/,
     ],
+    ['nobody', ['--stream', 'a', '--presence'], { SLUICE_SECRET: secret }, /give a principal/],
     [
       'an action',
       ['--stream', 'a', '--action', 'write'],
