@@ -20,6 +20,8 @@ as $$
     ('{read,consume}', 'table', '{ephemerals,presence,presence_holders}', '{select}'),
     ('{read,consume}', 'function', '{enter_presence,leave_presence,renew_presence}', '{execute}'),
     ('{read,consume,manage}', 'function', '{estimate_bytes,offset_before}', '{execute}'),
+    ('{read,consume}', 'function', '{record_stats,expire_stats}', '{execute}'), -- who serves readers
+    ('{read,consume,manage}', 'table', '{stats_history}', '{select}'),
     ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream}', '{execute}'),
     ('{manage}', 'table', '{undeliverable}', '{select}'),
     ('{relay}', 'function', null, '{execute}'), -- null: all of that kind

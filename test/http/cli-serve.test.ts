@@ -193,10 +193,27 @@ describe('serve', () => {
     }
   });
 
+  test('--stats-history keeps what it served', async () => {
+    const serve = start(['serve', '--allow-anonymous', '--stats-history', '1d']);
+    const url = await listening(serve);
+    await cli.run(['append', 'counted', '{"n":1}'], { env: { DATABASE_URL: db.connectionString } });
+    const client = await follow(url, 'counted');
+    await until(() => client.said().includes('"data":{"n":1}'));
+    const [end] = await Promise.all([stopped(serve), client.ended]);
+    expect(end).toMatchObject({ code: 0 });
+    const { rows } = await db.query(
+      `select events::int, expires_at - at = interval '1 day' as kept, instance like '%:' || $1 as named
+       from sluice.stats_history where stream = 'counted'`,
+      [String(serve.pid)],
+    );
+    expect(rows).toEqual([{ events: 1, kept: true, named: true }]);
+  });
+
   test.each([
     [['--cors-origin', `${shop}/`], /^error: cors\.origins has .*write https:\/\/shop\.example\n$/],
     [['--trust-proxy', 'all'], /^error: --trust-proxy is "all"; give a whole number\n$/],
     [['--trust-proxy', '101'], /^error: trustProxy is 101; give the number of proxies, from 0 to 100\n$/],
+    [['--stats-history', 'long'], /^error: --stats-history is "long"/],
     [['--revocations', ''], /^error: revocations: a stream name must not be empty\n$/],
   ])('%j is wrong usage', async (args, says) => {
     const { code, stderr } = await start(['serve', ...args], { SLUICE_SECRET: secret }).finished;

@@ -31,7 +31,7 @@ const layers: Layers = {
   sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail', 'ephemerals', 'presence'],
   consumers: ['tail'],
   groups: ['log', 'tail'],
-  http: ['sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
+  http: ['db', 'sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
   react: ['client', 'protocol'],
   element: ['client'],
