@@ -220,7 +220,7 @@ export class Consumer<T> implements Member {
     const leases = new Set(items.map((item) => item.lease));
     const told = Promise.all([...leases].map(async (lease) => this.#leases.tell(lease)));
     if (this.group.partitions !== null)
-      this.#hold(
+      this.#keys.hold(
         items.map(({ key }) => key),
         told,
       );
