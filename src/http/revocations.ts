@@ -30,6 +30,11 @@ export interface Revocable {
 }
 
 const RETRY: Backoff = { initialMs: 250, maxMs: 5000 };
+/**
+ * So much the clocks of the database and of this machine may differ, and a hook may have looked before a revocation was
+ * committed: within it a revocation that was there already counts against what a hook answers.
+ */
+const SKEW_MS = 5000;
 
 export class Revocations {
   readonly #options: RevocationsOptions;
@@ -38,6 +43,8 @@ export class Revocations {
   readonly #stopping = new AbortController();
   #ready: Promise<void> | undefined;
   #cursor = 'start';
+  /** All was read once: what is read now is what came since. */
+  #loaded = false;
 
   /** @throws RangeError */
   constructor(options: RevocationsOptions) {
@@ -120,10 +127,15 @@ export class Revocations {
           return undefined;
         });
       if (!page) continue;
-      for (const event of page.events) this.#take(event.data, event.at.getTime(), Number.NEGATIVE_INFINITY);
+      const now = performance.now();
+      for (const { data, at } of page.events) {
+        const ageMs = Math.max(0, wallClockMs() - at.getTime());
+        this.#take(data, at.getTime(), this.#loaded ? now : now - ageMs + SKEW_MS);
+      }
       this.#cursor = page.cursor;
       upToDate = page.upToDate;
     }
+    this.#loaded = true;
   }
 
   #take(data: unknown, atMs: number, heardAt: number): void {
@@ -147,7 +159,7 @@ export class Revocations {
   #failed(error: unknown): void {
     const { logger, stream } = this.#options;
     // What is gone was older than any token can be, or is another history: read what there is now.
-    if (isLost(error)) this.#cursor = 'start';
+    if (isLost(error)) [this.#cursor, this.#loaded] = ['start', false];
     logger.error({ error, stream }, 'revocations cannot be read; nobody new is let in until they can');
     report('sluice:background.failed', () => ({ where: 'revocations', error }));
   }

@@ -189,6 +189,65 @@ describe('with a hook of your own', () => {
   });
 });
 
+describe('a hook was asked before the list was read', () => {
+  const slowly = (): { asked: Promise<void>; answer: () => void; authorize: HandlerOptions['authorize'] } => {
+    const [asked, answer] = [deferred(), deferred()];
+    const authorize = async (): Promise<Grant> => {
+      asked.resolve();
+      await answer.promise;
+      return { principal: 'ann' };
+    };
+    return { asked: asked.promise, answer: () => answer.resolve(), authorize };
+  };
+
+  test('the first request of a process: what was revoked meanwhile counts', async () => {
+    const { asked, answer, authorize } = slowly();
+    await here.createStream(revocations);
+    await using serving = await open(here, { authorize });
+    const status = statusOf(serving, '');
+    await asked;
+    await there.stream(revocations).append({ principal: 'ann' });
+    answer();
+    expect(await status).toBe(401);
+  });
+
+  test('and so it does when all is read again', async () => {
+    const { asked, answer, authorize } = slowly();
+    await using serving = await open(here, { authorize });
+    await serving.handler.revoke({ tokenId: 'unheard of' });
+    const status = statusOf(serving, '');
+    await asked;
+    const failed = nextMessage<{ where: string }>(
+      'sluice:background.failed',
+      ({ where }) => where === 'revocations',
+    );
+    await here.deleteStream(revocations);
+    await there.stream(revocations).append({ principal: 'ann' });
+    await failed;
+    await until(async () => {
+      const revoked = serving.handler.revoke({ tokenId: 'unheard of' });
+      return revoked.then(
+        () => true,
+        () => false,
+      );
+    });
+    answer();
+    expect(await status).toBe(401);
+  });
+
+  test('what was revoked well before refuses nobody whom a hook lets in', async () => {
+    await here.createStream(revocations);
+    await here.stream(revocations).append({ principal: 'ann' });
+    await db.query(
+      `update sluice.events set at = at - interval '10 s'
+       where stream_id = (select id from sluice.streams where name = $1)`,
+      [revocations],
+    );
+    await using serving = await open(here, { authorize: async () => ({ principal: 'ann' }) });
+    expect(await statusOf(serving, '')).toBe(200);
+  });
+});
+
 describe('when the list cannot be read', () => {
   test('nobody gets in: 503 with Retry-After, and then as before', async () => {
     await using serving = await open(here, { authorize: anyone });
