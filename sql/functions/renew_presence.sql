@@ -21,7 +21,8 @@ begin
     with gone as (
       delete from :"schema".presence p where p.ctid = any (array(
         select q.ctid from :"schema".presence q where q.holder = v_gone limit c_batch
-      )) returning p.stream, p.member
+      )) and p.holder = v_gone -- whoever came back meanwhile is held by another
+      returning p.stream, p.member
     )
     select array_agg(g.stream), array_agg(g.member) into v_streams, v_members from gone g;
     if coalesce(cardinality(v_streams), 0) < c_batch then

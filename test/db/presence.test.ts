@@ -1,0 +1,64 @@
+// Guards what the functions of presence do to each other's rows: who came back is not taken for one who is gone, and
+// nobody waits in a circle.
+import { randomUUID } from 'node:crypto';
+import type { Client } from 'pg';
+import { beforeEach, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/diagnostics.ts';
+
+const db = useDatabase();
+const LEASE_MS = 60_000;
+
+beforeEach(() => db.query('truncate sluice.presence, sluice.presence_holders'));
+
+interface Seat {
+  readonly connection: string;
+  readonly stream: string;
+}
+
+const enter = (client: Pick<Client, 'query'>, holder: string, seats: readonly Seat[]): Promise<unknown> =>
+  client.query('select sluice.enter_presence($1, $2, $3, $4, $5, $6)', [
+    holder,
+    LEASE_MS,
+    seats.map(({ connection }) => connection),
+    seats.map(({ stream }) => stream),
+    seats.map(() => 'ann'),
+    seats.map(() => 'null'),
+  ]);
+const renew = (client: Pick<Client, 'query'>, holder: string): Promise<unknown> =>
+  client.query('select sluice.renew_presence($1, $2)', [holder, LEASE_MS]);
+const expire = (holder: string): Promise<unknown> =>
+  db.query(`update sluice.presence_holders set expires_at = '-infinity' where id = $1`, [holder]);
+const holders = async (): Promise<unknown[]> =>
+  (await db.query<{ holder: string }>('select holder from sluice.presence order by stream')).rows.map(
+    ({ holder }) => holder,
+  );
+const pidOf = async (client: Client): Promise<number> =>
+  (await client.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]?.pid ?? 0;
+/** Resolves when the session waits for a lock, or the work is done without. */
+const waitsOrDone = async (pid: number, work: Promise<unknown>): Promise<void> => {
+  const state = { done: false };
+  void work.finally(() => (state.done = true)).catch(() => {});
+  await until(async () => {
+    const { rows } = await db.query('select from pg_locks where pid = $1 and not granted', [pid]);
+    return state.done || rows.length > 0;
+  });
+};
+
+test('who comes back while what is gone is taken out stays', async () => {
+  const [gone, back, other] = [randomUUID(), randomUUID(), randomUUID()];
+  const seat = { connection: randomUUID(), stream: 'a' };
+  await enter(db, gone, [seat]);
+  await expire(gone);
+  await using returning = await openClient(db.connectionString);
+  await using cleaning = await openClient(db.connectionString);
+  await returning.query('begin');
+  await enter(returning, back, [seat]);
+  const pid = await pidOf(cleaning);
+  const renewed = renew(cleaning, other);
+  await waitsOrDone(pid, renewed);
+  await returning.query('commit');
+  await renewed;
+  expect(await holders()).toEqual([back]);
+});
