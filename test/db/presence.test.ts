@@ -26,6 +26,8 @@ const enter = (client: Pick<Client, 'query'>, holder: string, seats: readonly Se
     seats.map(() => 'ann'),
     seats.map(() => 'null'),
   ]);
+const leave = (client: Pick<Client, 'query'>, holder: string, seats: readonly Seat[]): Promise<unknown> =>
+  client.query('select sluice.leave_presence($1, $2)', [holder, seats.map(({ connection }) => connection)]);
 const renew = (client: Pick<Client, 'query'>, holder: string): Promise<unknown> =>
   client.query('select sluice.renew_presence($1, $2)', [holder, LEASE_MS]);
 const expire = (holder: string): Promise<unknown> =>
@@ -61,4 +63,48 @@ test('who comes back while what is gone is taken out stays', async () => {
   await returning.query('commit');
   await renewed;
   expect(await holders()).toEqual([back]);
+});
+
+test('what somebody holds on to is left to the next beat, and so is its holder', async () => {
+  const [gone, other] = [randomUUID(), randomUUID()];
+  const [free, held] = [
+    { connection: randomUUID(), stream: 'a' },
+    { connection: randomUUID(), stream: 'b' },
+  ];
+  await enter(db, gone, [free, held]);
+  await expire(gone);
+  await using busy = await openClient(db.connectionString);
+  await busy.query('begin');
+  await busy.query(`select from sluice.presence where stream = 'b' for update`);
+  await renew(db, other);
+  expect(await holders()).toEqual([gone]);
+  await busy.query('rollback');
+  await renew(db, other);
+  expect([await holders(), (await db.query('select from sluice.presence_holders')).rows]).toEqual([[], []]);
+});
+
+// Which of them goes first in an index, in the table or in the language of the database must not matter.
+test.each([
+  ['a', 'b'],
+  ['B', 'a'],
+])('who enters and who leaves at once do not wait in a circle: %s, %s', async (first, second) => {
+  const [before, after] = [randomUUID(), randomUUID()];
+  const low = '00000000-0000-4000-8000-000000000000';
+  const high = 'ffffffff-ffff-4fff-bfff-ffffffffffff';
+  const seats = [
+    { connection: high, stream: first },
+    { connection: low, stream: second },
+  ];
+  await enter(db, before, seats.toReversed());
+  await using leaving = await openClient(db.connectionString);
+  await using entering = await openClient(db.connectionString);
+  await entering.query('begin');
+  await enter(entering, after, seats.slice(0, 1));
+  const pid = await pidOf(leaving);
+  const left = leave(leaving, before, seats);
+  await waitsOrDone(pid, left);
+  await enter(entering, after, seats.slice(1));
+  await entering.query('commit');
+  await left;
+  expect(await holders()).toEqual([after, after]);
 });
