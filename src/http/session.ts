@@ -127,13 +127,12 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
     if (this.#fullSince === undefined) leg.resume();
   }
 
-  /** Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later. */
-  ended(error: Error | undefined): void {
-    if (error) this.end('stream');
-    else this.end('shutdown', this.#options.retryMs);
+  ended(why: 'stream' | 'shutdown'): void {
+    this.end(why, why === 'shutdown' ? this.#options.retryMs : undefined);
   }
 
   failed(error: unknown): void {
+    if (this.#over) return;
     this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
     report('sluice:background.failed', () => ({ where: 'event stream', error }));
     this.end('failed');

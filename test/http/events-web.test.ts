@@ -245,3 +245,16 @@ describe('letting go', () => {
     expect(body.frames.at(-1)).toEqual({ event: 'sluice:shutdown', data: expect.any(String) });
   });
 });
+
+test('a stream that cannot be read on ends as failed, which is told', async () => {
+  const body = new BodyReader(await bodyOf());
+  await db.query('alter table sluice.events rename to away');
+  const [told, closed] = [
+    nextMessage<{ where: string }>('sluice:background.failed', ({ where }) => where === 'event stream'),
+    closing('failed'),
+  ];
+  while (!body.done) await body.chunk();
+  await db.query('alter table sluice.away rename to events');
+  expect(await told).toMatchObject({ error: { code: 'schema_mismatch' } });
+  await closed;
+});
