@@ -12,12 +12,15 @@ const LEASE_MS = 60_000;
 
 beforeEach(() => db.query('truncate sluice.presence, sluice.presence_holders'));
 
+interface Session {
+  query(text: string, values: unknown[]): Promise<unknown>;
+}
 interface Seat {
   readonly connection: string;
   readonly stream: string;
 }
 
-const enter = (client: Pick<Client, 'query'>, holder: string, seats: readonly Seat[]): Promise<unknown> =>
+const enter = (client: Session, holder: string, seats: readonly Seat[]): Promise<unknown> =>
   client.query('select sluice.enter_presence($1, $2, $3, $4, $5, $6)', [
     holder,
     LEASE_MS,
@@ -26,9 +29,9 @@ const enter = (client: Pick<Client, 'query'>, holder: string, seats: readonly Se
     seats.map(() => 'ann'),
     seats.map(() => 'null'),
   ]);
-const leave = (client: Pick<Client, 'query'>, holder: string, seats: readonly Seat[]): Promise<unknown> =>
+const leave = (client: Session, holder: string, seats: readonly Seat[]): Promise<unknown> =>
   client.query('select sluice.leave_presence($1, $2)', [holder, seats.map(({ connection }) => connection)]);
-const renew = (client: Pick<Client, 'query'>, holder: string): Promise<unknown> =>
+const renew = (client: Session, holder: string): Promise<unknown> =>
   client.query('select sluice.renew_presence($1, $2)', [holder, LEASE_MS]);
 const expire = (holder: string): Promise<unknown> =>
   db.query(`update sluice.presence_holders set expires_at = '-infinity' where id = $1`, [holder]);
