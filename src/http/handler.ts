@@ -98,8 +98,8 @@ class HttpServer {
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
   readonly #maxConnectionMs: number;
-  /** With the time at which each has lived long enough. */
-  readonly #sessions = new Map<EventSession, number>();
+  /** With the time at which each has lived long enough, once it has begun. */
+  readonly #sessions = new Map<EventSession, number | undefined>();
   readonly #cors: CorsRules | undefined;
   readonly #trust: Trust;
   readonly #revocations: Revocations | undefined;
@@ -189,7 +189,7 @@ class HttpServer {
 
   #add(session: EventSession): EventSession {
     // Looked at with each heartbeat: a timer for every connection would cost more than all else that is kept of it.
-    this.#sessions.set(session, performance.now() + jittered(this.#maxConnectionMs, random()));
+    this.#sessions.set(session, undefined);
     session.onceEnded(() => this.#sessions.delete(session));
     return session;
   }
@@ -226,7 +226,10 @@ class HttpServer {
   #beat(): void {
     const now = performance.now();
     for (const [session, endsAt] of this.#sessions) {
-      if (now < endsAt) session.tick(now);
+      if (endsAt === undefined && session.begun) {
+        this.#sessions.set(session, now + jittered(this.#maxConnectionMs, random()));
+      }
+      if (endsAt === undefined || now < endsAt) session.tick(now);
       else session.end('lifetime', this.#retry());
     }
   }

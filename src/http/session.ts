@@ -54,12 +54,13 @@ export type EndReason =
 
 export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
+  /** It is fixed where it starts; until then the database is asked, which is not the client's doing. */
+  begun = false;
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
   #transport: Transport | undefined;
   #fullSince: number | undefined;
   #firstToResume = 0;
-  #subscribed = false;
   #seat: Seat | undefined;
   #backlog: Backlog | undefined; // most connections are never full
   #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
@@ -90,7 +91,7 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
     );
     const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
-    this.#subscribed = true;
+    this.begun = true;
   }
 
   /** Sends the opening frames, then events as they come. */
@@ -177,7 +178,7 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
-    if (!this.#subscribed) return; // the database is still asked, which is not the client's doing
+    if (!this.begun) return;
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;
