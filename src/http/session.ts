@@ -85,9 +85,13 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
   }
 
   /** Fixes where the session starts; nothing is sent yet. @throws SluiceError stream_not_found, cursor_invalid */
-  async subscribe(tails: Tails, starts: ReadonlyMap<string, ParsedPosition>): Promise<void> {
+  async subscribe(
+    tails: Tails,
+    starts: ReadonlyMap<string, ParsedPosition>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const opening = this.#legs.map(async (leg) =>
-      leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }),
+      leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }, signal),
     );
     const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
