@@ -55,7 +55,7 @@ export class Leg implements Sink {
   }
 
   /** @throws SluiceError stream_not_found, cursor_invalid, closed */
-  async subscribe(tails: Tails, after: ParsedPosition, signal: AbortSignal): Promise<void> {
+  async subscribe(tails: Tails, after: ParsedPosition, signal?: AbortSignal): Promise<void> {
     const subscription = await tails.subscribe(this.stream, after, this, signal);
     if (this.#over) return subscription.close();
     this.#subscription = subscription;

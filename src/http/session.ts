@@ -88,7 +88,7 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
   async subscribe(
     tails: Tails,
     starts: ReadonlyMap<string, ParsedPosition>,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<void> {
     const opening = this.#legs.map(async (leg) =>
       leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }, signal),
