@@ -238,7 +238,8 @@ class HttpServer {
 function revocationsOf(sluice: Sluice, stream: string | undefined): Revocations | undefined {
   if (stream === undefined) return undefined;
   const keepMs = MAX_TOKEN_MS + DAY_MS; // and a day for clocks that differ
-  return new Revocations({ sluice, stream, keepMs, logger: coreOf(sluice).settings.logger });
+  const { logger, fallbackPollMs } = coreOf(sluice).settings;
+  return new Revocations({ sluice, stream, keepMs, confirmedMs: 3 * fallbackPollMs, logger });
 }
 
 const DAY_MS = 86_400_000;

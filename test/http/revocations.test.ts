@@ -3,7 +3,9 @@
 import { connect, type Sluice } from 'sluice';
 import { createTokens, type Grant, type HandlerOptions, type TokenRequest } from 'sluice/http';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Revocations } from '../../src/http/revocations.ts';
 import { deferred } from '../../src/util/deferred.ts';
+import { silentLogger } from '../../src/util/logger.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
@@ -279,6 +281,40 @@ describe('when the list cannot be read', () => {
     using client = await connected(serving, ben);
     await there.stream(revocations).append({ principal: 'ben' });
     await client.ended();
+  });
+
+  test('nobody gets in either once it has not been read for long, though it was read before', async () => {
+    const away = { is: false };
+    const stream = new Proxy(here.stream(revocations), {
+      get: (target, key) => {
+        if (key === 'read' && away.is) return async () => Promise.reject(new Error('away'));
+        const value: unknown = Reflect.get(target, key);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+    const sluice = new Proxy(here, {
+      get: (target, key) => (key === 'stream' ? () => stream : (Reflect.get(target, key) as unknown)),
+    });
+    await here.createStream(revocations);
+    const list = new Revocations({
+      sluice,
+      stream: revocations,
+      keepMs: 60_000,
+      confirmedMs: 1,
+      logger: silentLogger,
+    });
+    await list.ready();
+    away.is = true;
+    const answer = (): Promise<unknown> =>
+      list.ready().then(
+        () => 'ready',
+        (error: unknown) => error,
+      );
+    await until(async () => (await answer()) !== 'ready');
+    expect(await answer()).toMatchObject({ code: 'overloaded' });
+    away.is = false;
+    await list.ready();
+    list.close();
   });
 
   test('a handler that closes leaves nothing behind', async () => {
