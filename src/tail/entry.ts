@@ -78,7 +78,7 @@ export class Entry {
 const isFramable = (type: string | null): boolean => type !== null && typeProblem(type) === undefined;
 
 /** Events to write, in order. */
-export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'bytes'>;
+export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'whole' | 'bytes'>;
 
 /** One or more consecutive events. */
 export class Batch {
@@ -87,15 +87,21 @@ export class Batch {
   readonly last: Entry;
   /** On its way as it came; false for what a subscriber catches up with. */
   readonly live: boolean;
+  /** What it is a part of, as it came; itself if it is all of that. */
+  readonly whole: Batch;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
   #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
 
-  constructor(entries: readonly Entry[], { live = false }: { readonly live?: boolean } = {}) {
+  constructor(
+    entries: readonly Entry[],
+    { live = false, whole }: { readonly live?: boolean; readonly whole?: Batch } = {},
+  ) {
     const first = entries[0];
     const last = entries.at(-1);
     if (!first || !last) throw new RangeError('a batch holds at least one event');
     this.live = live;
+    this.whole = whole ?? this;
     this.entries = entries;
     this.first = first;
     this.last = last;
@@ -127,7 +133,7 @@ export class Batch {
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
     const parts = (this.#parts ??= new Map<string, Batch>());
-    const part = parts.get(which) ?? new Batch(kept);
+    const part = parts.get(which) ?? new Batch(kept, this);
     if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }
