@@ -185,6 +185,21 @@ describe('it comes right by itself', () => {
     ann.close();
   });
 
+  test('a process that served thousands is gone: one beat sees it, and takes out what it left', async () => {
+    const room = await newStream();
+    using watcher = await enter(serving, room, 'nobody');
+    await sees(watcher, room, {});
+    await nextMessage('sluice:presence.renewed'); // the next beat finds it
+    await db.query(
+      `with gone as (insert into sluice.presence_holders values (gen_random_uuid(), '-infinity') returning id)
+       insert into sluice.presence (stream, member, connection_id, holder, state)
+       select $1, 'm' || n, gen_random_uuid(), id, 'null' from gone, generate_series(1, 5000) n`,
+      [room],
+    );
+    await nextMessage('sluice:presence.renewed');
+    expect(await connectionsIn(room)).toBe(0);
+  });
+
   test('the tables were emptied, as by a crash: whoever is connected is entered again', async () => {
     const room = await newStream();
     using ann = await enter(serving, room, 'ann');
