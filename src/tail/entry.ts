@@ -14,8 +14,11 @@ import {
 /** `envelope`: everything, for onmessage. `data`: the bare payload under the event's type. */
 export type FrameFormat = 'envelope' | 'data';
 
-/** What an entry costs beside its payload, in bytes: an estimate for the window's bound. */
+/** What an entry costs beside its texts, and each buffer beside its bytes: estimates for the window's bound. */
 const ENTRY_OVERHEAD = 200;
+const BUFFER_OVERHEAD = 100;
+/** Bytes of memory for a character of JSON, once it is parsed: a rough mean of small objects. */
+const PARSED_BYTES = 4;
 
 /** Selections of one batch that are kept to be shared, at most. */
 const MAX_PARTS = 16;
@@ -26,10 +29,14 @@ export class Entry {
   #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
   #event: StreamEvent | undefined;
+  #size: number;
+  /** Told how much more it holds in memory, by whoever keeps it within a bound. */
+  grew: ((bytes: number) => void) | undefined;
 
   constructor(identity: StreamIdentity, record: EventRecord) {
     this.identity = identity;
     this.record = record;
+    this.#size = ENTRY_OVERHEAD + (record.data.length + (record.headers?.length ?? 0)) * 2; // UTF-16 at worst
   }
 
   get offset(): bigint {
@@ -44,22 +51,36 @@ export class Entry {
 
   /** As users see it: parsed once, whoever asks, and not before. */
   get event(): StreamEvent {
-    return (this.#event ??= toStreamEvent(this.identity, this.record));
+    if (this.#event) return this.#event;
+    this.#grow(ENTRY_OVERHEAD + this.record.data.length * PARSED_BYTES);
+    return (this.#event = toStreamEvent(this.identity, this.record));
   }
 
-  /** Roughly what the entry holds in memory, in bytes. */
+  /** Roughly what the entry holds in memory, in bytes: more, once it has been encoded or parsed for somebody. */
   get size(): number {
-    return ENTRY_OVERHEAD + this.record.data.length * 2 + (this.record.headers?.length ?? 0);
+    return this.#size;
   }
 
   /** The server-sent event for a connection of this stream alone. */
   frame(format: FrameFormat): Buffer {
-    return (this.#frames[format] ??= this.#encode(format));
+    return (this.#frames[format] ??= this.#kept(this.#encode(format)));
   }
 
   /** The envelope without an id, for a connection of several streams, whose id is its own. */
   get body(): Buffer {
-    return (this.#body ??= Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))));
+    return (this.#body ??= this.#kept(
+      Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))),
+    ));
+  }
+
+  #kept(buffer: Buffer): Buffer {
+    this.#grow(BUFFER_OVERHEAD + buffer.length);
+    return buffer;
+  }
+
+  #grow(bytes: number): void {
+    this.#size += bytes;
+    this.grew?.(bytes);
   }
 
   #encode(format: FrameFormat): Buffer {
