@@ -10,6 +10,7 @@ import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
 import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import { MAX_TIMER_MS } from './handler-options.ts';
 import type { Presence } from '../presence/presence.ts';
 import { memberOf, parsePresence } from './presence-request.ts';
 import { badRequest, left, toProblem, unauthorized, unavailable } from './problem.ts';
@@ -194,8 +195,6 @@ function positionOf(source: string, text: string | null): ParsedPosition | Respo
     'cursor_invalid',
   );
 }
-
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function endAfter(session: EventSession, ms: number): void {
   const timer = setTimeout(() => session.end('expired'), Math.min(ms, MAX_TIMER_MS));

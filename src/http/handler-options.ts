@@ -60,7 +60,8 @@ export interface HandlerOptions {
   readonly metrics?: MetricsReaders | undefined;
 }
 
-const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
+/** Past that, a timer fires at once. */
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 
 /** @throws RangeError */
 export function duration(name: keyof HandlerLimits, ms: number): number {
