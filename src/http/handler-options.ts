@@ -22,7 +22,7 @@ export interface HandlerLimits {
   readonly maxConnectionMs?: number | undefined;
   /** Connections of this process at a time; more are answered 503. Default 10 000. */
   readonly maxConnections?: number | undefined;
-  /** Connections of one address at a time; more are answered 429. Default 1 000. */
+  /** Connections of one address (of IPv6: of one /64) at a time; more are answered 429. Default 1 000. */
   readonly maxConnectionsPerAddress?: number | undefined;
   /** Connections of one principal at a time; more are answered 429. Default 100. */
   readonly maxConnectionsPerPrincipal?: number | undefined;

@@ -151,6 +151,18 @@ test('I7: behind a proxy an address is that of the client, which cannot choose i
   expect(await refusal(direct.url('known'), from('1.2.3.5').headers)).toMatchObject({ status: 429 });
 });
 
+test('I7: of IPv6 an address is its /64, in which one host can take any', async () => {
+  await using serving = await serve(sluice, { limits: { maxConnectionsPerAddress: 1 }, trustProxy: 1 });
+  const from = (forwarded: string): { headers: Record<string, string> } => ({
+    headers: { 'x-forwarded-for': forwarded },
+  });
+  using one = await openSse(serving.url('known'), from('2001:db8:0:1::1'));
+  using two = await openSse(serving.url('known'), from('2001:db8:0:2::1'));
+  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  const neighbour = from('2001:db8:0:1:ffff::2').headers;
+  expect(await refusal(serving.url('known'), neighbour)).toMatchObject({ status: 429 });
+});
+
 test('a connection that has lived long enough is told to come back, and resumes', async () => {
   await using serving = await serve(sluice, {
     limits: { maxConnectionMs: 50, heartbeatMs: 20, retryMs: 10 },
