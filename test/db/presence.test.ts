@@ -111,3 +111,17 @@ test.each([
   await left;
   expect(await holders()).toEqual([after, after]);
 });
+
+test('I7: however many come at once, and whatever they are called, no announcement is longer than a broadcast', async () => {
+  const names = Array.from({ length: 120 }, (_, index) => `${index}`.padEnd(255, '€'));
+  await db.query(
+    `select sluice.enter_presence(gen_random_uuid(), $1, array(select gen_random_uuid() from unnest($2::text[])),
+       array(select 'crowd' from unnest($2::text[])), $2, array(select 'null' from unnest($2::text[])))`,
+    [LEASE_MS, names],
+  );
+  const { rows } = await db.query<{ data: string[]; bytes: number }>(
+    `select data, octet_length(data::text) as bytes from sluice.ephemerals where stream = 'crowd'`,
+  );
+  expect(rows.flatMap(({ data }) => data).toSorted()).toEqual(names.toSorted());
+  expect(Math.max(...rows.map(({ bytes }) => bytes))).toBeLessThan(65_536);
+});
