@@ -115,10 +115,13 @@ export class Attendance {
     });
     if (rows.length === 0) return;
     const { database, leaseMs } = this.#options;
+    const { quoted } = database.names;
     const holder = this.#holder;
     const [row] = await database.query<{ entered: boolean }>(
-      `select ${database.names.quoted}.enter_presence($1::uuid, $2::double precision, $3::text::uuid[],
-         $4::text::text[], $5::text::text[], $6::text::text[]) as entered`,
+      // A lease that it had and that is gone was over, and those it held were taken out: it is not to be given anew.
+      `select case when $7::boolean and not exists (select from ${quoted}.presence_holders where id = $1::uuid) then false
+         else ${quoted}.enter_presence($1::uuid, $2::double precision, $3::text::uuid[],
+           $4::text::text[], $5::text::text[], $6::text::text[]) end as entered`,
       [
         holder,
         leaseMs,
@@ -126,6 +129,7 @@ export class Attendance {
         textArrayLiteral(rows.map(({ stream }) => stream)),
         textArrayLiteral(rows.map(({ id }) => id)),
         textArrayLiteral(rows.map(({ state }) => state)),
+        this.#entered,
       ],
       'sluice_enter_presence',
     );

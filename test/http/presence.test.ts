@@ -225,6 +225,23 @@ describe('it comes right by itself', () => {
     await sees(ann, room, { ann: null, bob: null });
   });
 
+  test('a process that others thought gone and have cleaned up after enters all again, not only who comes now', async () => {
+    const room = await newStream();
+    // Long enough that no beat finds it first.
+    await using slow = await connect({ connectionString: db.connectionString, presenceLeaseMs: 600_000 });
+    await using served = await serve(slow, { authorize: byName });
+    using ann = await enter(served, room, 'ann');
+    await sees(ann, room, { ann: null });
+    await db.query(
+      `with gone as (delete from sluice.presence where stream = $1 returning holder)
+       delete from sluice.presence_holders where id in (select holder from gone)`,
+      [room],
+    );
+    using bob = await enter(served, room, 'bob');
+    await sees(bob, room, { ann: null, bob: null });
+    expect(await connectionsIn(room)).toBe(2);
+  });
+
   test('I7: a stalled connection costs nothing and finds the state again', async () => {
     const room = await newStream();
     using stalled = await enter(serving, room, 'nobody');
