@@ -5,7 +5,7 @@ import type { Database } from '../db/database.ts';
 import type { StreamIdentity } from '../log/event.ts';
 import { readPage, type Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
-import { nap } from '../util/abort.ts';
+import { nap, throwIfAborted } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
 import type { Replica } from './replica.ts';
 import { STEP_BYTES } from './window.ts';
@@ -51,9 +51,12 @@ export class Pages {
     return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
   }
 
-  /** Finds where a reader starts, in its turn: so many come back at once after a restart. */
-  start<T>(find: () => Promise<T>): Promise<T> {
-    return this.#slots.run(find);
+  /** Finds where a reader starts, in its turn, unless it has left by then: so many come back at once after a restart. */
+  start<T>(find: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#slots.run(async () => {
+      throwIfAborted(signal);
+      return find();
+    });
   }
 
   /** The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. */
