@@ -21,7 +21,7 @@ const LONGEST_MS = 300_000;
 
 /** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
 export async function run({ server, quick }) {
-  const clients = quick ? 500 : 2000;
+  const clients = quick ? 300 : 2000;
   return server.withDatabase(async (url) => {
     await fillStream(url, STREAM, OLDEST);
     const writer = await startRole('latency-writer', url);
