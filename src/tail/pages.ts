@@ -1,12 +1,13 @@
-// Catch-up reads: a bounded number at a time for the whole process, shared when two ask for the same page, so that
-// many clients coming back at once cost few queries and never crowd out the rest. A read that fails because the
-// database is away is tried again until it is back or nobody waits any more.
+// Catch-up reads: a bounded number at a time for the whole process, shared by those who ask for the same page or stand
+// near each other, so that many clients coming back at once cost few queries and never crowd out the rest. A read that
+// fails because the database is away is tried again until it is back or nobody waits any more.
 import type { Database } from '../db/database.ts';
 import type { StreamIdentity } from '../log/event.ts';
 import { readPage, type Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import { nap, throwIfAborted } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
+import { Nearby } from './nearby.ts';
 import type { Replica } from './replica.ts';
 import { STEP_BYTES } from './window.ts';
 import { report } from '../util/diagnostics.ts';
@@ -29,6 +30,7 @@ export class Pages {
   readonly #signal: AbortSignal;
   readonly #replica: Replica | undefined;
   readonly #shared = new Map<string, Promise<Page | undefined>>();
+  readonly #nearby = new Nearby();
   readonly #slots: Slots;
 
   constructor(database: Database, options: PagesOptions) {
@@ -40,7 +42,7 @@ export class Pages {
 
   /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
   read(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, false));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, () => offset, false));
   }
 
   /**
@@ -48,7 +50,7 @@ export class Pages {
    * subscriber that asks for it: one that is shown another history must not be shown it before the tail.
    */
   readLive(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, () => offset, true));
   }
 
   /** Finds where a reader starts, in its turn, unless it has left by then: so many come back at once after a restart. */
@@ -59,14 +61,21 @@ export class Pages {
     });
   }
 
-  /** The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. */
+  /**
+   * The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. The
+   * page may begin before the place.
+   */
   catchUp(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
     const { offset, tag } = standing;
     const replica = this.#replica;
-    if (!replica) return this.read(stream, offset);
+    const alone = (): Promise<Page | undefined> => this.read(stream, offset);
+    if (!replica) {
+      const shared = (begin: () => bigint): Promise<Page | undefined> => this.#insist(stream, begin, false);
+      return this.#nearby.read(stream, { standing, upTo }, { shared, alone });
+    }
     return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
       const page = await this.#slots.run(() => replica.read(stream, standing, upTo));
-      return page ?? this.read(stream, offset);
+      return page ?? alone();
     });
   }
 
@@ -78,11 +87,12 @@ export class Pages {
     return page;
   }
 
-  async #insist(stream: StreamIdentity, offset: bigint, urgent: boolean): Promise<Page | undefined> {
+  async #insist(stream: StreamIdentity, begin: () => bigint, urgent: boolean): Promise<Page | undefined> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const request = { stream, offset, maxBytes: STEP_BYTES };
-        return await this.#slots.run(() => readPage(this.#database, request), { urgent });
+        const read = (): Promise<Page | undefined> =>
+          readPage(this.#database, { stream, offset: begin(), maxBytes: STEP_BYTES });
+        return await this.#slots.run(read, { urgent });
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
         report('sluice:background.failed', () => ({ where: 'catch-up read', error }));
