@@ -1,6 +1,6 @@
 // Reads under way that serve readers who stand near each other: after a deployment thousands come back within a few pages
 // of the head, hardly two of them at the same event, and a read for each would be a storm of its own. Whoever finds a read
-// that begins at or shortly before its own place waits for that one. It may have begun before the reader stood there, so
+// that began at or shortly before its own place waits for that one. It may have begun before the reader stood there, so
 // it is believed like a standby (see replica.ts): only if the very event the reader stands on is in it, with something
 // after it, in the part of the stream that the tail knows. Everybody else reads for himself.
 import type { StreamIdentity } from '../log/event.ts';
@@ -10,60 +10,34 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 /** Places this close to each other share a read: half a page, so that it moves everybody by half a page at least. */
 const NEAR_EVENTS = 500n;
 
-/** A read that waits for its turn, then begins: until then it can be moved back to whoever stands before it. */
-class Read {
-  from: bigint;
-  #begun = false;
-
-  constructor(from: bigint) {
-    this.from = from;
-  }
-
-  begin(): bigint {
-    this.#begun = true;
-    return this.from;
-  }
-
-  /** Whether it reads what follows the offset, as far as can be said before it has. */
-  includes(offset: bigint): boolean {
-    if (!this.#begun && offset < this.from) this.from = offset;
-    return this.from <= offset;
-  }
-}
-
-export interface Reading {
-  /** Asks where to begin when its turn has come. */
-  readonly shared: (begin: () => bigint) => Promise<Page | undefined>;
-  /** From the reader's own place. */
-  readonly alone: () => Promise<Page | undefined>;
+interface Read {
+  readonly offset: bigint;
+  readonly page: Promise<Page | undefined>;
 }
 
 export class Nearby {
-  // As many as readers that read, at most.
-  readonly #reads = new Map<string, { readonly read: Read; readonly page: Promise<Page | undefined> }>();
+  readonly #reads = new Map<string, Read>(); // as many as readers that read, at most
 
-  /** What follows the place: from a read of somebody near, or from one of its own. */
+  /** What follows the place: from a read of somebody near, or from `read`. */
   async read(
     stream: StreamIdentity,
     { standing, upTo }: { readonly standing: CursorPosition; readonly upTo: bigint },
-    reading: Reading,
+    read: () => Promise<Page | undefined>,
   ): Promise<Page | undefined> {
     const { offset } = standing;
     const key = `${offset / NEAR_EVENTS}:${stream.incarnation}:${stream.name}`;
     const near = this.#reads.get(key);
-    const { read, page: reads } = near?.read.includes(offset) ? near : this.#begin(key, offset, reading);
-    const page = await reads;
-    return read.from === offset || (page && serves(page, standing, upTo)) ? page : reading.alone();
-  }
-
-  #begin(key: string, offset: bigint, { shared }: Reading): { read: Read; page: Promise<Page | undefined> } {
-    const read = new Read(offset);
-    const page = shared(() => read.begin()).finally(() => {
-      if (this.#reads.get(key)?.read === read) this.#reads.delete(key);
-    });
-    const own = { read, page };
+    if (near && near.offset <= offset) {
+      const page = await near.page;
+      return page && serves(page, standing, upTo) ? page : read();
+    }
+    const own = { offset, page: read() };
     this.#reads.set(key, own);
-    return own;
+    try {
+      return await own.page;
+    } finally {
+      if (this.#reads.get(key) === own) this.#reads.delete(key);
+    }
   }
 }
 

@@ -42,7 +42,7 @@ export class Pages {
 
   /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
   read(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, () => offset, false));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, false));
   }
 
   /**
@@ -50,7 +50,7 @@ export class Pages {
    * subscriber that asks for it: one that is shown another history must not be shown it before the tail.
    */
   readLive(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, () => offset, true));
+    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
   }
 
   /** Finds where a reader starts, in its turn, unless it has left by then: so many come back at once after a restart. */
@@ -68,14 +68,11 @@ export class Pages {
   catchUp(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
     const { offset, tag } = standing;
     const replica = this.#replica;
-    const alone = (): Promise<Page | undefined> => this.read(stream, offset);
-    if (!replica) {
-      const shared = (begin: () => bigint): Promise<Page | undefined> => this.#insist(stream, begin, false);
-      return this.#nearby.read(stream, { standing, upTo }, { shared, alone });
-    }
+    const read = (): Promise<Page | undefined> => this.read(stream, offset);
+    if (!replica) return this.#nearby.read(stream, { standing, upTo }, read);
     return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
       const page = await this.#slots.run(() => replica.read(stream, standing, upTo));
-      return page ?? alone();
+      return page ?? read();
     });
   }
 
@@ -87,12 +84,11 @@ export class Pages {
     return page;
   }
 
-  async #insist(stream: StreamIdentity, begin: () => bigint, urgent: boolean): Promise<Page | undefined> {
+  async #insist(stream: StreamIdentity, offset: bigint, urgent: boolean): Promise<Page | undefined> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const read = (): Promise<Page | undefined> =>
-          readPage(this.#database, { stream, offset: begin(), maxBytes: STEP_BYTES });
-        return await this.#slots.run(read, { urgent });
+        const request = { stream, offset, maxBytes: STEP_BYTES };
+        return await this.#slots.run(() => readPage(this.#database, request), { urgent });
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
         report('sluice:background.failed', () => ({ where: 'catch-up read', error }));

@@ -37,11 +37,7 @@ const reader = (
   standing: CursorPosition,
   answer: (offset: number) => Promise<Page | undefined>,
 ): Promise<Page | undefined> =>
-  nearby.read(
-    stream,
-    { standing, upTo: 10_000n },
-    { shared: async (begin) => answer(Number(begin())), alone: () => answer(Number(standing.offset)) },
-  );
+  nearby.read(stream, { standing, upTo: 10_000n }, () => answer(Number(standing.offset)));
 
 test('I7: readers near each other wait for one read, and each goes on from its own place', async () => {
   const nearby = new Nearby();
@@ -60,33 +56,6 @@ test('I7: readers near each other wait for one read, and each goes on from its o
   expect(got.map((each, n) => from(each!, BigInt(places[n]!)).rows[0]?.offset)).toEqual(places.map(BigInt));
   await reader(nearby, at(1000), answer);
   expect(reads).toEqual([1000, 1000]); // what has been answered is not kept
-});
-
-test('I7: a read whose turn has not come begins where the first of those who wait for it stands', async () => {
-  const nearby = new Nearby();
-  const turn = deferred();
-  const reads: number[] = [];
-  const places = [1300, 1200, 1400, 1100];
-  const pages = places.map((offset) =>
-    nearby.read(
-      stream,
-      { standing: at(offset), upTo: 10_000n },
-      {
-        shared: async (begin) => {
-          await turn.promise;
-          const first = Number(begin());
-          reads.push(first);
-          return page(first, first + 250);
-        },
-        alone: async () => page(offset, offset + 1),
-      },
-    ),
-  );
-  turn.resolve();
-  const got = await Promise.all(pages);
-  expect(reads).toEqual([1100]);
-  // It ended before one of them, who read alone.
-  expect(got.map((each) => each?.rows.at(-1)?.offset)).toEqual([1350n, 1350n, 1401n, 1350n]);
 });
 
 test('I7: a reader before the one that reads, or far behind it, reads for itself', async () => {

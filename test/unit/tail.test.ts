@@ -181,21 +181,10 @@ const run = async (
       const page = isAsked && usable(standby.page(Number(standing.offset))!, standing, upTo);
       if (!page) {
         let isOwn = false;
-        const shared = await nearby.read(
-          stream,
-          { standing, upTo },
-          {
-            shared: async (begin) => {
-              isOwn = true;
-              await scheduler.schedule(Promise.resolve(), `turn ${standing.offset}`);
-              return pages.read(stream, begin());
-            },
-            alone: () => {
-              isOwn = true;
-              return pages.read(stream, standing.offset);
-            },
-          },
-        );
+        const shared = await nearby.read(stream, { standing, upTo }, () => {
+          isOwn = true;
+          return pages.read(stream, standing.offset);
+        });
         if (!isOwn) fromNearby += 1;
         return shared;
       }
