@@ -4,8 +4,8 @@ import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { requireTransaction } from '../db/transaction.ts';
 import { textArrayLiteral } from '../db/array-literal.ts';
-import type { EventRecord, StreamIdentity } from '../log/event.ts';
-import { toRecord, type EventColumns } from '../log/read.ts';
+import type { StreamIdentity } from '../log/event.ts';
+import { toHandedOut, type HandedOut, type HandedOutRow } from './handed-out.ts';
 import { fromMultirange, toMultirange } from './offsets.ts';
 import type { Backoff } from '../util/backoff.ts';
 
@@ -76,13 +76,6 @@ export interface ClaimRequest {
   readonly blocked: readonly string[];
 }
 
-/** One event handed out. */
-export interface HandedOut {
-  readonly record: EventRecord;
-  /** How often, this time included. */
-  readonly attempt: number;
-}
-
 export interface Claimed {
   readonly events: readonly HandedOut[];
   /** When the lease ends, in milliseconds since 1970 by the server's clock; 0 without events. */
@@ -96,7 +89,6 @@ export interface Claimed {
   readonly paused: boolean;
 }
 
-type Row = [...EventColumns, number];
 interface Answer extends Omit<Claimed, 'events' | 'cursor' | 'expiresAt'> {
   readonly cursor: string;
   readonly expiresAt?: number;
@@ -109,8 +101,9 @@ export async function claimEvents(
   request: ClaimRequest,
 ): Promise<Claimed> {
   const { token, member, max, maxBytes, leaseMs, maxAttempts, since, perSecond, members, blocked } = request;
-  const rows = await database.rows<Row>(
-    `select c."offset"::text, c.tag, c.at_ms, c.type, c.key, c.visible_to, c.exclude::text, c.headers, c.data, c.attempts
+  const rows = await database.query<HandedOutRow & { readonly meta: string }>(
+    `select c.first_offset::text as first, c.offsets, c.data, c.tags, c.at_ms as at, c.attempts, c.types, c.keys,
+       c.visible_to as "visibleTo", c.exclude, c.headers, c.meta
      from (select set_config('synchronous_commit', 'off', true)) s,
      ${database.names.quoted}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) c`,
     [
@@ -134,8 +127,8 @@ export async function claimEvents(
     dueInMs,
     lookedAt,
     ...answer
-  } = JSON.parse(rows.pop()?.[8] ?? '{}') as Answer;
-  const events = rows.map((row) => ({ record: toRecord(row as unknown as EventColumns), attempt: row[9] }));
+  } = JSON.parse(rows.pop()?.meta ?? '{}') as Answer;
+  const events = rows.flatMap(toHandedOut);
   return { ...answer, events, cursor: BigInt(cursor), expiresAt, dueInMs, lookedAt };
 }
 

@@ -7,7 +7,8 @@ import { SluiceError } from '../util/errors.ts';
 import { Acknowledgement } from './acknowledgement.ts';
 import type { BatchContext, HandlerContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
-import type { Failure, HandedOut } from './store.ts';
+import type { HandedOut } from './handed-out.ts';
+import type { Failure } from './store.ts';
 import type { Work } from './work-queue.ts';
 
 /** One event in the hands of a consumer. */
