@@ -31,14 +31,15 @@ export async function ensureGroup(
     name,
     after,
     partitions,
-  }: Pick<GroupRef, 'stream' | 'name'> & {
+    holdMs,
+  }: Pick<GroupRef, 'stream' | 'name' | 'partitions'> & {
     readonly after: bigint;
-    readonly partitions: number | null;
+    readonly holdMs: number | undefined;
   },
 ): Promise<GroupRef | undefined> {
   const [row] = await database.query<{ id: string | null; partitions: number | null }>(
-    `select id::text, partitions from ${database.names.quoted}.ensure_group($1, $2, $3, $4)`,
-    [String(stream.incarnation), name, String(after), partitions],
+    `select id::text, partitions from ${database.names.quoted}.ensure_group($1, $2, $3, $4, $5)`,
+    [String(stream.incarnation), name, String(after), partitions, holdMs ?? null],
   );
   return row?.id === null || !row
     ? undefined
