@@ -15,6 +15,7 @@
 --   more        whether there is more to be had now
 --   dueInMs     when something will be due again, or a lease end (absent: nothing is known to)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
+--   others      whether there is something for other members, which this one may not have (keyed groups)
 --   missed      how many events the log let go of before they were handled
 --   paused      whether the group is
 --
@@ -243,6 +244,10 @@ begin
       'more', v_more,
       'dueInMs', greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0),
       'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
+      'others', v_partitions is not null and v_fresh > 0 and exists (
+        select from :"schema".pieces p
+        where p.group_id = p_group and p.due_at <= v_now and not exists (
+          select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition)),
       'missed', v_missed,
       'paused', v_paused))::text;
 end

@@ -204,8 +204,9 @@ export class Consumer<T> implements Member {
   }
 
   #lost(lease: HeldLease, error: unknown): void {
-    this.#crew.remove(lease);
+    this.#crew.lost(lease, error);
     this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
+    this.look();
   }
 
   #told(): void {
@@ -262,6 +263,7 @@ export class Consumer<T> implements Member {
       policy,
       onSettled: (lease) => this.#window.learn(lease.events, performance.now() - lease.beganAt),
       onLost: (lease, error) => this.#lost(lease, error),
+      onMore: () => this.#claimer.want(),
       onDead: (count) => {
         const message = 'events were given up: see the dead letters of the group';
         this.#report('sluice:group.died', 'error', message, { events: count });

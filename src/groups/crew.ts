@@ -91,9 +91,15 @@ export class Crew<T> {
     return this.#queue.removeBehind();
   }
 
-  /** Takes back what was not begun, or all of one lease. */
-  remove(lease?: HeldLease): Item[] {
-    return this.#queue.remove(lease);
+  /** A lease is lost: nothing more of it is begun, and handlers are told. */
+  lost(lease: HeldLease, reason: unknown): void {
+    this.#queue.remove(lease);
+    for (const unit of this.#running) if (unit.lease === lease) unit.abort(reason);
+  }
+
+  /** Takes back what was not begun. */
+  remove(): Item[] {
+    return this.#queue.remove();
   }
 
   /** Resolves when no handler runs. */

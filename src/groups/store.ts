@@ -86,6 +86,8 @@ export interface Claimed {
   readonly more: boolean;
   readonly dueInMs: number | undefined;
   readonly lookedAt: number | undefined;
+  /** There is something for other members, which this one may not have. */
+  readonly others: boolean;
   readonly missed: number;
   readonly paused: boolean;
 }
@@ -163,6 +165,8 @@ export interface Settled {
   readonly dead: number;
   /** Of `acked`: those whose transaction did not commit. */
   readonly unacked: readonly bigint[];
+  /** There is something to be had that the lease kept from everybody. */
+  readonly more: boolean;
 }
 
 export interface FailurePolicy extends Backoff {
@@ -188,7 +192,7 @@ export async function settleLease(
 ): Promise<Settled> {
   const call = `${database.names.quoted}.settle(${PARAMETERS})`;
   const values = parametersOf({ token, settlement, policy });
-  const columns = `coalesce(date_part('epoch', c.expires_at) * 1000, 0) as "expiresAt", c.dead::text, c.unacked::text`;
+  const columns = `coalesce(date_part('epoch', c.expires_at) * 1000, 0) as "expiresAt", c.dead::text, c.unacked::text, c.more`;
   if (tx === undefined) {
     const text = lazily(call).replace('c.*', columns);
     return toSettled((await database.query<SettledRow>(text, values, 'sluice_settle'))[0]);
@@ -202,12 +206,14 @@ interface SettledRow {
   readonly expiresAt: number;
   readonly dead: string;
   readonly unacked: string;
+  readonly more: boolean;
 }
 
 const toSettled = (row: SettledRow | undefined): Settled => ({
   expiresAt: row?.expiresAt ?? 0,
   dead: Number(row?.dead ?? 0),
   unacked: fromMultirange(row?.unacked ?? '{}'),
+  more: row?.more ?? false,
 });
 
 function parametersOf({ token, settlement, policy }: SettleCall): unknown[] {
