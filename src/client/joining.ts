@@ -9,12 +9,6 @@ const standing = ({ position = '' }: Reading): CursorPosition | undefined => dec
 const hasReached = (a: CursorPosition, b: CursorPosition): boolean =>
   a.incarnation === b.incarnation && a.offset >= b.offset;
 
-/** Whether the readers of `reading` have all that those of `other` have. */
-export function isFurther(reading: Reading, other: Reading): boolean {
-  const [mine, theirs] = [standing(reading), standing(other)];
-  return mine !== undefined && theirs !== undefined && hasReached(mine, theirs);
-}
-
 /** Whether a reading has come to where the stream ended when its line opened, and so is live. */
 export function isLive(reading: Reading): boolean {
   const place = standing(reading);

@@ -5,7 +5,7 @@ import type { Feed } from './feed.ts';
 import type { Line } from './line.ts';
 import type { Lines } from './lines.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
-import { isFurther, isLive, joinAt } from './joining.ts';
+import { isLive, joinAt } from './joining.ts';
 import { presenceOf } from './presence.ts';
 import type { Subscriber } from './subscriber.ts';
 
@@ -41,12 +41,12 @@ function unite(lines: Lines, line: Line): void {
   lines.flushSoon();
 }
 
-/** Readers of a stream that have come as far as those of another line go on there. */
+/** Readers of a stream go on where others stand at the same place. With those who are behind they would wait. */
 function hand(lines: Lines, line: Line, feed: Feed): void {
   for (const other of lines.all) {
-    if (other === line || other.state.kind !== 'live' || other.presence !== line.presence) continue;
+    if (other === line || !isFlowing(other) || other.presence !== line.presence) continue;
     const onto = other.feeds.get(feed.stream);
-    if (!onto || !isFurther(feed, onto)) continue;
+    if (!onto?.position || onto.position !== feed.position) continue;
     for (const subscriber of feed.subscribers) {
       subscriber.apart = false;
       add(onto, subscriber);
@@ -55,6 +55,10 @@ function hand(lines: Lines, line: Line, feed: Feed): void {
     return;
   }
 }
+
+/** Whether a line reads on: not one that is waited for, nor one that waits for its readers. */
+const isFlowing = ({ state, readers }: Line): boolean =>
+  state.kind === 'live' && !readers.some((reader) => reader.full);
 
 /** Two connections that have room for each other, and nothing to catch up with, become one. */
 function fold(lines: Lines, line: Line): void {

@@ -3,7 +3,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { readAnswer } from '../../src/client/answer.ts';
-import { isFurther, isLive, joinAt } from '../../src/client/joining.ts';
+import { isLive, joinAt } from '../../src/client/joining.ts';
 import { present } from '../../src/client/presence.ts';
 import { chooseRequest, type Reading } from '../../src/client/request.ts';
 import { covers, startText } from '../../src/client/standing.ts';
@@ -24,11 +24,6 @@ describe('standing', () => {
       fc.property(position, position, (a, b) => {
         const expected = a.incarnation === b.incarnation && a.offset >= b.offset;
         expect(covers(encodePosition(a), encodePosition(b))).toBe(expected);
-        const readings = [a, b].map((each) => reading({ position: encodePosition(each) })) as [
-          Reading,
-          Reading,
-        ];
-        expect(isFurther(...readings)).toBe(expected);
       }),
       { numRuns: 1000 },
     );
