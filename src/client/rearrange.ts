@@ -5,24 +5,21 @@ import type { Feed } from './feed.ts';
 import type { Line } from './line.ts';
 import type { Lines } from './lines.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
-import { isLive, joinAt } from './joining.ts';
+import { canJoin, isLive } from './joining.ts';
 import { presenceOf } from './presence.ts';
 import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
 function join(lines: Lines, subscriber: Subscriber): boolean {
-  for (const { feeds, presence } of lines.all) {
-    if (presence !== subscriber.presence) continue;
-    const joined: [Feed, string][] = [];
-    for (const stream of subscriber.streams) {
-      const feed = feeds.get(stream);
-      const at = feed && joinAt(subscriber.startOf(stream), feed);
-      if (at !== undefined) joined.push([feed!, at]);
-    }
-    if (joined.length < subscriber.streams.length) continue;
-    for (const [feed, at] of joined) {
+  for (const line of lines.all) {
+    if (!isFlowing(line) || line.presence !== subscriber.presence) continue;
+    const feeds = [...line.feeds.values()].filter(
+      (feed) => subscriber.streams.includes(feed.stream) && canJoin(subscriber.startOf(feed.stream), feed),
+    );
+    if (feeds.length < subscriber.streams.length) continue;
+    for (const feed of feeds) {
       add(feed, subscriber);
-      subscriber.take(feed.stream, at);
+      subscriber.take(feed.stream, feed.position!);
     }
     return true;
   }

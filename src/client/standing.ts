@@ -1,5 +1,5 @@
 // Where readers stand, as the text that travels: positions are those of src/protocol/cursor.ts (incarnation, offset,
-// tag), and a cursor is some of them, joined by dots. Looked at once per event, so nothing is decoded. Pure.
+// tag), and a cursor is some of them, joined by dots. Pure.
 import type { Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 
@@ -14,14 +14,3 @@ export function startText(after: Position): string {
 
 /** A cursor has a dash in every position; offsets, `start` and `end` have none. */
 export const isCursor = (text: string): boolean => text.includes('-');
-
-/** Whether whoever stands at `position` has all that comes up to `other`, in the same history. */
-export function covers(position: string | undefined, other: string): boolean {
-  const [incarnation, offset = ''] = position?.split('-') ?? [];
-  const [otherIncarnation, otherOffset = ''] = other.split('-');
-  if (incarnation !== otherIncarnation) return false;
-  // Base 36 without leading zeros: the longer is the larger, and of two equally long ones the later in the alphabet.
-  return (
-    offset.length > otherOffset.length || (offset.length === otherOffset.length && offset >= otherOffset)
-  );
-}

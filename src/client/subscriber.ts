@@ -1,10 +1,9 @@
 // One subscription: where it stands in each of its streams, and the few items that its consumer has not taken yet. It
-// drops what it has had already, whichever connection brings it. Bounded: when full it says so, and its connection stops
-// reading or leaves it behind; like a reader on the server it is a cursor, never a queue.
+// stands where the line stands that brings them, so nothing comes twice. Bounded: when full it says so, and its
+// connection stops reading or leaves it behind; like a reader on the server it is a cursor, never a queue.
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { StreamItem } from './item.ts';
-import { covers } from './standing.ts';
 
 /** Items and characters of data that wait for a consumer, before its connection waits too. */
 const MAX_ITEMS = 1000;
@@ -75,10 +74,8 @@ export class Subscriber implements Subscription {
     return this.at.get(stream) ?? this.after;
   }
 
-  /** Moves a stream to a position, with the event or the loss that did it, if any. What it has had already is dropped. */
+  /** Moves a stream to a position, with the event or the loss that did it, if any. */
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
-    const known = this.at.get(stream);
-    if (item?.kind !== 'reset' && covers(known, position)) return;
     if (item && !this.#items[0]) this.#taken = this.standing;
     this.at.set(stream, position);
     if (this.standing) this.#ready.resolve();

@@ -139,7 +139,7 @@ describe('a stream that is refused', () => {
     const client = open();
     const readers = names.map((name) => collect(client.subscribe(name, { after: 'start' })));
     await Promise.all(readers.filter((_, index) => index !== 2).map((reader) => reader.received(1)));
-    expect(client.status.get().state).toBe('refused');
+    await until(() => client.status.get().state === 'refused');
     forbidden.clear();
     await readers[2]!.received(1);
     await until(() => isOne(client, 5));

@@ -17,6 +17,8 @@ export interface Attempt {
   event(stream: string, offset: number, cursor?: string): void;
   /** A control event. */
   tell(event: string, data: Readonly<Record<string, unknown>>): void;
+  /** The connection breaks. */
+  cut(): void;
   answer(status: number, problem?: Readonly<Record<string, unknown>>): void;
 }
 
@@ -42,12 +44,14 @@ export const scriptEvents = (options: Partial<ClientOptions> = {}): ScriptedEven
     fetch: (address, { headers, signal }) => {
       const { searchParams } = new URL(address);
       let send!: (text: string) => void;
+      let cut!: () => void;
       const answered = new Promise<Response>((answer, refuse) => {
         signal.addEventListener('abort', () => refuse(signal.reason as Error));
         const body = new ReadableStream<Uint8Array>({
           start: (controller) => {
             const encoder = new TextEncoder();
             send = (text) => signal.aborted || controller.enqueue(encoder.encode(`${text}\n\n`));
+            cut = () => controller.error(new TypeError('cut'));
             signal.addEventListener('abort', () => controller.error(signal.reason));
           },
         });
@@ -69,6 +73,7 @@ export const scriptEvents = (options: Partial<ClientOptions> = {}): ScriptedEven
             send(`id: ${cursor}\ndata: ${json(data)}`);
           },
           tell: (event, data) => send(`event: ${event}\ndata: ${json(data)}`),
+          cut: () => cut(),
           answer: (status, problem = {}) =>
             answer(
               new Response(json(problem), {

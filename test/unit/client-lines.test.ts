@@ -1,6 +1,6 @@
 // Guards which connection serves whom, with a server that says each frame when the test wants it: who has caught up is
 // never put behind somebody who has not (I2), and what was refused is not asked for over and over.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { until } from '../support/diagnostics.ts';
 import { at, scriptEvents } from '../support/scripted-events.ts';
 import { collect } from '../support/stream-reader.ts';
@@ -35,4 +35,59 @@ test('I2: a replay beside a live reader keeps no live event from it', async () =
     [6, 7, 8, 9],
     [1, 2, 3, 4, 5, 6, 7, 8, 9],
   ]);
+});
+
+describe('a newcomer to a stream that is being read', () => {
+  test.each([
+    ['further, which the server may know as another history', at(12)],
+    ['at the same offset of another history', '1-a-9'],
+  ])('I8: %s, is judged by the server', async (_, after) => {
+    const { client, attempt } = scriptEvents();
+    const first = client.subscribe('a');
+    const main = await attempt(0);
+    main.open({ a: 10 });
+    main.id(at(10));
+    await first.ready;
+    const second = collect(client.subscribe('a', { after }));
+    const own = await attempt(1);
+    expect(own.lastEventId).toBe(after);
+    own.open({ a: 10 });
+    const loss = { stream: 'a', reason: 'history', requested: '10', oldest: '1', head: '10' };
+    own.tell('sluice:reset', { ...loss, resumedAt: at(0) });
+    own.id(at(0));
+    own.event('a', 1);
+    await second.received(1);
+    expect(second.items[0]).toMatchObject({ kind: 'reset', reason: 'history', cursor: at(0) });
+  });
+
+  test('joins at the same place, unless the line is waited for or waits for its readers', async () => {
+    const { client, attempts, attempt } = scriptEvents();
+    const slow = client.subscribe('a');
+    const main = await attempt(0);
+    main.open({ a: 10 });
+    main.id(at(10));
+    await slow.ready;
+    await client.subscribe('a', { after: at(10) }).ready;
+    await client.subscribe('a').ready;
+    expect(attempts.length).toBe(1);
+    main.cut();
+    const again = await attempt(1);
+    const late = client.subscribe('a');
+    const own = await attempt(2);
+    expect(own.after).toBe('end');
+    own.open({ a: 11 });
+    own.id(at(11));
+    await late.ready;
+    late.close();
+    again.open({ a: 10 });
+    again.id(at(10));
+    for (let offset = 11; offset <= 1010; offset += 1) again.event('a', offset);
+    await until(() => slow.cursor === at(10) && client.status.get().connections.length === 1);
+    const fast = collect(client.subscribe('a', { after: at(1010) }));
+    const apart = await attempt(3);
+    apart.open({ a: 1010 });
+    apart.id(at(1010));
+    apart.event('a', 1011);
+    await fast.received(1);
+  });
 });
