@@ -5,6 +5,7 @@ import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
 import { Line, type LineOwner } from './line.ts';
 import { listenToPage } from './page.ts';
 import type { Rearrange } from './rearrange.ts';
+import type { Refusals } from './refusals.ts';
 import type { Settings } from './settings.ts';
 import type { LineState, Problem } from './state.ts';
 import { summarize, type Status } from './status.ts';
@@ -28,6 +29,8 @@ export interface Parts {
 
 export class Lines implements LineOwner, Carrier {
   readonly all: Set<Line> = new Set<Line>();
+  /** Once several streams were refused together. */
+  refusals: Refusals | undefined;
   readonly #settings: Settings;
   readonly #onStatus: (status: Status) => void;
   #isFlushing = false;
@@ -65,8 +68,11 @@ export class Lines implements LineOwner, Carrier {
     const { state, feeds } = line;
     if (state.kind === 'refused' || state.kind === 'failed') {
       if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
-      else if (state.kind === 'failed')
-        for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
+      else {
+        this.refusals?.explain(line.connection);
+        if (state.kind === 'failed')
+          for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
+      }
     }
     this.tell();
   }
@@ -111,8 +117,9 @@ export class Lines implements LineOwner, Carrier {
   }
 
   #place(subscriber: Subscriber): void {
-    if (subscriber.apart || ![...this.all].some((line) => line.begin(subscriber)))
-      this.addLine(subscriber.presence).begin(subscriber);
+    const takes = (line: Line): boolean =>
+      !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
+    if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);
     this.flushSoon();
   }
 

@@ -7,6 +7,7 @@ import type { Lines } from './lines.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
 import { canJoin, isLive } from './joining.ts';
 import { presenceOf } from './presence.ts';
+import { Refusals } from './refusals.ts';
 import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
@@ -65,6 +66,7 @@ function fold(lines: Lines, line: Line): void {
     const streams = [...line.feeds.keys()];
     if (streams.some((stream) => other.feeds.has(stream))) continue;
     if (streams.length + other.feeds.size > MAX_CURSOR_POSITIONS) continue;
+    if (lines.refusals?.concern([...streams, ...other.feeds.keys()])) continue;
     for (const [stream, feed] of line.feeds) other.feeds.set(stream, feed);
     line.feeds.clear();
     line.stale = true;
@@ -82,6 +84,8 @@ function split(lines: Lines, line: Line): void {
   if (state.kind !== 'refused' && state.kind !== 'failed') return; // something else happened while this was loaded
   if (state.problem.status === 401) return; // it is not about streams
   const feeds = [...line.feeds.values()];
+  lines.refusals ??= new Refusals();
+  lines.refusals.add(line.connection);
   line.input({ kind: 'split' });
   const other = lines.addLine(line.presence, line.state);
   for (const feed of feeds.slice(Math.ceil(feeds.length / 2))) {

@@ -31,7 +31,7 @@ export type LineState =
       readonly delayMs: number;
       readonly problem: Problem;
     }
-  | { readonly kind: 'failed'; readonly problem: Problem }
+  | { readonly kind: 'failed'; readonly attempt: number; readonly problem: Problem }
   | { readonly kind: 'closed' };
 
 export type LineInput =
@@ -109,7 +109,7 @@ function whileUp(state: Up, input: LineInput, pace: Pace): LineState {
 function whileConnecting(state: Connecting, input: LineInput, pace: Pace): LineState {
   const { attempt } = state;
   if (input.kind === 'opened') return { kind: 'live', attempt, sinceMs: pace.nowMs };
-  if (input.kind === 'rejected') return { kind: 'failed', problem: input.problem };
+  if (input.kind === 'rejected') return { kind: 'failed', attempt, problem: input.problem };
   if (input.kind !== 'refused') return state;
   const { problem, waitMs } = input;
   if (pace.canRefresh && !state.refused) return { ...state, refused: problem };

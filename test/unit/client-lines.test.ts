@@ -1,8 +1,9 @@
 // Guards which connection serves whom, with a server that says each frame when the test wants it: who has caught up is
 // never put behind somebody who has not (I2), and what was refused is not asked for over and over.
 import { describe, expect, test } from 'vitest';
+import { Refusals } from '../../src/client/refusals.ts';
 import { until } from '../support/diagnostics.ts';
-import { at, scriptEvents } from '../support/scripted-events.ts';
+import { at, scriptEvents, type Attempt } from '../support/scripted-events.ts';
 import { collect } from '../support/stream-reader.ts';
 
 test('I2: a replay beside a live reader keeps no live event from it', async () => {
@@ -89,5 +90,54 @@ describe('a newcomer to a stream that is being read', () => {
     apart.id(at(1010));
     apart.event('a', 1011);
     await fast.received(1);
+  });
+});
+
+describe('streams that are refused together and not apart', () => {
+  test.each([
+    ['for good, by their number', 400],
+    ['for now', 403],
+  ])('%s: are not asked for together again', async (_, status) => {
+    const { client, attempts, attempt } = scriptEvents();
+    const [first, second, third] = ['a', 'b', 'c'].map((name) => client.subscribe(name));
+    const readers = [first!, second!, third!].map(collect);
+    (await attempt(0)).answer(status);
+    const parts = [await attempt(1), await attempt(2)];
+    const opened = (part: Attempt): void => {
+      part.open(Object.fromEntries(part.streams.map((name) => [name, 1])));
+      part.id(part.streams.map((_, index) => at(1, index + 1)).join('.'));
+    };
+    parts.forEach(opened);
+    await Promise.all([first!.ready, second!.ready, third!.ready]);
+    for (const part of parts) part.event(part.streams[0]!, 2, part.streams.map(() => at(2)).join('.'));
+    await until(() => readers.filter(({ offsets }) => offsets.length === 1).length === 2);
+    expect(attempts.map(({ streams }) => streams.length).sort((a, b) => a - b)).toEqual([1, 2, 3]);
+    third!.close();
+    await until(() => parts.some(({ streams, isOver }) => streams[0] === 'c' && isOver));
+    const again = client.subscribe('c');
+    opened(await attempt(3));
+    await again.ready;
+    expect(attempts[3]!.streams).toEqual(['c']);
+  });
+
+  test('are asked for together once one of them was to blame', () => {
+    const refusals = new Refusals();
+    const problem = { status: 403, title: '', detail: '' };
+    refusals.add({ state: 'refused', streams: ['a', 'b', 'c'], problem });
+    refusals.add({ state: 'failed', streams: ['e', 'f', 'g'], problem });
+    refusals.add({ state: 'refused', streams: ['h', 'i'], problem: { ...problem, status: 404 } });
+    const isRefused = (...asked: string[]): boolean => refusals.concern(asked);
+    expect([isRefused('a', 'b'), isRefused('c', 'b', 'a', 'd'), isRefused('h', 'i')]).toEqual([
+      false,
+      true,
+      false,
+    ]);
+    expect([isRefused('x', 'y', 'z'), isRefused('x', 'y')]).toEqual([true, false]);
+    refusals.explain({ state: 'refused', streams: ['f'], problem: { ...problem, status: 401 } });
+    expect(isRefused('x', 'y', 'z')).toBe(true);
+    refusals.explain({ state: 'failed', streams: ['f'], problem });
+    expect(isRefused('x', 'y', 'z')).toBe(false);
+    refusals.explain({ state: 'refused', streams: ['b'], problem });
+    expect(isRefused('a', 'b', 'c')).toBe(false);
   });
 });
