@@ -36,13 +36,22 @@ export function dispatch(
 
 function move(asked: readonly Feed[], cursor: string, event: Wire | undefined, chars: number): void {
   const positions = cursor.split('.');
-  for (const [index, feed] of asked.entries()) {
-    const position = positions[index];
-    if (!position) throw new TypeError(cursor);
+  const each = (act: (feed: Feed, position: string) => void): void => {
+    for (const [index, feed] of asked.entries()) {
+      const position = positions[index];
+      if (!position) throw new TypeError(cursor);
+      act(feed, position);
+    }
+  };
+  // Beginnings first: the cursor of what is told next speaks of all streams.
+  each((feed, position) => {
+    if (!feed.position) for (const subscriber of feed.subscribers) subscriber.take(feed.stream, position);
+  });
+  each((feed, position) => {
     const { loss, stream } = feed;
     feed.loss = undefined;
     feed.position = position;
     const item = loss ?? (event?.stream === stream ? eventItem(event, position) : undefined);
     for (const subscriber of feed.subscribers) subscriber.take(stream, position, item, chars);
-  }
+  });
 }

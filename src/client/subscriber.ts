@@ -76,7 +76,8 @@ export class Subscriber implements Subscription {
 
   /** Moves a stream to a position, with the event or the loss that did it, if any. */
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
-    if (item && !this.#items[0]) this.#taken = this.standing;
+    // What is lost where it begins must be told again to who resumes before it: there is no cursor yet.
+    if (item && !this.#items[0] && this.at.get(stream) !== position) this.#taken = this.standing;
     this.at.set(stream, position);
     if (this.standing) this.#ready.resolve();
     if (item) this.push({ ...item, cursor: this.standing } as StreamItem, chars);

@@ -40,7 +40,7 @@ export const scriptEvents = (options: Partial<ClientOptions> = {}): ScriptedEven
   const client = createClient({
     url: 'http://scripted.invalid',
     backoff: { initialMs: 1, maxMs: 5 },
-    refusedRetryMs: 5,
+    refusedRetryMs: 60_000,
     fetch: (address, { headers, signal }) => {
       const { searchParams } = new URL(address);
       let send!: (text: string) => void;

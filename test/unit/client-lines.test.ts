@@ -141,3 +141,25 @@ describe('streams that are refused together and not apart', () => {
     expect(isRefused('a', 'b', 'c')).toBe(false);
   });
 });
+
+test('I8: losses where a subscription begins have a cursor of all its streams, and are told again to who resumes', async () => {
+  const { client, attempt } = scriptEvents();
+  const subscription = client.subscribe(['a', 'b', 'c'], { after: 3n });
+  const line = await attempt(0);
+  line.open({ a: 9, b: 9, c: 9 });
+  const loss = { reason: 'trimmed', requested: '3', oldest: '6', head: '9' };
+  line.tell('sluice:gap', { ...loss, stream: 'a', resumedAt: at(5) });
+  line.tell('sluice:gap', { ...loss, stream: 'b', resumedAt: at(5, 2) });
+  const cursor = `${at(5)}.${at(5, 2)}.${at(3, 3)}`;
+  line.id(cursor);
+  await subscription.ready;
+  expect(subscription.cursor).toBeUndefined();
+  const reader = collect(subscription);
+  line.event('c', 4, `${at(5)}.${at(5, 2)}.${at(4, 3)}`);
+  await reader.received(1);
+  expect(reader.items).toMatchObject([
+    { kind: 'gap', stream: 'a', cursor },
+    { kind: 'gap', stream: 'b', cursor },
+    { kind: 'event', stream: 'c' },
+  ]);
+});

@@ -76,17 +76,19 @@ export class Leading {
     const post = (delivery: Delivery): void => {
       if (!this.#over && subscribers.has(id)) channel.postMessage(delivery);
     };
-    const deliver = (items: Extract<Delivery, { kind: 'items' }>['items']): Promise<void> => {
-      const taken = new Promise<void>((done) => this.#taken.set(id, done));
-      post({ kind: 'items', id, items, positions: subscriber.cursor?.split('.') ?? [] });
-      return taken;
-    };
-    streams.forEach((stream, index) => positions?.[index] && subscriber.at.set(stream, positions[index]));
+    streams.forEach((stream, index) => positions[index] && subscriber.at.set(stream, positions[index]));
     subscribers.set(id, subscriber);
     this.#carrier.attach(subscriber);
+    subscriber.ready.then(
+      () => post({ kind: 'items', id, items: [], positions: subscriber.cursor?.split('.') ?? [] }),
+      () => {},
+    );
     try {
-      if (!positions) await subscriber.ready.then(() => deliver([]));
-      for await (const items of subscriber.batches()) await deliver(items);
+      for await (const items of subscriber.batches()) {
+        const taken = new Promise<void>((done) => this.#taken.set(id, done));
+        post({ kind: 'items', id, items, positions: streams.map((stream) => subscriber.at.get(stream)) });
+        await taken;
+      }
     } catch (error) {
       // Its end took it from the list; that it failed must be told all the same.
       const { message, code } = error as Error & { readonly code?: string };

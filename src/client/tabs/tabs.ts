@@ -135,7 +135,7 @@ class Tabs implements Carrier {
     const { streams, after, presence } = subscriber;
     const id = this.#hub.createId();
     this.#subscribers.set(subscriber, id);
-    const positions = subscriber.standing?.split('.');
+    const positions = streams.map((stream) => subscriber.at.get(stream));
     this.#say({
       kind: 'subscribe',
       tab: this.#id,
@@ -173,14 +173,24 @@ class Tabs implements Carrier {
       const { message: detail, code } = delivery;
       return subscriber.end(this.#hub.errorOf({ status: 0, title: '', detail, ...(code && { code }) }));
     }
+    const { streams } = subscriber;
+    const move = (positions: readonly (string | undefined)[], but?: string): void =>
+      streams.forEach((stream, index) => {
+        const position = positions[index];
+        if (position && stream !== but) subscriber.take(stream, position);
+      });
     for (const item of delivery.items) {
-      const index = subscriber.streams.indexOf(item.stream);
-      const position = 'cursor' in item ? item.cursor.split('.')[index] : undefined;
+      // There is none before every stream has begun.
+      const { cursor } = item as { readonly cursor?: string };
+      const positions = cursor?.split('.') ?? [];
+      move(positions, item.stream);
+      const position = positions[streams.indexOf(item.stream)];
       if (position) subscriber.take(item.stream, position, item);
       else subscriber.push(item);
     }
-    subscriber.streams.forEach((stream, index) => subscriber.take(stream, delivery.positions[index] ?? ''));
-    void subscriber.drained().then(() => this.#say({ kind: 'taken', tab: this.#id, id }));
+    move(delivery.positions);
+    if (delivery.items[0])
+      void subscriber.drained().then(() => this.#say({ kind: 'taken', tab: this.#id, id }));
   }
 
   #heard(): void {

@@ -1,0 +1,62 @@
+// Guards what tabs do for each other when things happen in an order that a browser rarely shows: whoever leads, every
+// subscription has every event once (I2) and hears of every loss (I8).
+import { beforeEach, expect, test } from 'vitest';
+import type { ClientOptions } from 'sluice/client';
+import { until } from '../support/diagnostics.ts';
+import { at, scriptEvents, type ScriptedEvents } from '../support/scripted-events.ts';
+import { useTabs } from '../support/scripted-tabs.ts';
+import { collect } from '../support/stream-reader.ts';
+
+useTabs();
+let group: string;
+let groups = 0;
+beforeEach(() => {
+  group = `tabs ${(groups += 1)}`;
+});
+const openTab = (options: Partial<ClientOptions> = {}): ScriptedEvents =>
+  scriptEvents({ shareAcrossTabs: group, ...options });
+const kindsOf = ({ items }: ReturnType<typeof collect>): string[] => items.map(({ kind }) => kind);
+
+/** One that leads, and one that follows it. */
+const openTwo = async (options: Partial<ClientOptions> = {}): Promise<[ScriptedEvents, ScriptedEvents]> => {
+  const leader = openTab(options);
+  leader.client.subscribe('first');
+  (await leader.attempt(0)).open({ first: 0 });
+  (await leader.attempt(0)).id(at(0));
+  const follower = openTab(options);
+  await until(() => follower.client.status.get().state === 'live');
+  return [leader, follower];
+};
+
+test('I8: a follower hears of a loss where it begins', async () => {
+  const [leader, follower] = await openTwo();
+  const subscription = follower.client.subscribe(['a', 'b'], { after: 3n });
+  const reader = collect(subscription);
+  const line = await leader.attempt(1);
+  expect(line.streams).toEqual(['first', 'a', 'b']);
+  line.open({ first: 0, a: 9, b: 9 });
+  const loss = { reason: 'trimmed', requested: '3', oldest: '6', head: '9' };
+  line.tell('sluice:gap', { ...loss, stream: 'a', resumedAt: at(5, 2) });
+  line.id(`${at(0)}.${at(5, 2)}.${at(3, 3)}`);
+  await subscription.ready;
+  line.event('b', 4, `${at(0)}.${at(5, 2)}.${at(4, 3)}`);
+  await reader.received(1);
+  expect(kindsOf(reader)).toEqual(['gap', 'event']);
+  expect(reader.items[0]).toMatchObject({ stream: 'a', cursor: `${at(5, 2)}.${at(3, 3)}` });
+});
+
+test('I2: a stream that is missing keeps a follower from no event of another, nor brings one twice', async () => {
+  const [leader, follower] = await openTwo();
+  const reader = collect(follower.client.subscribe(['a', 'b'], { after: 'start' }));
+  (await leader.attempt(1)).answer(404);
+  await until(() => leader.attempts.some(({ streams }) => streams.join() === 'first,a'));
+  const line = leader.attempts.find(({ streams }) => streams.join() === 'first,a')!;
+  line.open({ first: 0, a: 1 });
+  line.id(`${at(0)}.${at(0, 2)}`);
+  line.event('a', 1, `${at(0)}.${at(1, 2)}`);
+  await reader.received(1);
+  await until(() => leader.attempts.filter(({ streams }) => streams.join() === 'b').length > 0);
+  await leader.client.close();
+  const next = await follower.attempt(0);
+  expect(next.lastEventId).toBe(at(1, 2));
+});
