@@ -39,7 +39,6 @@ export class Line {
   #abort = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heardAtMs = 0;
-  #paused = false;
 
   constructor(settings: Settings, owner: LineOwner, presence?: string, state: LineState = { kind: 'idle' }) {
     this.presence = presence;
@@ -118,7 +117,6 @@ export class Line {
     const abort = new AbortController();
     const { signal } = abort;
     this.#abort = abort;
-    this.#paused = false;
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(String(error)))
@@ -128,6 +126,7 @@ export class Line {
   async #read(signal: AbortSignal, refused: Problem | undefined): Promise<LineInput> {
     const { fetch, url, headers: given } = this.#settings;
     const headers = new Headers(typeof given === 'function' ? await given({ refused }) : given);
+    signal.throwIfAborted(); // another try is under way: what is asked is its to say
     const { readings, after, lastEventId } = chooseRequest([...this.feeds.values()]);
     this.#asked = readings;
     this.stale = false;
@@ -138,19 +137,21 @@ export class Line {
     headers.set('accept', 'text/event-stream');
     if (lastEventId) headers.set('last-event-id', lastEventId);
     const response = await fetch(address.href, { cache: 'no-store', headers, signal });
+    signal.throwIfAborted();
     if (!isEventStream(response)) {
       const { readAnswer } = await import('./answer.ts');
       return readAnswer(response, wallClockMs());
     }
     this.input({ kind: 'opened' });
     for await (const frames of framesOf(response)) {
+      signal.throwIfAborted();
       this.#heard();
       for (const frame of frames) {
+        this.#take(frame);
         // What a frame leads to may end this connection; the rest comes again on the next one.
-        if (!signal.aborted) this.#take(frame);
+        signal.throwIfAborted();
       }
-      await this.#settle();
-      if (signal.aborted) break;
+      await this.#settle(signal);
     }
     return { kind: 'lost' };
   }
@@ -160,10 +161,7 @@ export class Line {
     const { watchdogMs } = this.#settings;
     this.#heardAtMs = wallClockMs();
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(
-      () => (this.#paused ? this.#heard() : this.input(lost(`silent for ${watchdogMs} ms`))),
-      watchdogMs,
-    );
+    this.#timer = setTimeout(() => this.input(lost(`silent for ${watchdogMs} ms`)), watchdogMs);
   }
 
   #take(frame: Frame): void {
@@ -175,14 +173,14 @@ export class Line {
     this.#owner.changed(this);
   }
 
-  async #settle(): Promise<void> {
+  async #settle(signal: AbortSignal): Promise<void> {
     this.#owner.progressed(this);
     const isAnswered = this.#asked.every(({ position }) => position);
-    if (isAnswered && this.#asked.length < this.feeds.size) this.input({ kind: 'restart' });
+    if (isAnswered && this.#asked.length < this.feeds.size) return this.input({ kind: 'restart' });
     if (!this.readers.some((reader) => reader.full)) return;
-    this.#paused = true; // nothing is heard while nothing is read
+    clearTimeout(this.#timer); // nothing is heard while nothing is read
     await this.#owner.crowded(this);
-    this.#paused = false;
+    if (!signal.aborted) this.#heard();
   }
 }
 

@@ -4,7 +4,7 @@
 import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
 import { Line, type LineOwner } from './line.ts';
 import { listenToPage } from './page.ts';
-import type { Rearrange } from './rearrange.ts';
+import type * as Rearrange from './rearrange.ts';
 import type { Refusals } from './refusals.ts';
 import type { Settings } from './settings.ts';
 import type { LineState, Problem } from './state.ts';
@@ -124,12 +124,12 @@ export class Lines implements LineOwner, Carrier {
   }
 
   // Without it nothing is wrong, only less tidy, and the next occasion tries again.
-  #rearranging(use: (how: Rearrange) => unknown, otherwise = (): void => {}): void {
+  #rearranging(use: (how: typeof Rearrange) => unknown, otherwise = (): void => {}): void {
     void loadRearrange().then(use, otherwise);
   }
 }
 
-const loadRearrange = async (): Promise<Rearrange> => (await import('./rearrange.ts')).rearrange;
+const loadRearrange = (): Promise<typeof Rearrange> => import('./rearrange.ts');
 
 /** What a subscription throws that was turned away for good. */
 export const errorOf = ({ detail, code }: Problem): Error =>

@@ -11,7 +11,7 @@ import { Refusals } from './refusals.ts';
 import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
-function join(lines: Lines, subscriber: Subscriber): boolean {
+export function join(lines: Lines, subscriber: Subscriber): boolean {
   for (const line of lines.all) {
     if (!isFlowing(line) || line.presence !== subscriber.presence) continue;
     const feeds = [...line.feeds.values()].filter(
@@ -33,7 +33,7 @@ function add(feed: Feed, subscriber: Subscriber): void {
 }
 
 /** After a line has read something: joins it with others where neither misses anything. */
-function unite(lines: Lines, line: Line): void {
+export function unite(lines: Lines, line: Line): void {
   for (const feed of line.feeds.values()) hand(lines, line, feed);
   fold(lines, line);
   lines.flushSoon();
@@ -79,7 +79,7 @@ const isCaughtUp = ({ state, feeds }: Line): boolean =>
   state.kind === 'live' && feeds.size > 0 && [...feeds.values()].every(isLive);
 
 /** One half stays, the other gets a line of its own; both are asked for again after a wait that grows. */
-function split(lines: Lines, line: Line): void {
+export function split(lines: Lines, line: Line): void {
   const { state } = line;
   if (state.kind !== 'refused' && state.kind !== 'failed') return; // something else happened while this was loaded
   if (state.problem.status === 401) return; // it is not about streams
@@ -99,7 +99,7 @@ function split(lines: Lines, line: Line): void {
  * Resolves when no reader of the line is full. Who takes less than others leaves it, goes on alone when it has taken what
  * it has, and comes back when it has caught up. Where all are full, they are waited for.
  */
-async function makeRoom(lines: Lines, line: Line): Promise<void> {
+export async function makeRoom(lines: Lines, line: Line): Promise<void> {
   const { state } = line;
   while (line.state === state) {
     const { readers } = line;
@@ -115,11 +115,3 @@ function goAlone(lines: Lines, reader: Subscriber): void {
   reader.apart = true;
   void reader.drained().then(() => reader.over || lines.attach(reader));
 }
-
-export interface Rearrange {
-  readonly join: typeof join;
-  readonly unite: typeof unite;
-  readonly split: typeof split;
-  readonly makeRoom: typeof makeRoom;
-}
-export const rearrange: Rearrange = { join, unite, split, makeRoom };

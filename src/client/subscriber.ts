@@ -34,6 +34,7 @@ export class Subscriber implements Subscription {
   readonly at: Map<string, string> = new Map<string, string>();
   /** Reads on a connection of its own until it has caught up. */
   apart = false;
+  over = false;
   readonly #onOver: () => void;
   readonly #ready: Deferred<void> = deferred();
   #items: StreamItem[] = [];
@@ -41,7 +42,6 @@ export class Subscriber implements Subscription {
   #taken: string | undefined;
   #waiting: Deferred<void> | undefined;
   #draining: Deferred<void> | undefined;
-  #over = false;
   #error: Error | undefined;
 
   constructor(asked: Pick<Subscriber, 'streams' | 'after' | 'presence'>, onOver: () => void) {
@@ -54,9 +54,6 @@ export class Subscriber implements Subscription {
 
   get ready(): Promise<void> {
     return this.#ready.promise;
-  }
-  get over(): boolean {
-    return this.#over;
   }
   get full(): boolean {
     return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
@@ -85,7 +82,7 @@ export class Subscriber implements Subscription {
 
   /** Adds an item that moves nothing. */
   push(item: StreamItem, chars = 0): void {
-    if (this.#over) return;
+    if (this.over) return;
     this.#items.push(item);
     this.#chars += chars;
     this.#waiting?.resolve();
@@ -98,8 +95,8 @@ export class Subscriber implements Subscription {
 
   /** Ends after what is waiting, with an error if there is one. The reason is for those who wait for `ready`. */
   end(error?: Error, reason?: unknown): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.over) return;
+    this.over = true;
     this.#error = error;
     this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
     this.#waiting?.resolve();
@@ -109,7 +106,7 @@ export class Subscriber implements Subscription {
 
   /** Resolves when the consumer has taken what is waiting, or it is over. */
   async drained(): Promise<void> {
-    if (!this.#over && this.#items[0]) await (this.#draining ??= deferred()).promise;
+    if (!this.over && this.#items[0]) await (this.#draining ??= deferred()).promise;
   }
 
   async *batches(): AsyncGenerator<readonly StreamItem[], void, undefined> {
@@ -123,7 +120,7 @@ export class Subscriber implements Subscription {
           this.#draining?.resolve();
           this.#draining = undefined;
           yield items;
-        } else if (this.#over) {
+        } else if (this.over) {
           if (this.#error) throw this.#error;
           return;
         } else {
@@ -138,7 +135,7 @@ export class Subscriber implements Subscription {
   async *[Symbol.asyncIterator](): AsyncGenerator<StreamItem, void, undefined> {
     for await (const items of this.batches()) {
       for (const item of items) {
-        if (this.#over && !this.#error) return; // closed in the middle of a batch
+        if (this.over && !this.#error) return; // closed in the middle of a batch
         yield item;
       }
     }

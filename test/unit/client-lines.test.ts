@@ -163,3 +163,23 @@ test('I8: losses where a subscription begins have a cursor of all its streams, a
     { kind: 'event', stream: 'c' },
   ]);
 });
+
+test('I2: a try that was overtaken while it waited for headers asks for nothing any more', async () => {
+  const waiting: (() => void)[] = [];
+  const { client, attempts, attempt } = scriptEvents({
+    headers: () => new Promise((done) => waiting.push(() => done({}))),
+  });
+  client.subscribe('a');
+  await until(() => waiting.length === 1);
+  const reader = collect(client.subscribe('b'));
+  await until(() => waiting.length === 2);
+  waiting[1]!();
+  const line = await attempt(0);
+  line.open({ a: 0, b: 0 });
+  line.id(`${at(0)}.${at(0, 2)}`);
+  await until(() => client.status.get().connections[0]?.id !== null);
+  waiting[0]!();
+  line.event('b', 1, `${at(0)}.${at(1, 2)}`);
+  await reader.received(1);
+  expect(attempts.length).toBe(1);
+});
