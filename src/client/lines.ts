@@ -117,6 +117,7 @@ export class Lines implements LineOwner, Carrier {
   }
 
   #place(subscriber: Subscriber): void {
+    if (this.#isClosed) return; // what was under way when it was closed is carried by another now
     const takes = (line: Line): boolean =>
       !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
     if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);

@@ -23,6 +23,7 @@ export interface Attempt {
 }
 
 export interface ScriptedEvents {
+  readonly fetch: NonNullable<ClientOptions['fetch']>;
   readonly client: Client;
   readonly attempts: readonly Attempt[];
   /** The attempt number `index`, once it is made. */
@@ -37,59 +38,61 @@ const json = (value: unknown): string => JSON.stringify(value);
 
 export const scriptEvents = (options: Partial<ClientOptions> = {}): ScriptedEvents => {
   const attempts: Attempt[] = [];
+  const fetch: ScriptedEvents['fetch'] = (address, { headers, signal }) => {
+    const { searchParams } = new URL(address);
+    let send!: (text: string) => void;
+    let cut!: () => void;
+    const answered = new Promise<Response>((answer, refuse) => {
+      signal.addEventListener('abort', () => refuse(signal.reason as Error));
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => {
+          const encoder = new TextEncoder();
+          send = (text) => signal.aborted || controller.enqueue(encoder.encode(`${text}\n\n`));
+          cut = () => controller.error(new TypeError('cut'));
+          signal.addEventListener('abort', () => controller.error(signal.reason));
+        },
+      });
+      attempts.push({
+        streams: searchParams.getAll('stream'),
+        after: searchParams.get('after'),
+        lastEventId: headers.get('last-event-id'),
+        get isOver() {
+          return signal.aborted;
+        },
+        open: (heads) => {
+          answer(new Response(body, { headers: { 'content-type': 'text/event-stream' } }));
+          const streams = Object.entries(heads).map(([name, head]) => ({ name, head: String(head) }));
+          send(`event: sluice:open\ndata: ${json({ connectionId: `c${attempts.length}`, streams })}`);
+        },
+        id: (cursor) => send(`id: ${cursor}`),
+        event: (stream, offset, cursor = at(offset)) => {
+          const data = { stream, offset: String(offset), type: null, key: null, data: offset, at: 0 };
+          send(`id: ${cursor}\ndata: ${json(data)}`);
+        },
+        tell: (event, data) => send(`event: ${event}\ndata: ${json(data)}`),
+        cut: () => cut(),
+        answer: (status, problem = {}) =>
+          answer(
+            new Response(json(problem), {
+              status,
+              headers: { 'content-type': 'application/problem+json' },
+            }),
+          ),
+      });
+    });
+    return answered;
+  };
   const client = createClient({
     url: 'http://scripted.invalid',
     backoff: { initialMs: 1, maxMs: 5 },
     refusedRetryMs: 60_000,
-    fetch: (address, { headers, signal }) => {
-      const { searchParams } = new URL(address);
-      let send!: (text: string) => void;
-      let cut!: () => void;
-      const answered = new Promise<Response>((answer, refuse) => {
-        signal.addEventListener('abort', () => refuse(signal.reason as Error));
-        const body = new ReadableStream<Uint8Array>({
-          start: (controller) => {
-            const encoder = new TextEncoder();
-            send = (text) => signal.aborted || controller.enqueue(encoder.encode(`${text}\n\n`));
-            cut = () => controller.error(new TypeError('cut'));
-            signal.addEventListener('abort', () => controller.error(signal.reason));
-          },
-        });
-        attempts.push({
-          streams: searchParams.getAll('stream'),
-          after: searchParams.get('after'),
-          lastEventId: headers.get('last-event-id'),
-          get isOver() {
-            return signal.aborted;
-          },
-          open: (heads) => {
-            answer(new Response(body, { headers: { 'content-type': 'text/event-stream' } }));
-            const streams = Object.entries(heads).map(([name, head]) => ({ name, head: String(head) }));
-            send(`event: sluice:open\ndata: ${json({ connectionId: `c${attempts.length}`, streams })}`);
-          },
-          id: (cursor) => send(`id: ${cursor}`),
-          event: (stream, offset, cursor = at(offset)) => {
-            const data = { stream, offset: String(offset), type: null, key: null, data: offset, at: 0 };
-            send(`id: ${cursor}\ndata: ${json(data)}`);
-          },
-          tell: (event, data) => send(`event: ${event}\ndata: ${json(data)}`),
-          cut: () => cut(),
-          answer: (status, problem = {}) =>
-            answer(
-              new Response(json(problem), {
-                status,
-                headers: { 'content-type': 'application/problem+json' },
-              }),
-            ),
-        });
-      });
-      return answered;
-    },
+    fetch,
     ...options,
   });
   onTestFinished(() => client.close());
   return {
     client,
+    fetch,
     attempts,
     attempt: async (index) => {
       await until(() => attempts.length > index);

@@ -1,5 +1,8 @@
 // Guards which connection serves whom, with a server that says each frame when the test wants it: who has caught up is
 // never put behind somebody who has not (I2), and what was refused is not asked for over and over.
+import { Lines } from '../../src/client/lines.ts';
+import { settingsOf } from '../../src/client/settings.ts';
+import { Subscriber } from '../../src/client/subscriber.ts';
 import { describe, expect, test } from 'vitest';
 import { Refusals } from '../../src/client/refusals.ts';
 import { until } from '../support/diagnostics.ts';
@@ -182,4 +185,26 @@ test('I2: a try that was overtaken while it waited for headers asks for nothing 
   line.event('b', 1, `${at(0)}.${at(1, 2)}`);
   await reader.received(1);
   expect(attempts.length).toBe(1);
+});
+
+test('I2: connections that were closed take nobody on any more, whatever was under way', async () => {
+  const { fetch, attempts, attempt } = scriptEvents();
+  const open = (): Lines => new Lines(settingsOf({ url: 'http://scripted.invalid', fetch }), () => {});
+  const reading = (stream: string, after: string): Subscriber =>
+    new Subscriber({ streams: [stream], after, presence: undefined }, () => {});
+  const [closed, other] = [open(), open()];
+  const [first, second] = [reading('a', 'end'), reading('a', 'start')];
+  closed.attach(first);
+  (await attempt(0)).open({ a: 1 });
+  (await attempt(0)).id(at(1));
+  await first.ready;
+  closed.attach(second);
+  for (const each of [first, second]) closed.detach(each);
+  closed.close();
+  await import('../../src/client/rearrange.ts');
+  const sentinel = reading('b', 'end');
+  other.attach(sentinel);
+  await attempt(1);
+  expect(attempts.map(({ streams }) => streams)).toEqual([['a'], ['b']]);
+  other.detach(sentinel);
 });
