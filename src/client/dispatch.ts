@@ -8,11 +8,16 @@ import { eventItem, lossItem, type Wire } from './item.ts';
 /** What concerns the line itself. */
 export type Told = Pick<Wire, 'connectionId' | 'retryMs'>;
 
-/** @throws SyntaxError and TypeError for data that is not what the protocol says */
+/**
+ * `onLost`: what the frame says could not be taken in, and must be told again.
+ *
+ * @throws SyntaxError and TypeError for data that is not what the protocol says
+ */
 export function dispatch(
   { event, data, id }: Frame,
   asked: readonly Feed[],
   feeds: ReadonlyMap<string, Feed>,
+  onLost: (error: unknown) => void,
 ): Told {
   const told = (data === undefined ? {} : JSON.parse(data)) as Wire;
   const feed = feeds.get(told.stream);
@@ -26,7 +31,7 @@ export function dispatch(
   if (name === 'sluice:broadcast')
     for (const subscriber of feed?.subscribers ?? []) subscriber.push({ ...told, kind: 'broadcast' });
   if (feed && name === 'sluice:presence')
-    void import('./presence.ts').then(({ takePresence }) => takePresence(feed, told));
+    void import('./presence.ts').then(({ takePresence }) => takePresence(feed, told), onLost);
   // Told with the id that follows: a connection lost between the two hears of it again.
   if (feed && (name === 'sluice:gap' || name === 'sluice:reset'))
     feed.loss = lossItem(name === 'sluice:gap' ? 'gap' : 'reset', told);

@@ -68,7 +68,7 @@ export class Line {
     const begun = streams.map(
       (stream) => feeds.get(stream) ?? createFeed(stream, subscriber.startOf(stream)),
     );
-    if (state.kind === 'refused' || presence !== subscriber.presence) return false;
+    if (state.kind === 'refused' || state.kind === 'failed' || presence !== subscriber.presence) return false;
     if (feeds.size > 0 && (isWide(after) || feeds.size + streams.length > MAX_STREAMS)) return false;
     if (begun.some((feed) => feed.position || feed.after !== subscriber.startOf(feed.stream))) return false;
     for (const feed of begun) {
@@ -166,7 +166,9 @@ export class Line {
 
   #take(frame: Frame): void {
     this.#retryMs = frame.retry ?? this.#retryMs;
-    const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds);
+    const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds, (error) =>
+      this.input(lost(String(error))),
+    );
     if (retryMs !== undefined) this.input({ kind: 'shutdown', retryMs });
     if (connectionId === undefined) return;
     this.#id = connectionId;

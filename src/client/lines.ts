@@ -67,7 +67,12 @@ export class Lines implements LineOwner, Carrier {
   changed(line: Line): void {
     const { state, feeds } = line;
     if (state.kind === 'refused' || state.kind === 'failed') {
-      if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
+      if (feeds.size > 1)
+        // Without the parts, the whole is asked for once more.
+        this.#rearranging(
+          (how) => how.split(this, line),
+          () => line.input({ kind: 'split' }),
+        );
       else {
         this.refusals?.explain(line.connection);
         if (state.kind === 'failed')
