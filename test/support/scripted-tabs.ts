@@ -11,6 +11,8 @@ interface Request {
 export interface ScriptedLocks extends Locks {
   /** Requests that wait for a lock of this name. */
   waiting(name: string): number;
+  /** What is stolen is told only when these are called, if there is a list. */
+  news: (() => void)[] | undefined;
   /** Refuses all requests from now on, as browsers do where an origin is opaque. */
   refuse: boolean;
 }
@@ -27,6 +29,7 @@ const createLocks = (): ScriptedLocks => {
     if (!held.has(name)) queueOf(name).shift()?.grant();
   };
   const locks: ScriptedLocks = {
+    news: undefined,
     refuse: false,
     waiting: (name) => queueOf(name).length,
     request: (name, { signal, steal }: LockWish, callback) =>
@@ -58,7 +61,10 @@ const createLocks = (): ScriptedLocks => {
           reject(aborted);
         });
         if (steal) {
-          held.get(name)?.refuse(aborted);
+          const robbed = held.get(name);
+          const tell = (): void => robbed?.refuse(aborted);
+          if (locks.news) locks.news.push(tell);
+          else tell();
           return request.grant();
         }
         queueOf(name).push(request);

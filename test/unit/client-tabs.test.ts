@@ -1,17 +1,18 @@
 // Guards what tabs do for each other when things happen in an order that a browser rarely shows: whoever leads, every
 // subscription has every event once (I2) and hears of every loss (I8).
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import type { ClientOptions } from 'sluice/client';
 import { until } from '../support/diagnostics.ts';
 import { at, scriptEvents, type ScriptedEvents } from '../support/scripted-events.ts';
 import { useTabs } from '../support/scripted-tabs.ts';
 import { collect } from '../support/stream-reader.ts';
 
-useTabs();
+const locks = useTabs();
 let group: string;
 let groups = 0;
 beforeEach(() => {
   group = `tabs ${(groups += 1)}`;
+  locks.news = undefined;
 });
 const openTab = (options: Partial<ClientOptions> = {}): ScriptedEvents =>
   scriptEvents({ shareAcrossTabs: group, ...options });
@@ -59,4 +60,35 @@ test('I2: a stream that is missing keeps a follower from no event of another, no
   await leader.client.close();
   const next = await follower.attempt(0);
   expect(next.lastEventId).toBe(at(1, 2));
+});
+
+test('I2: a leader whose lock is taken follows as soon as it knows, and never shows itself closed', async () => {
+  const name = `sluice http://scripted.invalid/v1/events ${group}`;
+  const [former, next] = await openTwo();
+  const states: string[] = [];
+  former.client.status.subscribe(() => states.push(former.client.status.get().state));
+  const reader = collect(former.client.subscribe('a'));
+  const before = await former.attempt(1);
+  before.open({ first: 0, a: 0 });
+  before.id(`${at(0)}.${at(0, 2)}`);
+  next.client.subscribe('b');
+  await former.attempt(2);
+  const channel = new BroadcastChannel(name);
+  onTestFinished(() => channel.close());
+  const heard: string[] = [];
+  channel.addEventListener('message', ({ data }) => heard.push((data as { kind: string }).kind));
+  locks.news = [];
+  await locks.request(name, { steal: true }, async () => {});
+  await next.attempt(0);
+  await until(() => heard.filter((kind) => kind === 'leader').length > 1);
+  for (const tell of locks.news) tell();
+  await until(() => next.attempts.some(({ streams }) => streams.includes('a')));
+  const line = next.attempts.at(-1)!;
+  const { streams } = line;
+  line.open(Object.fromEntries(streams.map((stream) => [stream, 0])));
+  const cursor = (offset: number): string => streams.map((_, index) => at(offset, index + 1)).join('.');
+  line.id(cursor(0));
+  line.event('a', 1, cursor(1));
+  await reader.received(1);
+  expect(states).not.toContain('closed');
 });

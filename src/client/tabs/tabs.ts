@@ -97,6 +97,7 @@ class Tabs implements Carrier {
         });
       } catch {
         this.#stepDown();
+        this.#say({ kind: 'hello', tab: this.#id }); // whoever took the lock has spoken before this tab could follow
         options = { signal };
       }
     }
@@ -105,7 +106,9 @@ class Tabs implements Carrier {
   #lead(): void {
     if (this.#closed.signal.aborted) return;
     this.#leader = this.#id;
-    const carrier = this.#hub.createCarrier((status) => this.#show(status));
+    const carrier: Carrier = this.#hub.createCarrier((status) => {
+      if (this.#own?.carrier === carrier) this.#show(status);
+    });
     this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
     for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
     this.#show(this.#status);
