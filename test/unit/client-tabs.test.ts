@@ -13,6 +13,7 @@ let groups = 0;
 beforeEach(() => {
   group = `tabs ${(groups += 1)}`;
   locks.news = undefined;
+  locks.refuse = false;
 });
 const openTab = (options: Partial<ClientOptions> = {}): ScriptedEvents =>
   scriptEvents({ shareAcrossTabs: group, ...options });
@@ -76,7 +77,9 @@ test('I2: a leader whose lock is taken follows as soon as it knows, and never sh
   const channel = new BroadcastChannel(name);
   onTestFinished(() => channel.close());
   const heard: string[] = [];
-  channel.addEventListener('message', ({ data }) => heard.push((data as { kind: string }).kind));
+  channel.addEventListener('message', (event) =>
+    heard.push((event as Event & { readonly data: { readonly kind: string } }).data.kind),
+  );
   locks.news = [];
   await locks.request(name, { steal: true }, async () => {});
   await next.attempt(0);
@@ -91,4 +94,17 @@ test('I2: a leader whose lock is taken follows as soon as it knows, and never sh
   line.event('a', 1, cursor(1));
   await reader.received(1);
   expect(states).not.toContain('closed');
+});
+
+test('I2: a page that is refused its locks reads by itself', async () => {
+  locks.refuse = true;
+  const { client, attempt } = openTab();
+  const reader = collect(client.subscribe('a'));
+  const line = await attempt(0);
+  line.open({ a: 0 });
+  line.id(at(0));
+  line.event('a', 1);
+  await reader.received(1);
+  await client.close();
+  await until(() => line.isOver && client.status.get().state === 'closed');
 });

@@ -11,18 +11,33 @@ import type { Delivery, Message } from './message.ts';
 
 type OnStatus = (status: Status) => void;
 
-/** Carries subscriptions through whichever tab leads; where browsers cannot share, directly. */
-export function carryAcrossTabs(name: string, settings: Settings, onStatus: OnStatus, parts: Parts): Carrier {
+/** Carries subscriptions through whichever tab leads; where browsers do not share, or refuse to, directly. */
+export async function carryAcrossTabs(
+  name: string,
+  settings: Settings,
+  onStatus: OnStatus,
+  parts: Parts,
+): Promise<Carrier> {
   const browser = findBrowser();
-  if (!browser) return new parts.Lines(settings, onStatus);
+  const createCarrier = (onStatus: OnStatus): Carrier => new parts.Lines(settings, onStatus);
+  if (!browser) return createCarrier(onStatus);
   const hub = {
     ...browser,
     ...parts,
     name: `sluice ${settings.url().href} ${name}`,
     silenceMs: settings.watchdogMs / 3,
-    createCarrier: (onStatus: OnStatus) => new parts.Lines(settings, onStatus),
+    createCarrier,
   };
-  return new Tabs(hub, onStatus);
+  const id = hub.createId();
+  return new Promise((resolve) => {
+    // Held as long as this tab lives, before anybody hears of it: see leading.ts.
+    const share = async (): Promise<void> => {
+      const tabs = new Tabs(hub, id, onStatus);
+      resolve(tabs);
+      await tabs.closed;
+    };
+    hub.locks.request(`${hub.name} ${id}`, {}, share).catch(() => resolve(createCarrier(onStatus)));
+  });
 }
 
 const NOTHING: Status = { state: 'idle', problem: null, connections: [] };
@@ -41,28 +56,23 @@ class Tabs implements Carrier {
   #status: Status = NOTHING;
   #heardAtMs: number = performance.now();
   #isAsked = false;
-  /** Its own lock is held: without it a leader would take it for gone. */
-  #isHere = false;
+  /** Resolves when it is closed. */
+  readonly closed: Promise<void>;
 
-  constructor(hub: Hub, onStatus: OnStatus) {
+  constructor(hub: Hub, id: string, onStatus: OnStatus) {
     const { name } = hub;
     this.#hub = hub;
     this.#onStatus = onStatus;
-    this.#id = hub.createId();
+    this.#id = id;
     this.#all = hub.open(name);
     this.#mine = hub.open(`${name} ${this.#id}`);
     this.#all.addEventListener('message', ({ data }) => this.#hear(data as Message));
     this.#mine.addEventListener('message', ({ data }) => this.#receive(data as Delivery));
     const { signal } = this.#closed;
-    const forever = new Promise<void>((done) => signal.addEventListener('abort', () => done()));
-    // Held as long as this tab lives, before anybody hears of it: see leading.ts.
-    void hub.locks.request(`${name} ${this.#id}`, {}, () => {
-      this.#isHere = true;
-      this.#say({ kind: 'hello', tab: this.#id });
-      void this.#stand(forever, { signal });
-      return forever;
-    });
-    const watch = setInterval(() => this.#watch(forever), this.#hub.silenceMs);
+    this.closed = new Promise((done) => signal.addEventListener('abort', () => done()));
+    this.#say({ kind: 'hello', tab: id });
+    void this.#stand({ signal });
+    const watch = setInterval(() => this.#watch(), this.#hub.silenceMs);
     signal.addEventListener('abort', () => clearInterval(watch));
   }
 
@@ -87,13 +97,13 @@ class Tabs implements Carrier {
   }
 
   /** Waits for the lock and leads until it is closed, or the lock is taken away; then waits again. */
-  async #stand(forever: Promise<void>, options: LockWish): Promise<void> {
+  async #stand(options: LockWish): Promise<void> {
     const { signal } = this.#closed;
     while (!signal.aborted) {
       try {
         await this.#hub.locks.request(this.#hub.name, options, () => {
           this.#lead();
-          return forever;
+          return this.closed;
         });
       } catch {
         this.#stepDown();
@@ -157,7 +167,6 @@ class Tabs implements Carrier {
 
   #follow(leader: string, status: Status): void {
     this.#heard();
-    if (!this.#isHere) return; // asks when it is
     if (this.#own) return; // one of the two has lost the lock, and will be told
     this.#status = status;
     this.#onStatus(status);
@@ -201,7 +210,7 @@ class Tabs implements Carrier {
     this.#isAsked = false;
   }
 
-  #watch(forever: Promise<void>): void {
+  #watch(): void {
     if (
       this.#own ||
       this.#subscribers.size === 0 ||
@@ -210,7 +219,7 @@ class Tabs implements Carrier {
       return;
     if (this.#isAsked) {
       this.#heard(); // for as long again, should even this not help
-      void this.#stand(forever, { steal: true });
+      void this.#stand({ steal: true });
       return;
     }
     this.#isAsked = true;
