@@ -108,3 +108,30 @@ test('I2: a page that is refused its locks reads by itself', async () => {
   await client.close();
   await until(() => line.isOver && client.status.get().state === 'closed');
 });
+
+test('I2: a subscription that ends at the leader has what came before, and is told why', async () => {
+  const [leader, follower] = await openTwo();
+  const subscription = follower.client.subscribe('a', { after: 'start' });
+  const line = await leader.attempt(1);
+  line.open({ first: 0, a: 2 });
+  line.id(`${at(0)}.${at(0, 2)}`);
+  await subscription.ready;
+  line.event('a', 1, `${at(0)}.${at(1, 2)}`);
+  await until(() => subscription.cursor === at(0, 2));
+  const own = leader.client.subscribe('first', { after: at(0) });
+  const first = collect(own);
+  await own.ready;
+  line.event('a', 2, `${at(0)}.${at(2, 2)}`);
+  line.event('first', 1, `${at(1)}.${at(2, 2)}`);
+  await first.received(1);
+  line.cut();
+  (await leader.attempt(2)).answer(400);
+  await until(() => leader.attempts.length === 5);
+  const parts = leader.attempts.slice(3);
+  parts.find(({ streams }) => streams[0] === 'a')!.answer(400, { code: 'cursor_invalid', detail: 'no' });
+  await until(() => leader.client.status.get().connections.length === 1);
+  const reader = collect(subscription);
+  await until(() => reader.over !== undefined);
+  expect(reader.offsets).toEqual([1, 2]);
+  expect(reader.over).toMatchObject({ code: 'cursor_invalid', message: 'no' });
+});
