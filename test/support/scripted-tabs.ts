@@ -11,6 +11,8 @@ interface Request {
 export interface ScriptedLocks extends Locks {
   /** Requests that wait for a lock of this name. */
   waiting(name: string): number;
+  /** Requests that wait. */
+  all(): number;
   /** What is stolen is told only when these are called, if there is a list. */
   news: (() => void)[] | undefined;
   /** Refuses all requests from now on, as browsers do where an origin is opaque. */
@@ -30,6 +32,7 @@ const createLocks = (): ScriptedLocks => {
   };
   const locks: ScriptedLocks = {
     news: undefined,
+    all: () => [...queues.values()].flat().length,
     refuse: false,
     waiting: (name) => queueOf(name).length,
     request: (name, { signal, steal }: LockWish, callback) =>

@@ -135,3 +135,29 @@ test('I2: a subscription that ends at the leader has what came before, and is to
   expect(reader.offsets).toEqual([1, 2]);
   expect(reader.over).toMatchObject({ code: 'cursor_invalid', message: 'no' });
 });
+
+test('I2: whoever holds the lead without a word loses it, and no request for it is left behind', async () => {
+  const name = `sluice http://scripted.invalid/v1/events ${group}`;
+  const hold = (steal: boolean): void =>
+    void locks.request(name, { steal }, () => new Promise(() => {})).catch(() => {});
+  hold(false);
+  const tab = openTab({ watchdogMs: 60 });
+  tab.client.subscribe('a');
+  for (const index of [0, 1]) {
+    await tab.attempt(index);
+    expect(locks.waiting(name)).toBe(0);
+    hold(true);
+  }
+  await tab.attempt(2);
+  expect(locks.waiting(name)).toBe(0);
+});
+
+test('a leader that steps down does not wait for tabs any more', async () => {
+  const [leader, follower] = await openTwo();
+  follower.client.subscribe('a');
+  await leader.attempt(1);
+  expect(locks.all()).toBe(2); // for the lead, and for the end of the follower
+  await leader.client.close();
+  await follower.attempt(0);
+  expect(locks.all()).toBe(0);
+});

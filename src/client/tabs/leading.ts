@@ -25,6 +25,7 @@ interface Served {
 export class Leading {
   readonly #hub: Hub;
   readonly #carrier: Carrier;
+  readonly #closed = new AbortController();
   readonly #tabs = new Map<string, Served>();
   /** Subscriptions whose last batch is not taken yet. */
   readonly #taken = new Map<string, () => void>();
@@ -40,10 +41,10 @@ export class Leading {
     else if (message.kind === 'unsubscribe')
       this.#drop(this.#tabs.get(tab)?.subscribers.get(message.id), message.id);
     else if (message.kind === 'taken') this.#taken.get(message.id)?.();
-    else if (message.kind === 'hello') this.#tabs.get(tab)?.channel.postMessage({ kind: 'here' });
   }
 
   close(): void {
+    this.#closed.abort();
     for (const tab of this.#tabs.keys()) this.#leave(tab);
   }
 
@@ -58,7 +59,9 @@ export class Leading {
     };
     this.#tabs.set(tab, served);
     // Granted when the tab is gone: it holds this lock as long as it lives.
-    void this.#hub.locks.request(`${this.#hub.name} ${tab}`, {}, async () => this.#leave(tab));
+    this.#hub.locks
+      .request(`${this.#hub.name} ${tab}`, this.#closed, async () => this.#leave(tab))
+      .catch(() => {}); // closed before that
     return served;
   }
 

@@ -5,7 +5,7 @@ import type { Carrier, Parts } from '../lines.ts';
 import type { Settings } from '../settings.ts';
 import type { Status } from '../status.ts';
 import type { Subscriber } from '../subscriber.ts';
-import { findBrowser, type Channel, type LockWish } from './browser.ts';
+import { findBrowser, type Channel } from './browser.ts';
 import { Leading, type Hub } from './leading.ts';
 import type { Delivery, Message } from './message.ts';
 
@@ -40,6 +40,9 @@ export async function carryAcrossTabs(
   });
 }
 
+/** Between requests for the lock, should each be refused. */
+const PAUSE_MS = 1000;
+
 const NOTHING: Status = { state: 'idle', problem: null, connections: [] };
 
 class Tabs implements Carrier {
@@ -56,6 +59,9 @@ class Tabs implements Carrier {
   #status: Status = NOTHING;
   #heardAtMs: number = performance.now();
   #isAsked = false;
+  /** The request for the lock, and whether the next is to take it from whoever has it. */
+  #waiting = new AbortController();
+  #isStealing = false;
   /** Resolves when it is closed. */
   readonly closed: Promise<void>;
 
@@ -71,7 +77,7 @@ class Tabs implements Carrier {
     const { signal } = this.#closed;
     this.closed = new Promise((done) => signal.addEventListener('abort', () => done()));
     this.#say({ kind: 'hello', tab: id });
-    void this.#stand({ signal });
+    void this.#stand();
     const watch = setInterval(() => this.#watch(), this.#hub.silenceMs);
     signal.addEventListener('abort', () => clearInterval(watch));
   }
@@ -91,24 +97,28 @@ class Tabs implements Carrier {
   close(): void {
     this.#stepDown();
     this.#closed.abort();
+    this.#waiting.abort();
     this.#all.close();
     this.#mine.close();
     this.#onStatus({ ...NOTHING, state: 'closed' });
   }
 
-  /** Waits for the lock and leads until it is closed, or the lock is taken away; then waits again. */
-  async #stand(options: LockWish): Promise<void> {
-    const { signal } = this.#closed;
-    while (!signal.aborted) {
+  /** Waits for the lock, or takes it, and leads until it is closed, or the lock is taken away; then waits again. */
+  async #stand(): Promise<void> {
+    while (!this.#closed.signal.aborted) {
+      const { signal } = (this.#waiting = new AbortController());
+      const wish = this.#isStealing ? { steal: true } : { signal };
+      this.#isStealing = false;
       try {
-        await this.#hub.locks.request(this.#hub.name, options, () => {
+        await this.#hub.locks.request(this.#hub.name, wish, () => {
           this.#lead();
           return this.closed;
         });
       } catch {
         this.#stepDown();
+        if (this.#isStealing) continue;
         this.#say({ kind: 'hello', tab: this.#id }); // whoever took the lock has spoken before this tab could follow
-        options = { signal };
+        await new Promise((done) => setTimeout(done, PAUSE_MS));
       }
     }
   }
@@ -219,7 +229,8 @@ class Tabs implements Carrier {
       return;
     if (this.#isAsked) {
       this.#heard(); // for as long again, should even this not help
-      void this.#stand({ steal: true });
+      this.#isStealing = true;
+      this.#waiting.abort();
       return;
     }
     this.#isAsked = true;
