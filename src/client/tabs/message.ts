@@ -36,6 +36,4 @@ export type Delivery =
       readonly id: string;
       readonly message: string;
       readonly code: string | undefined;
-    }
-  /** Nothing but a sign of life. */
-  | { readonly kind: 'here' };
+    };

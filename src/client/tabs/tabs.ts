@@ -187,7 +187,6 @@ class Tabs implements Carrier {
 
   #receive(delivery: Delivery): void {
     this.#heard();
-    if (delivery.kind === 'here') return;
     const { id } = delivery;
     const [subscriber] = [...this.#subscribers].find(([, known]) => known === id) ?? [];
     if (!subscriber) return;
