@@ -96,6 +96,38 @@ test('I2: a leader whose lock is taken follows as soon as it knows, and never sh
   expect(states).not.toContain('closed');
 });
 
+test('I2: what a former leader still delivers comes to nobody who reads elsewhere', async () => {
+  const name = `sluice http://scripted.invalid/v1/events ${group}`;
+  const hear = (name: string): Record<string, unknown>[] => {
+    const channel = new BroadcastChannel(name);
+    onTestFinished(() => channel.close());
+    const heard: Record<string, unknown>[] = [];
+    channel.addEventListener('message', (event) =>
+      heard.push((event as Event & { readonly data: Record<string, unknown> }).data),
+    );
+    return heard;
+  };
+  const [former, next] = await openTwo();
+  const all = hear(name);
+  const subscription = next.client.subscribe('a', { after: 'start' });
+  const reader = collect(subscription);
+  const before = await former.attempt(1);
+  const delivered = hear(`${name} ${String(all.find(({ kind }) => kind === 'subscribe')?.['tab'])}`);
+  before.open({ first: 0, a: 0 });
+  before.id(`${at(0)}.${at(0, 2)}`);
+  await subscription.ready;
+  locks.news = [];
+  await locks.request(name, { steal: true }, async () => {});
+  const line = await next.attempt(0);
+  before.event('a', 1, `${at(0)}.${at(1, 2)}`);
+  await until(() => delivered.some(({ items }) => (items as unknown[]).length === 1));
+  line.open({ a: 0 });
+  line.id(at(0, 2));
+  for (const offset of [1, 2]) line.event('a', offset, at(offset, 2));
+  await until(() => reader.offsets.includes(2));
+  expect(reader.offsets).toEqual([1, 2]);
+});
+
 test('I2: a page that is refused its locks reads by itself', async () => {
   locks.refuse = true;
   const { client, attempt } = openTab();

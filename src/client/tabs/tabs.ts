@@ -83,7 +83,6 @@ class Tabs implements Carrier {
   }
 
   attach(subscriber: Subscriber): void {
-    this.#subscribers.set(subscriber, '');
     this.#want(subscriber);
   }
 
@@ -152,6 +151,7 @@ class Tabs implements Carrier {
 
   /** Has the leader deliver to a subscriber, from where it stands. */
   #want(subscriber: Subscriber): void {
+    this.#subscribers.set(subscriber, ''); // what a former leader still delivers is for nobody
     if (this.#own) return this.#own.carrier.attach(subscriber);
     const leader = this.#leader;
     if (leader === undefined) return;
