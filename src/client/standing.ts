@@ -3,7 +3,7 @@
 import type { Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 
-const START = /^(?:start|end|\d{1,19}|\w[\w.]*-[\w.-]+)$/;
+const START = /^(start|end|\d{1,19}|\w[\w.]*-[\w.-]+)$/;
 
 /** The text on the wire of where to start. @throws SluiceError cursor_invalid for what could be none; servers look closer */
 export function startText(after: Position): string {
