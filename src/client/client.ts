@@ -55,11 +55,11 @@ export function createClient(options: ClientOptions): Client {
   const direct = (): Carrier => new Lines(settings, status.set);
   const share = options.shareAcrossTabs;
   const carrier = share
-    ? import('./tabs/tabs.ts').then(
-        ({ carryAcrossTabs }) =>
+    ? import('./tabs/tabs.ts')
+        .then(({ carryAcrossTabs }) =>
           carryAcrossTabs(String(share), settings, status.set, { Lines, Subscriber, errorOf }),
-        direct,
-      )
+        )
+        .catch(direct)
     : direct();
   const carry = (act: (carrier: Carrier) => void): void =>
     'then' in carrier ? void carrier.then(act) : act(carrier);

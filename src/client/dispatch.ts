@@ -3,7 +3,7 @@
 import type { Frame } from '../protocol/parse.ts';
 import type { ControlEvent } from '../protocol/wire.ts';
 import type { Feed } from './feed.ts';
-import { eventItem, lossItem, type Wire } from './item.ts';
+import { eventItem, lossItem, type LossItem, type StreamItem, type Wire } from './item.ts';
 
 /** What concerns the line itself. */
 export type Told = Pick<Wire, 'connectionId' | 'retryMs'>;
@@ -27,25 +27,37 @@ export function dispatch(
       if (opened) opened.head = BigInt(head);
     }
   }
-  if (name === 'sluice:broadcast')
-    for (const subscriber of feed?.subscribers ?? []) subscriber.push({ ...told, kind: 'broadcast' });
-  if (feed && name === 'sluice:presence') notices?.takePresence(feed, told);
-  // Told with the id that follows: a connection lost between the two hears of it again.
-  if (feed && (name === 'sluice:gap' || name === 'sluice:reset'))
-    feed.loss = lossItem(name === 'sluice:gap' ? 'gap' : 'reset', told);
+  if (feed) {
+    if (name === 'sluice:broadcast')
+      for (const subscriber of feed.subscribers) subscriber.push({ ...told, kind: 'broadcast' });
+    if (name === 'sluice:presence') notices?.takePresence(feed, told);
+    // Told with the id that follows: a connection lost between the two hears of it again.
+    if (name === 'sluice:gap' || name === 'sluice:reset')
+      feed.loss = lossItem(name.slice(7) as LossItem['kind'], told);
+  }
   if (id) move(asked, id, data && !event ? told : undefined, data?.length ?? 0);
   return told;
 }
 
 function move(asked: readonly Feed[], cursor: string, event: Wire | undefined, chars: number): void {
   const positions = cursor.split('.');
+  // Beginnings first: the cursor of what is told next speaks of all streams.
+  for (const [index, feed] of asked.entries())
+    if (!feed.position)
+      for (const subscriber of feed.subscribers) subscriber.take(feed.stream, positions[index] ?? '');
   for (const [index, feed] of asked.entries()) {
     const position = positions[index];
     if (!position) throw new TypeError(cursor);
     const { loss, stream } = feed;
     feed.loss = undefined;
+    let item: StreamItem | undefined = loss;
+    if (loss) feed.seen = 0n;
+    else if (event?.stream === stream) {
+      item = eventItem(event, position);
+      if (item.offset <= feed.seen) continue; // told twice, by whoever stands between
+      feed.seen = item.offset;
+    }
     feed.position = position;
-    const item = loss ?? (event?.stream === stream ? eventItem(event, position) : undefined);
     for (const subscriber of feed.subscribers) subscriber.take(stream, position, item, chars);
   }
 }

@@ -6,6 +6,8 @@ import type { Subscriber } from './subscriber.ts';
 export interface Feed extends Reading {
   position?: string;
   head?: bigint;
+  /** The last event told. */
+  seen: bigint;
   /** History that is gone: told with the id that follows the notice. */
   loss?: LossItem | undefined;
   /** Who is present; undefined while the server has not said. */
@@ -16,5 +18,6 @@ export interface Feed extends Reading {
 export const createFeed = (stream: string, after: string): Feed => ({
   stream,
   after,
+  seen: 0n,
   subscribers: new Set(),
 });

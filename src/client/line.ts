@@ -39,7 +39,6 @@ export class Line {
   #abort = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heardAtMs = 0;
-  #paused = false;
 
   constructor(settings: Settings, owner: LineOwner, presence?: string, state: LineState = { kind: 'idle' }) {
     this.presence = presence;
@@ -69,7 +68,7 @@ export class Line {
     const begun = streams.map(
       (stream) => feeds.get(stream) ?? createFeed(stream, subscriber.startOf(stream)),
     );
-    if (state.kind === 'refused' || presence !== subscriber.presence) return false;
+    if (state.kind === 'refused' || state.kind === 'failed' || presence !== subscriber.presence) return false;
     if (feeds.size > 0 && (isWide(after) || feeds.size + streams.length > MAX_STREAMS)) return false;
     if (begun.some((feed) => feed.position || feed.after !== subscriber.startOf(feed.stream))) return false;
     for (const feed of begun) {
@@ -118,7 +117,6 @@ export class Line {
     const abort = new AbortController();
     const { signal } = abort;
     this.#abort = abort;
-    this.#paused = false;
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(String(error)))
@@ -130,7 +128,7 @@ export class Line {
     const headers = new Headers(typeof given === 'function' ? await given({ refused }) : given);
     // There before anything is told: notices that waited for it could overtake each other.
     const notices = this.presence ? await import('./presence.ts') : undefined;
-    signal.throwIfAborted(); // another request may be under way, in an order of its own
+    signal.throwIfAborted(); // another try is under way: what is asked is its to say
     const { readings, after, lastEventId } = chooseRequest([...this.feeds.values()]);
     this.#asked = readings;
     this.stale = false;
@@ -141,19 +139,21 @@ export class Line {
     headers.set('accept', 'text/event-stream');
     if (lastEventId) headers.set('last-event-id', lastEventId);
     const response = await fetch(address.href, { cache: 'no-store', headers, signal });
+    signal.throwIfAborted();
     if (!isEventStream(response)) {
       const { readAnswer } = await import('./answer.ts');
       return readAnswer(response, wallClockMs());
     }
     this.input({ kind: 'opened' });
     for await (const frames of framesOf(response)) {
+      signal.throwIfAborted();
       this.#heard();
       for (const frame of frames) {
         // What a frame leads to may end this connection; the rest comes again on the next one.
-        if (!signal.aborted) this.#take(frame, notices);
+        this.#take(frame, notices);
+        signal.throwIfAborted();
       }
-      await this.#settle();
-      if (signal.aborted) break;
+      await this.#settle(signal);
     }
     return { kind: 'lost' };
   }
@@ -163,10 +163,7 @@ export class Line {
     const { watchdogMs } = this.#settings;
     this.#heardAtMs = wallClockMs();
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(
-      () => (this.#paused ? this.#heard() : this.input(lost(`silent for ${watchdogMs} ms`))),
-      watchdogMs,
-    );
+    this.#timer = setTimeout(() => this.input(lost('silence')), watchdogMs);
   }
 
   #take(frame: Frame, notices: Notices): void {
@@ -178,14 +175,14 @@ export class Line {
     this.#owner.changed(this);
   }
 
-  async #settle(): Promise<void> {
+  async #settle(signal: AbortSignal): Promise<void> {
     this.#owner.progressed(this);
     const isAnswered = this.#asked.every(({ position }) => position);
-    if (isAnswered && this.#asked.length < this.feeds.size) this.input({ kind: 'restart' });
+    if (isAnswered && this.#asked.length < this.feeds.size) return this.input({ kind: 'restart' });
     if (!this.readers.some((reader) => reader.full)) return;
-    this.#paused = true; // nothing is heard while nothing is read
+    clearTimeout(this.#timer); // nothing is heard while nothing is read
     await this.#owner.crowded(this);
-    this.#paused = false;
+    if (!signal.aborted) this.#heard();
   }
 }
 

@@ -4,7 +4,8 @@
 import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
 import { Line, type LineOwner } from './line.ts';
 import { listenToPage } from './page.ts';
-import type { Rearrange } from './rearrange.ts';
+import type * as Rearrange from './rearrange.ts';
+import type { Refusals } from './refusals.ts';
 import type { Settings } from './settings.ts';
 import type { LineState, Problem } from './state.ts';
 import { summarize, type Status } from './status.ts';
@@ -28,6 +29,8 @@ export interface Parts {
 
 export class Lines implements LineOwner, Carrier {
   readonly all: Set<Line> = new Set<Line>();
+  /** Once several streams were refused together. */
+  refusals: Refusals | undefined;
   readonly #settings: Settings;
   readonly #onStatus: (status: Status) => void;
   #isFlushing = false;
@@ -64,9 +67,17 @@ export class Lines implements LineOwner, Carrier {
   changed(line: Line): void {
     const { state, feeds } = line;
     if (state.kind === 'refused' || state.kind === 'failed') {
-      if (feeds.size > 1) this.#rearranging((how) => how.split(this, line));
-      else if (state.kind === 'failed')
-        for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
+      if (feeds.size > 1)
+        // Without the parts, the whole is asked for once more.
+        this.#rearranging(
+          (how) => how.split(this, line),
+          () => line.input({ kind: 'split' }),
+        );
+      else {
+        this.refusals?.explain(line.connection);
+        if (state.kind === 'failed')
+          for (const subscriber of line.readers) subscriber.end(errorOf(state.problem));
+      }
     }
     this.tell();
   }
@@ -111,18 +122,20 @@ export class Lines implements LineOwner, Carrier {
   }
 
   #place(subscriber: Subscriber): void {
-    if (subscriber.apart || ![...this.all].some((line) => line.begin(subscriber)))
-      this.addLine(subscriber.presence).begin(subscriber);
+    if (this.#isClosed) return; // what was under way when it was closed is carried by another now
+    const takes = (line: Line): boolean =>
+      !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
+    if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);
     this.flushSoon();
   }
 
   // Without it nothing is wrong, only less tidy, and the next occasion tries again.
-  #rearranging(use: (how: Rearrange) => unknown, otherwise = (): void => {}): void {
+  #rearranging(use: (how: typeof Rearrange) => unknown, otherwise = (): void => {}): void {
     void loadRearrange().then(use, otherwise);
   }
 }
 
-const loadRearrange = async (): Promise<Rearrange> => (await import('./rearrange.ts')).rearrange;
+const loadRearrange = (): Promise<typeof Rearrange> => import('./rearrange.ts');
 
 /** What a subscription throws that was turned away for good. */
 export const errorOf = ({ detail, code }: Problem): Error =>

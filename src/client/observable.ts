@@ -17,7 +17,14 @@ export function createSource<T>(value: T): Source<T> {
     get: () => value,
     set(next) {
       value = next;
-      for (const listener of listeners) listener();
+      for (const listener of listeners) {
+        try {
+          listener();
+        } catch (error) {
+          // Whoever watches has no part in what is watched: it is reported, and breaks nothing.
+          void Promise.reject(error);
+        }
+      }
     },
     subscribe(listener) {
       listeners.add(listener);

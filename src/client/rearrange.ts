@@ -5,24 +5,22 @@ import type { Feed } from './feed.ts';
 import type { Line } from './line.ts';
 import type { Lines } from './lines.ts';
 import { MAX_CURSOR_POSITIONS } from '../protocol/cursor.ts';
-import { isFurther, isLive, joinAt } from './joining.ts';
+import { canJoin, isLive } from './joining.ts';
 import { presenceOf } from './presence.ts';
+import { Refusals } from './refusals.ts';
 import type { Subscriber } from './subscriber.ts';
 
 /** Puts a subscriber where all its streams are being read already, if it misses nothing there. */
-function join(lines: Lines, subscriber: Subscriber): boolean {
-  for (const { feeds, presence } of lines.all) {
-    if (presence !== subscriber.presence) continue;
-    const joined: [Feed, string][] = [];
-    for (const stream of subscriber.streams) {
-      const feed = feeds.get(stream);
-      const at = feed && joinAt(subscriber.startOf(stream), feed);
-      if (at !== undefined) joined.push([feed!, at]);
-    }
-    if (joined.length < subscriber.streams.length) continue;
-    for (const [feed, at] of joined) {
+export function join(lines: Lines, subscriber: Subscriber): boolean {
+  for (const line of lines.all) {
+    if (!isFlowing(line) || line.presence !== subscriber.presence) continue;
+    const feeds = [...line.feeds.values()].filter(
+      (feed) => subscriber.streams.includes(feed.stream) && canJoin(subscriber.startOf(feed.stream), feed),
+    );
+    if (feeds.length < subscriber.streams.length) continue;
+    for (const feed of feeds) {
       add(feed, subscriber);
-      subscriber.take(feed.stream, at);
+      subscriber.take(feed.stream, feed.position!);
     }
     return true;
   }
@@ -35,18 +33,18 @@ function add(feed: Feed, subscriber: Subscriber): void {
 }
 
 /** After a line has read something: joins it with others where neither misses anything. */
-function unite(lines: Lines, line: Line): void {
+export function unite(lines: Lines, line: Line): void {
   for (const feed of line.feeds.values()) hand(lines, line, feed);
   fold(lines, line);
   lines.flushSoon();
 }
 
-/** Readers of a stream that have come as far as those of another line go on there. */
+/** Readers of a stream go on where others stand at the same place. With those who are behind they would wait. */
 function hand(lines: Lines, line: Line, feed: Feed): void {
   for (const other of lines.all) {
-    if (other === line || other.state.kind !== 'live' || other.presence !== line.presence) continue;
+    if (other === line || !isFlowing(other) || other.presence !== line.presence) continue;
     const onto = other.feeds.get(feed.stream);
-    if (!onto || !isFurther(feed, onto)) continue;
+    if (!onto?.position || onto.position !== feed.position) continue;
     for (const subscriber of feed.subscribers) {
       subscriber.apart = false;
       add(onto, subscriber);
@@ -56,6 +54,10 @@ function hand(lines: Lines, line: Line, feed: Feed): void {
   }
 }
 
+/** Whether a line reads on: not one that is waited for, nor one that waits for its readers. */
+const isFlowing = ({ state, readers }: Line): boolean =>
+  state.kind === 'live' && !readers.some((reader) => reader.full);
+
 /** Two connections that have room for each other, and nothing to catch up with, become one. */
 function fold(lines: Lines, line: Line): void {
   for (const other of lines.all) {
@@ -64,6 +66,7 @@ function fold(lines: Lines, line: Line): void {
     const streams = [...line.feeds.keys()];
     if (streams.some((stream) => other.feeds.has(stream))) continue;
     if (streams.length + other.feeds.size > MAX_CURSOR_POSITIONS) continue;
+    if (lines.refusals?.concern([...streams, ...other.feeds.keys()])) continue;
     for (const [stream, feed] of line.feeds) other.feeds.set(stream, feed);
     line.feeds.clear();
     line.stale = true;
@@ -76,11 +79,13 @@ const isCaughtUp = ({ state, feeds }: Line): boolean =>
   state.kind === 'live' && feeds.size > 0 && [...feeds.values()].every(isLive);
 
 /** One half stays, the other gets a line of its own; both are asked for again after a wait that grows. */
-function split(lines: Lines, line: Line): void {
+export function split(lines: Lines, line: Line): void {
   const { state } = line;
   if (state.kind !== 'refused' && state.kind !== 'failed') return; // something else happened while this was loaded
   if (state.problem.status === 401) return; // it is not about streams
   const feeds = [...line.feeds.values()];
+  lines.refusals ??= new Refusals();
+  lines.refusals.add(line.connection);
   line.input({ kind: 'split' });
   const other = lines.addLine(line.presence, line.state);
   for (const feed of feeds.slice(Math.ceil(feeds.length / 2))) {
@@ -94,7 +99,7 @@ function split(lines: Lines, line: Line): void {
  * Resolves when no reader of the line is full. Who takes less than others leaves it, goes on alone when it has taken what
  * it has, and comes back when it has caught up. Where all are full, they are waited for.
  */
-async function makeRoom(lines: Lines, line: Line): Promise<void> {
+export async function makeRoom(lines: Lines, line: Line): Promise<void> {
   const { state } = line;
   while (line.state === state) {
     const { readers } = line;
@@ -110,11 +115,3 @@ function goAlone(lines: Lines, reader: Subscriber): void {
   reader.apart = true;
   void reader.drained().then(() => reader.over || lines.attach(reader));
 }
-
-export interface Rearrange {
-  readonly join: typeof join;
-  readonly unite: typeof unite;
-  readonly split: typeof split;
-  readonly makeRoom: typeof makeRoom;
-}
-export const rearrange: Rearrange = { join, unite, split, makeRoom };

@@ -31,7 +31,7 @@ export type LineState =
       readonly delayMs: number;
       readonly problem: Problem;
     }
-  | { readonly kind: 'failed'; readonly problem: Problem }
+  | { readonly kind: 'failed'; readonly attempt: number; readonly problem: Problem }
   | { readonly kind: 'closed' };
 
 export type LineInput =
@@ -73,22 +73,12 @@ const STABLE_MS = 10_000;
 export function next(state: LineState, input: LineInput, pace: Pace): LineState {
   const { kind } = input;
   if (kind === 'close') return { kind: 'closed' };
-  switch (state.kind) {
-    case 'connecting':
-    case 'live':
-      return whileUp(state, input, pace);
-    case 'idle':
-      return kind === 'restart' ? connect(state) : state;
-    case 'waiting':
-      return kind === 'elapsed' || (kind === 'wake' && !state.firm) ? connect(state) : state;
-    case 'refused':
-      if (kind === 'restart' || kind === 'elapsed' || kind === 'wake')
-        return { ...connect(state), refused: state.problem };
-      break;
-    case 'failed':
-    case 'closed':
-      break;
-  }
+  if (state.kind === 'connecting' || state.kind === 'live') return whileUp(state, input, pace);
+  if (state.kind === 'idle') return kind === 'restart' ? connect(state) : state;
+  if (state.kind === 'waiting')
+    return kind === 'elapsed' || (kind === 'wake' && !state.firm) ? connect(state) : state;
+  if (state.kind === 'refused' && (kind === 'restart' || kind === 'elapsed' || kind === 'wake'))
+    return { ...connect(state), refused: state.problem };
   return kind === 'split' && 'problem' in state ? wait(attemptOf(state), pace, state.problem) : state;
 }
 
@@ -109,7 +99,7 @@ function whileUp(state: Up, input: LineInput, pace: Pace): LineState {
 function whileConnecting(state: Connecting, input: LineInput, pace: Pace): LineState {
   const { attempt } = state;
   if (input.kind === 'opened') return { kind: 'live', attempt, sinceMs: pace.nowMs };
-  if (input.kind === 'rejected') return { kind: 'failed', problem: input.problem };
+  if (input.kind === 'rejected') return { kind: 'failed', attempt, problem: input.problem };
   if (input.kind !== 'refused') return state;
   const { problem, waitMs } = input;
   if (pace.canRefresh && !state.refused) return { ...state, refused: problem };

@@ -1,10 +1,9 @@
 // One subscription: where it stands in each of its streams, and the few items that its consumer has not taken yet. It
-// drops what it has had already, whichever connection brings it. Bounded: when full it says so, and its connection stops
-// reading or leaves it behind; like a reader on the server it is a cursor, never a queue.
+// stands where the line stands that brings them, so nothing comes twice. Bounded: when full it says so, and its
+// connection stops reading or leaves it behind; like a reader on the server it is a cursor, never a queue.
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { StreamItem } from './item.ts';
-import { covers } from './standing.ts';
 
 /** Items and characters of data that wait for a consumer, before its connection waits too. */
 const MAX_ITEMS = 1000;
@@ -35,6 +34,7 @@ export class Subscriber implements Subscription {
   readonly at: Map<string, string> = new Map<string, string>();
   /** Reads on a connection of its own until it has caught up. */
   apart = false;
+  over = false;
   readonly #onOver: () => void;
   readonly #ready: Deferred<void> = deferred();
   #items: StreamItem[] = [];
@@ -42,7 +42,6 @@ export class Subscriber implements Subscription {
   #taken: string | undefined;
   #waiting: Deferred<void> | undefined;
   #draining: Deferred<void> | undefined;
-  #over = false;
   #error: Error | undefined;
 
   constructor(asked: Pick<Subscriber, 'streams' | 'after' | 'presence'>, onOver: () => void) {
@@ -55,9 +54,6 @@ export class Subscriber implements Subscription {
 
   get ready(): Promise<void> {
     return this.#ready.promise;
-  }
-  get over(): boolean {
-    return this.#over;
   }
   get full(): boolean {
     return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
@@ -75,11 +71,10 @@ export class Subscriber implements Subscription {
     return this.at.get(stream) ?? this.after;
   }
 
-  /** Moves a stream to a position, with the event or the loss that did it, if any. What it has had already is dropped. */
+  /** Moves a stream to a position, with the event or the loss that did it, if any. */
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
-    const known = this.at.get(stream);
-    if (item?.kind !== 'reset' && covers(known, position)) return;
-    if (item && !this.#items[0]) this.#taken = this.standing;
+    // What is lost where it begins must be told again to who resumes before it: there is no cursor yet.
+    if (item && !this.#items[0] && this.at.get(stream) !== position) this.#taken = this.standing;
     this.at.set(stream, position);
     if (this.standing) this.#ready.resolve();
     if (item) this.push({ ...item, cursor: this.standing } as StreamItem, chars);
@@ -87,7 +82,7 @@ export class Subscriber implements Subscription {
 
   /** Adds an item that moves nothing. */
   push(item: StreamItem, chars = 0): void {
-    if (this.#over) return;
+    if (this.over) return;
     this.#items.push(item);
     this.#chars += chars;
     this.#waiting?.resolve();
@@ -100,10 +95,10 @@ export class Subscriber implements Subscription {
 
   /** Ends after what is waiting, with an error if there is one. The reason is for those who wait for `ready`. */
   end(error?: Error, reason?: unknown): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.over) return;
+    this.over = true;
     this.#error = error;
-    this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'the subscription was closed'));
+    this.#ready.reject(error ?? reason ?? new SluiceError('closed', 'subscription closed'));
     this.#waiting?.resolve();
     this.#draining?.resolve();
     this.#onOver();
@@ -111,7 +106,7 @@ export class Subscriber implements Subscription {
 
   /** Resolves when the consumer has taken what is waiting, or it is over. */
   async drained(): Promise<void> {
-    if (!this.#over && this.#items[0]) await (this.#draining ??= deferred()).promise;
+    if (!this.over && this.#items[0]) await (this.#draining ??= deferred()).promise;
   }
 
   async *batches(): AsyncGenerator<readonly StreamItem[], void, undefined> {
@@ -125,7 +120,7 @@ export class Subscriber implements Subscription {
           this.#draining?.resolve();
           this.#draining = undefined;
           yield items;
-        } else if (this.#over) {
+        } else if (this.over) {
           if (this.#error) throw this.#error;
           return;
         } else {
@@ -140,7 +135,7 @@ export class Subscriber implements Subscription {
   async *[Symbol.asyncIterator](): AsyncGenerator<StreamItem, void, undefined> {
     for await (const items of this.batches()) {
       for (const item of items) {
-        if (this.#over && !this.#error) return; // closed in the middle of a batch
+        if (this.over && !this.#error) return; // closed in the middle of a batch
         yield item;
       }
     }

@@ -56,12 +56,11 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
 
     // Attributes change one by one, and an element that is moved leaves and enters: only what is left of it counts.
     #restart(): void {
+      this.#ended?.abort(); // at once: what still comes of it must not be taken for the next
       if (this.#isRestarting) return;
       this.#isRestarting = true;
       queueMicrotask(() => {
         this.#isRestarting = false;
-        this.#ended?.abort();
-        this.#ended = undefined;
         if (!this.isConnected) return;
         const { signal } = (this.#ended = new AbortController());
         this.#read(signal).catch((error: unknown) => this.#tell('error', error));
@@ -79,13 +78,15 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
         this.#tell('status', status.get());
       };
       signal.addEventListener('abort', status.subscribe(show));
+      show();
       const after = this.#cursor ?? this.getAttribute('after') ?? 'end';
       const subscription = client.subscribe(streams, { after, signal });
       subscription.ready.then(
-        () => (this.#cursor ??= subscription.cursor),
+        () => signal.aborted || (this.#cursor ??= subscription.cursor),
         () => {},
       );
       for await (const item of subscription) {
+        if (signal.aborted) return;
         if ('cursor' in item) this.#cursor = item.cursor;
         this.#tell(item.kind, item);
       }

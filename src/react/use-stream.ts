@@ -48,7 +48,8 @@ export function useStream<T = unknown>(
 
 /** Pure. */
 export function keep<T>(kept: Kept<T>, item: StreamItem<T>, limit: number): Kept<T> {
-  if (item.kind === 'event') return { ...kept, events: [...kept.events, item].slice(-limit) };
+  if (item.kind === 'event')
+    return { ...kept, events: limit > 0 ? [...kept.events, item].slice(-limit) : [] };
   if (item.kind === 'gap') return { ...kept, loss: item };
   if (item.kind !== 'reset') return kept;
   return { events: kept.events.filter(({ stream }) => stream !== item.stream), loss: item };

@@ -153,12 +153,13 @@ describe('a refusal', () => {
     }
     expect(attempts).toEqual([...attempts].sort((a, b) => a - b));
     expect(new Set(attempts).size).toBe(4);
-    expect(run(connecting, { kind: 'rejected', problem }, { kind: 'split' }).kind).toBe('waiting');
+    const split = run(state, { kind: 'rejected', problem }, { kind: 'split' });
+    expect(split).toMatchObject({ kind: 'waiting', attempt: attempts.at(-1)! + 1 });
   });
 
   test('for good stays', () => {
     const failed = run(connecting, { kind: 'rejected', problem });
-    expect(failed).toEqual({ kind: 'failed', problem });
+    expect(failed).toEqual({ kind: 'failed', attempt: 0, problem });
     expect(run(failed, { kind: 'restart' }, { kind: 'elapsed' }, { kind: 'wake' })).toBe(failed);
   });
 });

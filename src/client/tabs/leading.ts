@@ -17,16 +17,18 @@ export interface Hub extends Browser, Parts {
 
 interface Served {
   readonly channel: Channel;
+  /** Until the tab is gone. */
+  readonly post: (delivery: Delivery) => void;
   readonly subscribers: Map<string, Subscriber>;
 }
 
 export class Leading {
   readonly #hub: Hub;
   readonly #carrier: Carrier;
+  readonly #closed = new AbortController();
   readonly #tabs = new Map<string, Served>();
   /** Subscriptions whose last batch is not taken yet. */
   readonly #taken = new Map<string, () => void>();
-  #over = false;
 
   constructor(hub: Hub, carrier: Carrier) {
     this.#hub = hub;
@@ -36,63 +38,67 @@ export class Leading {
   take(message: Message): void {
     const { tab } = message;
     if (message.kind === 'subscribe') void this.#serve(this.#servedOf(tab), message.wanted);
-    else if (message.kind === 'unsubscribe') this.#tabs.get(tab)?.subscribers.get(message.id)?.close();
+    else if (message.kind === 'unsubscribe')
+      this.#drop(this.#tabs.get(tab)?.subscribers.get(message.id), message.id);
     else if (message.kind === 'taken') this.#taken.get(message.id)?.();
-    else if (message.kind === 'hello') this.#tabs.get(tab)?.channel.postMessage({ kind: 'here' });
   }
 
   close(): void {
-    this.#over = true;
+    this.#closed.abort();
     for (const tab of this.#tabs.keys()) this.#leave(tab);
   }
 
   #servedOf(tab: string): Served {
     const known = this.#tabs.get(tab);
     if (known) return known;
-    const served = {
-      channel: this.#hub.open(`${this.#hub.name} ${tab}`),
+    const channel = this.#hub.open(`${this.#hub.name} ${tab}`);
+    const served: Served = {
+      channel,
+      post: (delivery) => this.#tabs.get(tab) === served && channel.postMessage(delivery),
       subscribers: new Map<string, Subscriber>(),
     };
     this.#tabs.set(tab, served);
     // Granted when the tab is gone: it holds this lock as long as it lives.
-    void this.#hub.locks.request(`${this.#hub.name} ${tab}`, {}, async () => this.#leave(tab));
+    this.#hub.locks
+      .request(`${this.#hub.name} ${tab}`, this.#closed, async () => this.#leave(tab))
+      .catch(() => {}); // closed before that
     return served;
   }
 
   #leave(tab: string): void {
     const served = this.#tabs.get(tab);
     this.#tabs.delete(tab);
-    for (const subscriber of served?.subscribers.values() ?? []) subscriber.close();
+    for (const [id, subscriber] of served?.subscribers ?? []) this.#drop(subscriber, id);
     served?.channel.close();
   }
 
-  async #serve({ channel, subscribers }: Served, wanted: Wanted): Promise<void> {
+  /** Nobody takes what it still has. */
+  #drop(subscriber: Subscriber | undefined, id: string): void {
+    subscriber?.close();
+    this.#taken.get(id)?.();
+  }
+
+  async #serve({ post, subscribers }: Served, wanted: Wanted): Promise<void> {
     const { id, streams, positions } = wanted;
-    const subscriber = new this.#hub.Subscriber(wanted, () => {
-      subscribers.delete(id);
-      this.#taken.get(id)?.();
-      this.#carrier.detach(subscriber);
-    });
-    const post = (delivery: Delivery): void => {
-      if (!this.#over && subscribers.has(id)) channel.postMessage(delivery);
-    };
-    const deliver = (items: Extract<Delivery, { kind: 'items' }>['items']): Promise<void> => {
-      const taken = new Promise<void>((done) => this.#taken.set(id, done));
-      post({ kind: 'items', id, items, positions: subscriber.cursor?.split('.') ?? [] });
-      return taken;
-    };
-    streams.forEach((stream, index) => positions?.[index] && subscriber.at.set(stream, positions[index]));
+    const subscriber = new this.#hub.Subscriber(wanted, () => this.#carrier.detach(subscriber));
+    streams.forEach((stream, index) => positions[index] && subscriber.at.set(stream, positions[index]));
     subscribers.set(id, subscriber);
     this.#carrier.attach(subscriber);
+    subscriber.ready.then(
+      () => post({ kind: 'items', id, items: [], positions: subscriber.cursor?.split('.') ?? [] }),
+      () => {},
+    );
     try {
-      if (!positions) await subscriber.ready.then(() => deliver([]));
-      for await (const items of subscriber.batches()) await deliver(items);
+      for await (const items of subscriber.batches()) {
+        const taken = new Promise<void>((done) => this.#taken.set(id, done));
+        post({ kind: 'items', id, items, positions: streams.map((stream) => subscriber.at.get(stream)) });
+        await taken;
+      }
     } catch (error) {
-      // Its end took it from the list; that it failed must be told all the same.
       const { message, code } = error as Error & { readonly code?: string };
-      if (!this.#over && code !== 'closed')
-        channel.postMessage({ kind: 'ended', id, message, code } satisfies Delivery);
+      post({ kind: 'ended', id, message, code });
     } finally {
+      subscribers.delete(id);
       this.#taken.delete(id);
     }
   }

@@ -17,8 +17,8 @@ export interface Wanted {
   readonly id: string;
   readonly streams: readonly string[];
   readonly after: string;
-  /** Where it stands in each stream, once that is known; beats `after`. */
-  readonly positions: readonly string[] | undefined;
+  /** Where it stands in each stream, where that is known; beats `after`. */
+  readonly positions: readonly (string | undefined)[];
   readonly presence: string | undefined;
 }
 
@@ -28,14 +28,12 @@ export type Delivery =
       readonly kind: 'items';
       readonly id: string;
       readonly items: readonly StreamItem[];
-      /** Where the subscription stands after them. */
-      readonly positions: readonly string[];
+      /** Where the subscription stands after them, as far as that is known. */
+      readonly positions: readonly (string | undefined)[];
     }
   | {
       readonly kind: 'ended';
       readonly id: string;
       readonly message: string;
       readonly code: string | undefined;
-    }
-  /** Nothing but a sign of life. */
-  | { readonly kind: 'here' };
+    };

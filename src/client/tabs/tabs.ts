@@ -5,25 +5,43 @@ import type { Carrier, Parts } from '../lines.ts';
 import type { Settings } from '../settings.ts';
 import type { Status } from '../status.ts';
 import type { Subscriber } from '../subscriber.ts';
-import { findBrowser, type Channel, type LockWish } from './browser.ts';
+import { findBrowser, type Channel } from './browser.ts';
 import { Leading, type Hub } from './leading.ts';
 import type { Delivery, Message } from './message.ts';
 
 type OnStatus = (status: Status) => void;
 
-/** Carries subscriptions through whichever tab leads; where browsers cannot share, directly. */
-export function carryAcrossTabs(name: string, settings: Settings, onStatus: OnStatus, parts: Parts): Carrier {
+/** Carries subscriptions through whichever tab leads; where browsers do not share, or refuse to, directly. */
+export async function carryAcrossTabs(
+  name: string,
+  settings: Settings,
+  onStatus: OnStatus,
+  parts: Parts,
+): Promise<Carrier> {
   const browser = findBrowser();
-  if (!browser) return new parts.Lines(settings, onStatus);
+  const createCarrier = (onStatus: OnStatus): Carrier => new parts.Lines(settings, onStatus);
+  if (!browser) return createCarrier(onStatus);
   const hub = {
     ...browser,
     ...parts,
     name: `sluice ${settings.url().href} ${name}`,
     silenceMs: settings.watchdogMs / 3,
-    createCarrier: (onStatus: OnStatus) => new parts.Lines(settings, onStatus),
+    createCarrier,
   };
-  return new Tabs(hub, onStatus);
+  const id = hub.createId();
+  return new Promise((resolve) => {
+    // Held as long as this tab lives, before anybody hears of it: see leading.ts.
+    const share = async (): Promise<void> => {
+      const tabs = new Tabs(hub, id, onStatus);
+      resolve(tabs);
+      await tabs.closed;
+    };
+    hub.locks.request(`${hub.name} ${id}`, {}, share).catch(() => resolve(createCarrier(onStatus)));
+  });
 }
+
+/** Between requests for the lock, should each be refused. */
+const PAUSE_MS = 1000;
 
 const NOTHING: Status = { state: 'idle', problem: null, connections: [] };
 
@@ -41,33 +59,30 @@ class Tabs implements Carrier {
   #status: Status = NOTHING;
   #heardAtMs: number = performance.now();
   #isAsked = false;
-  /** Its own lock is held: without it a leader would take it for gone. */
-  #isHere = false;
+  /** The request for the lock, and whether the next is to take it from whoever has it. */
+  #waiting = new AbortController();
+  #isStealing = false;
+  /** Resolves when it is closed. */
+  readonly closed: Promise<void>;
 
-  constructor(hub: Hub, onStatus: OnStatus) {
+  constructor(hub: Hub, id: string, onStatus: OnStatus) {
     const { name } = hub;
     this.#hub = hub;
     this.#onStatus = onStatus;
-    this.#id = hub.createId();
+    this.#id = id;
     this.#all = hub.open(name);
     this.#mine = hub.open(`${name} ${this.#id}`);
     this.#all.addEventListener('message', ({ data }) => this.#hear(data as Message));
     this.#mine.addEventListener('message', ({ data }) => this.#receive(data as Delivery));
     const { signal } = this.#closed;
-    const forever = new Promise<void>((done) => signal.addEventListener('abort', () => done()));
-    // Held as long as this tab lives, before anybody hears of it: see leading.ts.
-    void hub.locks.request(`${name} ${this.#id}`, {}, () => {
-      this.#isHere = true;
-      this.#say({ kind: 'hello', tab: this.#id });
-      void this.#stand(forever, { signal });
-      return forever;
-    });
-    const watch = setInterval(() => this.#watch(forever), this.#hub.silenceMs);
+    this.closed = new Promise((done) => signal.addEventListener('abort', () => done()));
+    this.#say({ kind: 'hello', tab: id });
+    void this.#stand();
+    const watch = setInterval(() => this.#watch(), this.#hub.silenceMs);
     signal.addEventListener('abort', () => clearInterval(watch));
   }
 
   attach(subscriber: Subscriber): void {
-    this.#subscribers.set(subscriber, '');
     this.#want(subscriber);
   }
 
@@ -81,23 +96,28 @@ class Tabs implements Carrier {
   close(): void {
     this.#stepDown();
     this.#closed.abort();
+    this.#waiting.abort();
     this.#all.close();
     this.#mine.close();
     this.#onStatus({ ...NOTHING, state: 'closed' });
   }
 
-  /** Waits for the lock and leads until it is closed, or the lock is taken away; then waits again. */
-  async #stand(forever: Promise<void>, options: LockWish): Promise<void> {
-    const { signal } = this.#closed;
-    while (!signal.aborted) {
+  /** Waits for the lock, or takes it, and leads until it is closed, or the lock is taken away; then waits again. */
+  async #stand(): Promise<void> {
+    while (!this.#closed.signal.aborted) {
+      const { signal } = (this.#waiting = new AbortController());
+      const wish = this.#isStealing ? { steal: true } : { signal };
+      this.#isStealing = false;
       try {
-        await this.#hub.locks.request(this.#hub.name, options, () => {
+        await this.#hub.locks.request(this.#hub.name, wish, () => {
           this.#lead();
-          return forever;
+          return this.closed;
         });
       } catch {
         this.#stepDown();
-        options = { signal };
+        if (this.#isStealing) continue;
+        this.#say({ kind: 'hello', tab: this.#id }); // whoever took the lock has spoken before this tab could follow
+        await new Promise((done) => setTimeout(done, PAUSE_MS));
       }
     }
   }
@@ -105,7 +125,9 @@ class Tabs implements Carrier {
   #lead(): void {
     if (this.#closed.signal.aborted) return;
     this.#leader = this.#id;
-    const carrier = this.#hub.createCarrier((status) => this.#show(status));
+    const carrier: Carrier = this.#hub.createCarrier((status) => {
+      if (this.#own?.carrier === carrier) this.#show(status);
+    });
     this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
     for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
     this.#show(this.#status);
@@ -129,13 +151,14 @@ class Tabs implements Carrier {
 
   /** Has the leader deliver to a subscriber, from where it stands. */
   #want(subscriber: Subscriber): void {
+    this.#subscribers.set(subscriber, ''); // what a former leader still delivers is for nobody
     if (this.#own) return this.#own.carrier.attach(subscriber);
     const leader = this.#leader;
     if (leader === undefined) return;
     const { streams, after, presence } = subscriber;
     const id = this.#hub.createId();
     this.#subscribers.set(subscriber, id);
-    const positions = subscriber.standing?.split('.');
+    const positions = streams.map((stream) => subscriber.at.get(stream));
     this.#say({
       kind: 'subscribe',
       tab: this.#id,
@@ -154,7 +177,6 @@ class Tabs implements Carrier {
 
   #follow(leader: string, status: Status): void {
     this.#heard();
-    if (!this.#isHere) return; // asks when it is
     if (this.#own) return; // one of the two has lost the lock, and will be told
     this.#status = status;
     this.#onStatus(status);
@@ -165,7 +187,6 @@ class Tabs implements Carrier {
 
   #receive(delivery: Delivery): void {
     this.#heard();
-    if (delivery.kind === 'here') return;
     const { id } = delivery;
     const [subscriber] = [...this.#subscribers].find(([, known]) => known === id) ?? [];
     if (!subscriber) return;
@@ -173,14 +194,24 @@ class Tabs implements Carrier {
       const { message: detail, code } = delivery;
       return subscriber.end(this.#hub.errorOf({ status: 0, title: '', detail, ...(code && { code }) }));
     }
+    const { streams } = subscriber;
+    const move = (positions: readonly (string | undefined)[], but?: string): void =>
+      streams.forEach((stream, index) => {
+        const position = positions[index];
+        if (position && stream !== but) subscriber.take(stream, position);
+      });
     for (const item of delivery.items) {
-      const index = subscriber.streams.indexOf(item.stream);
-      const position = 'cursor' in item ? item.cursor.split('.')[index] : undefined;
+      // There is none before every stream has begun.
+      const { cursor } = item as { readonly cursor?: string };
+      const positions = cursor?.split('.') ?? [];
+      move(positions, item.stream);
+      const position = positions[streams.indexOf(item.stream)];
       if (position) subscriber.take(item.stream, position, item);
       else subscriber.push(item);
     }
-    subscriber.streams.forEach((stream, index) => subscriber.take(stream, delivery.positions[index] ?? ''));
-    void subscriber.drained().then(() => this.#say({ kind: 'taken', tab: this.#id, id }));
+    move(delivery.positions);
+    if (delivery.items[0])
+      void subscriber.drained().then(() => this.#say({ kind: 'taken', tab: this.#id, id }));
   }
 
   #heard(): void {
@@ -188,7 +219,7 @@ class Tabs implements Carrier {
     this.#isAsked = false;
   }
 
-  #watch(forever: Promise<void>): void {
+  #watch(): void {
     if (
       this.#own ||
       this.#subscribers.size === 0 ||
@@ -197,7 +228,8 @@ class Tabs implements Carrier {
       return;
     if (this.#isAsked) {
       this.#heard(); // for as long again, should even this not help
-      void this.#stand(forever, { steal: true });
+      this.#isStealing = true;
+      this.#waiting.abort();
       return;
     }
     this.#isAsked = true;

@@ -1,0 +1,68 @@
+// Guards <sluice-stream> where its attributes change while events are under way, and where others use its connection.
+import { connect, type Sluice } from 'sluice';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { useBrowser } from '../support/chromium.ts';
+import { serveClientPage, type ClientPage } from '../support/client-page.ts';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/diagnostics.ts';
+
+const db = useDatabase();
+const browser = useBrowser();
+let sluice: Sluice;
+let site: ClientPage;
+
+// Each element goes on to the other stream some microtasks after its first event.
+const program = `
+  import { defineStreamElement } from './dist/element.js';
+  globalThis.seen = {};
+  globalThis.late = [];
+  document.addEventListener('sluice-event', async ({ detail, target }) => {
+    (seen[target.id] ??= []).push(detail.stream + detail.offset);
+    if (detail.stream !== target.getAttribute('stream')) late.push(target.id);
+    if (detail.stream !== 'one') return;
+    for (let left = Number(target.id); left > 0; left -= 1) await null;
+    if (target.getAttribute('stream') === 'one') target.setAttribute('stream', 'other');
+  });
+  defineStreamElement();
+  globalThis.make = (id, after) => {
+    const element = document.createElement('sluice-stream');
+    Object.assign(element, { id });
+    element.setAttribute('stream', 'one');
+    element.setAttribute('after', after);
+    document.body.append(element);
+  };
+`;
+
+beforeAll(async () => {
+  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 100 });
+  site = await serveClientPage(sluice, program);
+  for (const name of ['one', 'other'])
+    await sluice.stream(name).appendMany([{ data: 1 }, { data: 2 }, { data: 3 }]);
+});
+afterAll(async () => {
+  await site[Symbol.asyncDispose]();
+  await sluice.close();
+});
+
+test('I2: nothing comes of the former attributes once there are others', async () => {
+  const page = await browser.newPage();
+  await page.goto(site.origin);
+  await page.waitForFunction('globalThis.make');
+  const ids = Array.from({ length: 12 }, (_, index) => String(index));
+  for (const id of ids) await page.evaluate(`make('${id}', 'start')`);
+  const others = (): Promise<string[][]> =>
+    page.evaluate(`Object.values(seen).map((all) => all.filter((each) => each.startsWith('other')))`);
+  await until(async () => (await others()).flat().length === 3 * ids.length).catch(() => {});
+  expect(await page.evaluate('late')).toEqual([]);
+  expect(await others()).toEqual(ids.map(() => ['other1', 'other2', 'other3']));
+});
+
+test('shows how the connection is from the start, also where it is there already', async () => {
+  const page = await browser.newPage();
+  await page.goto(site.origin);
+  await page.waitForFunction('globalThis.make');
+  await page.evaluate("make('a', 'end')");
+  await page.locator('#a[state=live]').waitFor({ state: 'attached' });
+  await page.evaluate("make('b', 'end')");
+  await page.locator('#b[state=live]').waitFor({ state: 'attached' });
+});
