@@ -11,6 +11,7 @@ const benches = {
   latency: 'publish and append to the callback in another process, beside a bare commit and NOTIFY',
   bus: 'LISTEN and NOTIFY over a bus, beside a bare pg client; and how soon it listens again after a fault',
   catchup: 'replaying a long stream through subscribe, beside a raw cursor over the same rows',
+  groups: 'consumer groups, beside pg-boss, graphile-worker, the SQL of pgmq and what one writes by hand',
   bloat: 'publishing and relaying behind a snapshot held while two million events pass',
   retention: 'appends while old events go, beside the same appends while none do',
   fanout: 'one stream to thousands of connections, beside a bare node:http server and better-sse',

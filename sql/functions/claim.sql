@@ -38,6 +38,7 @@ as $$
 #variable_conflict use_column
 declare
   c_deal constant integer := 1000; -- events dealt out at least, when there are so many
+  c_steps constant integer := 20; -- pieces emptied by keys that wait, in one call
   c_mark constant interval := '30 s';
   v_stream bigint;
   v_partitions integer;
@@ -56,7 +57,7 @@ declare
   v_taken bigint := 0;
   v_fresh bigint := 0;
   v_bytes bigint := 0;
-  v_pieces bigint[];
+  v_pieces bigint[] := '{}';
   v_suspect boolean := false;
   v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
   v_more boolean := false;
@@ -95,16 +96,21 @@ begin
   v_expires := v_now + p_lease_ms * interval '1 ms';
 
   if v_room > 0 then
-    v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
-    if v_partitions is not null then
+    for v_step in 1 .. c_steps loop
+      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+      exit when v_partitions is null;
       if cardinality(v_pieces) = 0 then
+        exit when v_fresh > 0;
         v_fresh := :"schema".dispatch(p_group, v_stream, v_partitions, v_from, greatest(p_max, c_deal)) - v_from;
         v_now := clock_timestamp();
-        v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
+        exit when v_fresh = 0;
+      else
+        -- What is chosen is looked at as it is: another choice could hold what nobody has looked at.
+        exit when :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked) = 0;
+        v_pieces := '{}';
+        v_more := v_step = c_steps;
       end if;
-      perform :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked);
-      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
-    end if;
+    end loop;
     if cardinality(v_pieces) > 0 then
       -- What the log has let go of meanwhile cannot be handed out any more.
       with gone as materialized (
@@ -116,6 +122,7 @@ begin
         update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
       )
       select v_missed + coalesce(sum(upper(r) - lower(r)), 0) into v_missed from gone g, unnest(g.events) r;
+      -- offset 0: the events are looked up range by range, also by a plan made while there were few.
       return query
       with chosen as materialized (
         select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
@@ -126,7 +133,10 @@ begin
         from chosen c cross join lateral (
           select r from unnest(:"schema".first_offsets(c.events, v_room)) r
         ) f
-        join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(f.r) and e."offset" < upper(f.r)
+        cross join lateral (
+          select x.* from :"schema".events x
+          where x.stream_id = v_stream and x."offset" >= lower(f.r) and x."offset" < upper(f.r) offset 0
+        ) e
         window w as (order by c.nth, e."offset")
       ), kept as materialized (
         select e.* from event e where e.rank <= v_room and e.before < p_max_bytes
@@ -145,11 +155,16 @@ begin
         k.data::text, k.handed
       from kept k order by k."offset";
       get diagnostics v_taken = row_count;
-      select coalesce(bool_or(l.suspect), false), coalesce(sum(e.size), 0) into v_suspect, v_bytes
-      from :"schema".leases l cross join lateral unnest(l.open) r
-      join :"schema".events e on e.stream_id = v_stream and e."offset" >= lower(r) and e."offset" < upper(r)
-      where l.token = p_token;
-      v_more := v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
+      v_suspect := exists (select from :"schema".leases l where l.token = p_token and l.suspect);
+      if v_taken < v_room and v_partitions is null then
+        select coalesce(sum(e.size), 0) into v_bytes
+        from :"schema".leases l cross join lateral unnest(l.open) r cross join lateral (
+          select x.size from :"schema".events x
+          where x.stream_id = v_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+        ) e
+        where l.token = p_token;
+      end if;
+      v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
     end if;
     if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
       return query

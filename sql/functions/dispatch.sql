@@ -20,7 +20,7 @@ begin
     where e.stream_id = p_stream and e."offset" > p_cursor and e."offset" <= p_cursor + p_limit
   ), dealt as (
     insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-    select p_group, range_agg(int8range(e."offset", e."offset" + 1)), clock_timestamp(), 0, 0, false,
+    select p_group, range_agg(int8range(e."offset", e."offset" + 1)), '-infinity', 0, 0, false,
       ((e.hash % p_partitions) + p_partitions) % p_partitions
     from event e group by 7
   )

@@ -37,16 +37,19 @@ begin
     group by d.partition order by min(d.first_offset)
     limit greatest((p_partitions + p_members - 1) / p_members - cardinality(v_mine), 0));
   return array(
+    with waiting as materialized ( -- from which offset on a key waits
+      select w.partition, w.key_hash, min(w.first_offset) as first_offset from :"schema".pieces w
+      where w.group_id = p_group and w.due_at > p_now and w.key_hash is not null group by 1, 2
+    )
     select x.id from (
       select p.id, row_number() over w as nth, count(*) filter (where p.suspect) over w as suspects,
         coalesce(sum(s.size) over (w rows between unbounded preceding and 1 preceding), 0) as before
       from (
         select d.* from :"schema".pieces d
+        left join waiting on waiting.partition = d.partition and waiting.key_hash = d.key_hash
         where d.group_id = p_group and d.due_at <= p_now and d.partition = any (v_mine || v_new)
-          and (d.key_hash is null or d.key_hash <> all (p_blocked) and not exists (
-            select from :"schema".pieces b
-            where b.group_id = p_group and b.partition = d.partition and b.key_hash = d.key_hash
-              and b.first_offset < d.first_offset and b.due_at > p_now))
+          and (d.key_hash is null
+            or d.key_hash <> all (p_blocked) and coalesce(d.first_offset < waiting.first_offset, true))
         order by d.first_offset limit p_room
       ) p, lateral (select sum(upper(r) - lower(r)) as size from unnest(p.events) r) s
       window w as (order by p.first_offset)

@@ -21,7 +21,7 @@ as $$
     from :"schema".leases l cross join lateral unnest(l.open) r where l.group_id = p_group
   ), again as (
     select coalesce(sum(upper(r) - lower(r)), 0) as events, min(lower(r)) as oldest,
-      coalesce(sum(upper(r) - lower(r)) filter (where p.attempts = 0 and p.strikes = 0 and p.key_hash is null), 0) as fresh
+      coalesce(sum(upper(r) - lower(r)) filter (where p.attempts = 0), 0) as fresh
     from :"schema".pieces p cross join lateral unnest(p.events) r where p.group_id = p_group
   )
   select s.at_offset, s.head_offset, greatest(s.head_offset - greatest(s.at_offset, s.trimmed_to), 0) + a.events + f.events,

@@ -1,25 +1,31 @@
 -- Takes the events out of pieces of a keyed group whose key waits (an earlier one failed and is not done yet, or is in
--- p_blocked): each stands by itself then, behind the one it waits for. The caller holds the group.
+-- p_blocked): each stands by itself then, behind the one it waits for. Returns how many. The caller holds the group.
 create or replace function :"schema".park_blocked(
   p_group bigint, p_stream bigint, p_pieces bigint[], p_blocked bigint[]
-) returns void
+) returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
+declare
+  v_parked bigint;
 begin
   if cardinality(p_blocked) = 0
       and not exists (select from :"schema".pieces p where p.group_id = p_group and p.key_hash is not null) then
-    return;
+    return 0;
   end if;
   with waiting as materialized (
-    select p.id, e."offset", h.hash, greatest(b.due_at, clock_timestamp()) as due_at
+    select p.id, e."offset", h.hash, coalesce(b.due_at, '-infinity') as due_at
     from :"schema".pieces p cross join lateral unnest(p.events) r
-    join :"schema".events e on e.stream_id = p_stream and e."offset" >= lower(r) and e."offset" < upper(r)
+    cross join lateral (
+      select x."offset", x.key from :"schema".events x
+      where x.stream_id = p_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+    ) e
     cross join lateral (select :"schema".key_hash(e.key, e."offset") as hash) h
     left join lateral (
-      select max(x.due_at) as due_at from :"schema".pieces x
+      select x.due_at from :"schema".pieces x
       where x.group_id = p_group and x.partition = p.partition and x.key_hash = h.hash and x.first_offset < e."offset"
+      order by x.first_offset desc limit 1
     ) b on true
     where p.id = any (p_pieces) and p.key_hash is null and (b.due_at is not null or h.hash = any (p_blocked))
   ), parked as (
@@ -31,7 +37,10 @@ begin
     select w.id, range_agg(int8range(w."offset", w."offset" + 1)) as events from waiting w group by w.id
   ), emptied as (
     delete from :"schema".pieces p using taken t where p.id = t.id and p.events <@ t.events
+  ), cut as (
+    update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
   )
-  update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events;
+  select count(*) into v_parked from waiting;
+  return v_parked;
 end
 $$;

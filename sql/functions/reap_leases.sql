@@ -15,6 +15,7 @@ declare
   v_row record;
   v_range int8range;
   v_middle bigint;
+  v_due timestamptz; -- of a keyed group: no clock may put it behind what comes after it
 begin
   for v_token in
     select distinct x.token from (
@@ -36,13 +37,14 @@ begin
         continue;
       end if;
       continue when isempty(v_row.rest);
+      v_due := case when v_row.partition is null then clock_timestamp() else '-infinity' end;
       insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-      values (p_group, int8multirange(int8range(lower(v_row.rest), lower(v_row.rest) + 1)), clock_timestamp(), v_row.attempts,
+      values (p_group, int8multirange(int8range(lower(v_row.rest), lower(v_row.rest) + 1)), v_due, v_row.attempts,
         v_row.strikes, true, v_row.partition);
       for v_range in select unnest(v_row.rest - int8multirange(int8range(lower(v_row.rest), lower(v_row.rest) + 1))) loop
         v_middle := (lower(v_range) + upper(v_range)) / 2;
         insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-        select p_group, int8multirange(h), clock_timestamp(), v_row.attempts, v_row.strikes, true, v_row.partition
+        select p_group, int8multirange(h), v_due, v_row.attempts, v_row.strikes, true, v_row.partition
         from unnest(array[int8range(lower(v_range), v_middle), int8range(v_middle, upper(v_range))]) h where not isempty(h);
       end loop;
     end loop;

@@ -17,7 +17,8 @@ begin
     delete from :"schema".dead_letters d using chosen c where d.group_id = p_group and d."offset" = c."offset" returning d.*
   )
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
-  select p_group, int8multirange(int8range(g."offset", g."offset" + 1)), clock_timestamp(), 0, 0, false, g.partition,
+  select p_group, int8multirange(int8range(g."offset", g."offset" + 1)),
+    case when g.partition is null then clock_timestamp() else '-infinity' end, 0, 0, false, g.partition,
     case when g.partition is not null then :"schema".key_hash(g.key, g."offset") end
   from gone g;
   get diagnostics v_count = row_count;

@@ -41,7 +41,7 @@ declare
   v_again int8multirange;
   v_gone int8multirange;
   v_acked int8multirange := '{}';
-  v_partition integer;
+  v_due timestamptz;
   v_row record;
 begin
   dead := 0;
@@ -62,7 +62,7 @@ begin
   -- Only for what changes no key: a handler's open transaction holds the row for key share, and nobody waits for it.
   perform from :"schema".leases l where l.token = p_token order by l.n for no key update;
   v_now := clock_timestamp();
-  select range_agg(r), min(l.expires_at), min(l.partition) into v_open, expires_at, v_partition
+  select range_agg(r), min(l.expires_at) into v_open, expires_at
   from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
   if v_open is null or expires_at <= v_now then
     perform :"schema".refuse_lease(p_token);
@@ -90,12 +90,25 @@ begin
   end loop;
   if not isempty(p_returned) then
     insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-    select l.group_id, l.open * p_returned, v_now, l.attempts - 1, l.strikes, l.suspect, l.partition
+    select l.group_id, l.open * p_returned, case when l.partition is null then v_now else '-infinity' end, l.attempts - 1, l.strikes, l.suspect, l.partition
     from :"schema".leases l where l.token = p_token and l.open && p_returned;
   end if;
+  v_due := v_now + p_again_ms * interval '1 ms';
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-  select l.group_id, l.open * a - v_acked, v_now + p_again_ms * interval '1 ms', l.attempts, l.strikes, true, l.partition
-  from unnest(p_again) a join :"schema".leases l on l.token = p_token and not isempty(l.open * a - v_acked);
+  select l.group_id, l.open * a - v_acked, v_due, l.attempts, l.strikes, true, null
+  from unnest(p_again) a join :"schema".leases l on l.token = p_token and not isempty(l.open * a - v_acked)
+  where l.partition is null;
+  -- In a keyed group each event by itself, so that nothing of its key goes before it.
+  insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
+  select l.group_id, int8multirange(int8range(e."offset", e."offset" + 1)), v_due, l.attempts, l.strikes, true, l.partition,
+    :"schema".key_hash(e.key, e."offset")
+  from :"schema".leases l cross join lateral unnest(l.open * v_again - v_acked) r
+  join :"schema".groups g on g.id = l.group_id
+  cross join lateral (
+    select x."offset", x.key from :"schema".events x
+    where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
+  ) e
+  where l.token = p_token and l.partition is not null;
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
     delete from :"schema".acks a where a.token = p_token;

@@ -112,3 +112,9 @@ create table :"schema".dead_letters (
 create table :"schema".group_purges (
   group_id bigint primary key
 );
+
+-- What decides an event's partition in a keyed group. An event without a key stands for itself. Here and not among the
+-- functions, as type_is_valid is: it is asked for each event.
+create function :"schema".key_hash(p_key text, p_offset bigint) returns bigint
+language sql immutable parallel safe
+return case when p_key is null then hashint8extended(p_offset, 1) else hashtextextended(p_key, 0) end;

@@ -18,6 +18,8 @@ import type { FailurePolicy, GroupRef } from './store.ts';
 import type { Item, Outcome, Unit } from './unit.ts';
 import { Window } from './window.ts';
 
+/** A handler that takes so long holds up other keys that came after those behind its own. */
+const STUCK_MS = 200;
 /** Events held ready for fast batch handlers, at most. */
 const MAX_HELD = 1000;
 
@@ -41,8 +43,11 @@ export class Consumer<T> implements Member {
   readonly #leases: Leases;
   readonly #stopping = new AbortController();
   readonly #ended = deferred();
-  /** Keys of which an event failed, until no claim can be under way that has not seen it. */
-  readonly #failing = new Map<string, Promise<void>>();
+  /** Keys of which an event failed or went back, until no claim can be under way that does not know of it. */
+  readonly #held = new Map<string, Promise<unknown>>();
+  /** Keys whose handlers take so long that what came after them went back. */
+  readonly #stuck = new Set<string>();
+  #unsticking: NodeJS.Timeout | undefined;
   #failure: SluiceError | undefined;
   /** Something failed: nobody has asked yet when it is due. */
   #isRetryNew = false;
@@ -62,7 +67,7 @@ export class Consumer<T> implements Member {
       concurrency: settings.concurrency,
       timeoutMs: settings.handlerTimeoutMs,
       backoff: policy,
-      onEnd: (unit, outcome) => this.#handled(unit, outcome),
+      onEnd: (...end) => this.#handled(...end),
     });
     this.#claimer = new Claimer({
       groups,
@@ -76,8 +81,8 @@ export class Consumer<T> implements Member {
         perSecond: settings.perSecond,
       },
       room: () => this.#room(),
-      blocked: () => this.#crew.keysInHand,
-      onTaken: (taken) => this.#hold(taken),
+      blocked: () => [...this.#held.keys(), ...this.#stuck],
+      onTaken: (taken) => this.#take(taken),
       onFatal: (error) => {
         this.#failure = error;
         this.#stopping.abort(error);
@@ -134,51 +139,69 @@ export class Consumer<T> implements Member {
     return room <= 0 && free > 0 && queued > 0 ? this.#shed() : room;
   }
 
-  // Handlers are free, and all that is queued stands behind keys in hand: it makes room for other keys.
+  // Handlers are free, and all that is queued stands behind keys in hand: after a while it makes room for other keys.
   #shed(): number {
-    const behind = this.#crew.removeBehind();
-    this.#return(behind);
-    const { queued, inHand, free } = this.#crew;
-    return this.#window.room({ queued, inHand, free: free * this.#unit });
+    const stuck = this.#crew.keysInHand(STUCK_MS);
+    if (stuck.length === 0) {
+      this.#unsticking ??= setTimeout(() => {
+        this.#unsticking = undefined;
+        this.#claimer.wake();
+      }, STUCK_MS).unref();
+      return 0;
+    }
+    for (const key of stuck) this.#stuck.add(key);
+    this.#return(this.#crew.removeBehind());
+    return this.#room();
   }
 
-  #hold(taken: Taken): void {
+  #take(taken: Taken): void {
     const { events, suspect } = taken.claimed;
     if (events.length === 0) return;
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
     const items = events.map((handed): Item => ({ ...handed, key: handed.record.key, lease, alone }));
-    const isWanted = ({ key }: Item): boolean => !this.#isHalted && (key === null || !this.#failing.has(key));
+    const isWanted = ({ key }: Item): boolean => !this.#isHalted && (key === null || !this.#held.has(key));
     this.#return(items.filter((item) => !isWanted(item)));
     this.#crew.add(items.filter(isWanted));
     this.#crew.begin();
   }
 
-  #handled(unit: Unit, outcome: Outcome): void {
+  #handled(unit: Unit, outcome: Outcome, behind: readonly Item[]): void {
+    this.#unstick(unit);
+    if (outcome.kind === 'abandoned') return this.#return(behind); // the end: nothing is begun any more
     const failed = outcome.kind === 'done' ? [...unit.failures.keys()] : unit.offsets;
-    if (outcome.kind === 'abandoned') return; // the end: nothing is begun any more
     if (failed.length > 0) this.#failed(unit, outcome);
     else this.#breaker?.succeeded();
-    if (this.group.partitions !== null && failed.length > 0) this.#holdBack(unit, new Set(failed));
-    else if (!unit.lease.isSettled) this.#leases.tellSoon();
+    if (this.group.partitions !== null && failed.length > 0) {
+      const keys = unit.items.filter(({ record }) => failed.includes(record.offset)).map(({ key }) => key);
+      this.#hold(keys, this.#leases.tell(unit.lease));
+      this.#return(behind);
+    } else if (!unit.lease.isSettled) this.#leases.tellSoon();
     if (this.#isHalted) return;
     this.#crew.begin();
     this.#claimer.wake();
   }
 
-  // What is claimed meanwhile may have been handed out before the failure was told: it must not overtake the retry.
-  #holdBack(unit: Unit, failed: ReadonlySet<bigint>): void {
-    const known = this.#leases.tell(unit.lease).then(async () => this.#claimer.claiming);
-    for (const { key, record } of unit.items) {
-      if (key === null || !failed.has(record.offset)) continue;
-      this.#failing.set(key, known);
-      void this.#forget(key, known);
+  #unstick(unit: Unit): void {
+    const freed = unit.items.filter(({ key }) => key !== null && this.#stuck.delete(key));
+    if (freed.length > 0) this.look();
+  }
+
+  // What is claimed meanwhile may have been handed out before this was told: it must not overtake it.
+  #hold(keys: readonly (string | null)[], told: Promise<unknown>): void {
+    for (const key of new Set(keys)) {
+      if (key === null) continue;
+      const known = Promise.all([told, this.#held.get(key)]).then(async () => this.#claimer.claiming);
+      this.#held.set(key, known);
+      void this.#letGo(key, known);
     }
   }
 
-  async #forget(key: string, known: Promise<void>): Promise<void> {
+  async #letGo(key: string, known: Promise<unknown>): Promise<void> {
     await known;
-    if (this.#failing.get(key) === known) this.#failing.delete(key);
+    if (this.#held.get(key) !== known) return;
+    this.#held.delete(key);
+    this.look();
   }
 
   #failed(unit: Unit, outcome: Outcome): void {
@@ -217,12 +240,19 @@ export class Consumer<T> implements Member {
   /** What was not begun goes back, and others may have it. */
   #return(items: readonly Item[]): void {
     for (const { lease, record } of items) lease.returned([record.offset]);
-    for (const lease of new Set(items.map((item) => item.lease))) void this.#leases.tell(lease);
+    const leases = new Set(items.map((item) => item.lease));
+    const told = Promise.all([...leases].map(async (lease) => this.#leases.tell(lease)));
+    if (this.group.partitions !== null)
+      this.#hold(
+        items.map(({ key }) => key),
+        told,
+      );
   }
 
   async #drain(): Promise<void> {
     const { groups, settings } = this.#options;
     this.#stopping.abort();
+    clearTimeout(this.#unsticking);
     await this.#claimer.close();
     this.#return(this.#crew.remove());
     const deadline = nap(settings.drainMs, new AbortController().signal);

@@ -24,8 +24,11 @@ export interface CrewOptions<T> {
   readonly concurrency: number;
   readonly timeoutMs: number | undefined;
   readonly backoff: Backoff;
-  /** An event or a batch was handled, or not; something was recorded with its lease. */
-  onEnd(unit: Unit, outcome: Outcome): void;
+  /**
+   * An event or a batch was handled, or not, as was recorded with its lease. In a keyed group, what stood behind those
+   * that failed is not begun, and nothing is recorded of it yet.
+   */
+  onEnd(unit: Unit, outcome: Outcome, behind: readonly Item[]): void;
 }
 
 export class Crew<T> {
@@ -74,9 +77,11 @@ export class Crew<T> {
     }
   }
 
-  /** Keys of which an event is in the hands of a handler. */
-  get keysInHand(): string[] {
+  /** Keys of which an event has been in the hands of a handler for so long, in milliseconds. */
+  keysInHand(sinceMs = 0): string[] {
+    const before = performance.now() - sinceMs;
     return [...this.#running]
+      .filter(({ beganAt }) => beganAt <= before)
       .flatMap(({ items }) => items.map(({ key }) => key))
       .filter((key) => key !== null);
   }
@@ -144,12 +149,9 @@ export class Crew<T> {
     this.#running.delete(unit);
     this.#alone = false;
     const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
-    for (const item of unit.items) {
-      const behind = this.#queue.finish(item, !failed.has(item.record.offset));
-      for (const { lease, record } of behind) lease.returned([record.offset]);
-    }
+    const behind = unit.items.flatMap((item) => this.#queue.finish(item, !failed.has(item.record.offset)));
     this.#record(unit, outcome);
-    this.#options.onEnd(unit, outcome);
+    this.#options.onEnd(unit, outcome, behind);
     if (this.#running.size === 0) this.#idle?.resolve();
     if (this.#running.size === 0) this.#idle = undefined;
   }

@@ -28,6 +28,7 @@ export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) =
 
 export class Unit {
   readonly items: readonly Item[];
+  readonly beganAt: number = performance.now();
   readonly acknowledgement: Acknowledgement;
   /** Events of a batch that its handler said failed. */
   readonly failures: Map<bigint, Failure> = new Map();

@@ -188,7 +188,7 @@ describe('<sluice-stream>', () => {
     await page.evaluate(make('b', { stream: name, after: '1' }));
     await until(async () => (await seenBy('a')) === 2 && (await seenBy('b')) === 1);
     await page.locator('#a[state=live]').waitFor({ state: 'attached' });
-    expect(site.open()).toBe(1);
+    await until(() => site.open() === 1);
     await page.evaluate(`{ const a = document.getElementById('a'); a.remove(); document.body.prepend(a); }`);
     await append(1);
     await until(async () => (await seenBy('a')) === 3 && (await seenBy('b')) === 2);

@@ -7,6 +7,7 @@ import { useBrowser } from '../support/chromium.ts';
 import { serveClientPage, type ClientPage } from '../support/client-page.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 const browser = useBrowser();
@@ -15,7 +16,7 @@ let site: ClientPage;
 let name: string;
 let names = 0;
 
-// `?share` shares across tabs; `after` in the hash is where to start.
+// `share` shares across tabs; `after` is where to start, unless with `resume` the page kept a cursor.
 const program = `
   import { createClient } from './dist/client.js';
   const query = new URLSearchParams(location.search);
@@ -43,8 +44,8 @@ const program = `
     },
   });
   if (query.has('stream')) {
-    const after = query.has('resume') ? localStorage.getItem(query.get('stream')) : query.get('after');
-    tab.main = tab.read(query.get('stream'), after ?? 'end');
+    const kept = query.has('resume') ? localStorage.getItem(query.get('stream')) : null;
+    tab.main = tab.read(query.get('stream'), kept ?? query.get('after') ?? 'end');
   }
 `;
 
@@ -61,7 +62,6 @@ beforeEach(async () => {
   await sluice.createStream(name);
 });
 
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 const append = (count: number): Promise<unknown> =>
   sluice.stream(name).appendMany(upTo(count).map((data) => ({ data })));
 const address = (more = 'after=start'): string =>
@@ -105,7 +105,6 @@ describe('one page', () => {
   test('I2: a reload resumes from the cursor that the page kept', async () => {
     const page = await openPage('after=start&resume');
     await append(3);
-    await page.evaluate(`tab.main = tab.read(${JSON.stringify(name)}, 'start')`);
     await reaches(page, 3);
     await append(2);
     await reaches(page, 5);
@@ -162,8 +161,8 @@ describe('twelve tabs on HTTP/1.1', () => {
     const tabs = await openTabs(12);
     await append(50);
     await Promise.all(tabs.map((page) => reaches(page, 50)));
-    expect(site.open()).toBe(1);
-    for (const page of tabs) expect(await state(page)).toBe('live');
+    await until(() => site.open() === 1);
+    for (const page of tabs) await until(async () => (await state(page)) === 'live');
     await append(5);
     await Promise.all(tabs.map((page) => reaches(page, 55)));
   });
@@ -184,7 +183,7 @@ describe('twelve tabs on HTTP/1.1', () => {
     await pages[0]!.reload();
     await append(10);
     await Promise.all(pages.map((page) => reaches(page, 40)));
-    expect(site.open()).toBe(1);
+    await until(() => site.open() === 1);
   });
 
   test('I2: a tab that leads and does not answer any more loses the lead', async () => {

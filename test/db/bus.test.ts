@@ -10,6 +10,7 @@ import { serverChannel } from '../../src/listen/channel.ts';
 import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
+import { killListener } from '../support/faults.ts';
 import { Notices } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
 
@@ -90,10 +91,7 @@ describe('what the first bus of its kind promised', () => {
     expect(await generations.next()).toEqual({ done: false, value: 1 });
     for (const generation of [2, 3]) {
       const connected = nextMessage('sluice:listener.connected');
-      await db.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and application_name = 'sluice listener'`,
-      );
+      await killListener(db);
       await connected;
       expect(bus.generation).toBe(generation);
     }
@@ -155,7 +153,8 @@ describe('channels', () => {
   });
 
   test('a channel is unlistened to a while after its last subscription left, and not while there is one', async () => {
-    await using bus = open();
+    // What its session did last can be seen until the next heartbeat.
+    await using bus = open({ heartbeatMs: 2000, idleSessionTimeoutMs: 60_000 });
     const keeps = new Notices(await bus.subscribe('kept'));
     const leaving = [await bus.subscribe('left'), await bus.subscribe('left')];
     await leaving[0]!.close();

@@ -8,6 +8,7 @@ import { describe, expect, test, type TestContext } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
+import { killListener } from '../support/faults.ts';
 import { Following } from '../support/following.ts';
 import { roleLocks } from '../support/locks.ts';
 import { lossyPool } from '../support/lossy-pool.ts';
@@ -75,11 +76,7 @@ describe('in session mode', () => {
     expect(await next()).toEqual(message('two'));
 
     const connected = nextMessage<{ generation: number }>('sluice:listener.connected');
-    const { rowCount } = await db.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = current_database() and application_name = 'sluice listener'`,
-    );
-    expect(rowCount).toBe(1);
+    expect(await killListener(db)).toBe(1);
     expect(await connected).toMatchObject({ generation: 2 });
     await bus.notify('orders', 'three');
     expect(await next()).toEqual({ kind: 'gap', generation: 2 });

@@ -4,7 +4,7 @@ import { connect, type Sluice } from 'sluice';
 import type { HandlerLimits } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
-import { nextMessage, until } from '../support/diagnostics.ts';
+import { nextMessage } from '../support/diagnostics.ts';
 import { serve } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
 
@@ -45,7 +45,7 @@ describe.each<[string, HandlerLimits, number, RegExp]>([
     clients[0]?.close();
     await closed;
     using third = await openSse(url);
-    await third.until(({ lastEventId }) => lastEventId !== '');
+    await third.opened();
     clients[1]?.close();
   });
 
@@ -73,7 +73,7 @@ describe.each<[string, HandlerLimits, number, RegExp]>([
     for (let round = 0; round < 3; round += 1) expect((await fetch(serving.url('unknown'))).status).toBe(404);
     using one = await openSse(serving.url('known'));
     using two = await openSse(serving.url('known'));
-    await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+    await Promise.all([one.opened(), two.opened()]);
   });
 });
 
@@ -81,7 +81,7 @@ test('anybody is nobody in particular: no cap holds for all of them together', a
   await using serving = await serve(sluice, { limits: { maxConnectionsPerPrincipal: 1 } });
   using one = await openSse(serving.url('known'));
   using two = await openSse(serving.url('known'));
-  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  await Promise.all([one.opened(), two.opened()]);
 });
 
 test('I7: behind a proxy an address is that of the client, which cannot choose it', async () => {
@@ -92,18 +92,18 @@ test('I7: behind a proxy an address is that of the client, which cannot choose i
   });
   using one = await openSse(serving.url('known'), from('9.9.9.9, 1.2.3.4'));
   using two = await openSse(serving.url('known'), from('9.9.9.9, 1.2.3.5'));
-  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  await Promise.all([one.opened(), two.opened()]);
   const forged = from('9.9.9.8, 1.2.3.4').headers;
   expect(await refusal(serving.url('known'), forged)).toMatchObject({ status: 429 });
   await using direct = await serve(sluice, { limits });
   using first = await openSse(direct.url('known'), from('1.2.3.4'));
-  await until(() => first.lastEventId !== '');
+  await first.opened();
   expect(await refusal(direct.url('known'), from('1.2.3.5').headers)).toMatchObject({ status: 429 });
 });
 
 test('a connection that has lived long enough is told to come back, and resumes', async () => {
   await using serving = await serve(sluice, {
-    limits: { maxConnectionMs: 50, heartbeatMs: 20, retryMs: 10 },
+    limits: { maxConnectionMs: 2000, heartbeatMs: 20, retryMs: 10 },
   });
   const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
   using client = await openSse(serving.url('known'));

@@ -6,8 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
+import { killListener } from '../support/faults.ts';
 import { serve, type Serving } from '../support/serve.ts';
 import { openSse, type SseClient } from '../support/sse.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 let here: Sluice;
@@ -35,13 +37,12 @@ const newStream = async (): Promise<string> => {
 /** A connection that has opened. */
 const open = async (url: string, lastEventId?: string): Promise<SseClient> => {
   const client = await openSse(url, { lastEventId });
-  await client.until((each) => each.lastEventId !== '');
+  await client.opened();
   return client;
 };
 const broadcasts = (client: SseClient): unknown[] => client.control('broadcast');
 const dataOf = (client: SseClient): unknown[] =>
   broadcasts(client).map((message) => (message as { data: unknown }).data);
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
 test('everybody connected gets it, on both processes, as it was sent, whatever its size', async () => {
   const [name, other] = [await newStream(), await newStream()];
@@ -91,7 +92,7 @@ test('the messages of one process keep their order, also among streams; those of
   const [a, b] = [await newStream(), await newStream()];
   using client = await open(elsewhere.url(a, `stream=${encodeURIComponent(b)}`));
   const sent: Promise<void>[] = [];
-  for (let n = 0; n < 700; n += 1) {
+  for (let n = 1; n <= 700; n += 1) {
     sent.push(here.stream(n % 3 === 0 ? a : b).broadcast({ from: 'here', n }));
     sent.push(there.stream(n % 2 === 0 ? a : b).broadcast({ from: 'there', n }));
     if (n % 50 === 0) await Promise.all(sent.slice(-2));
@@ -129,10 +130,7 @@ describe('notifications are hints', () => {
     const name = await newStream();
     using client = await open(elsewhere.url(name));
     const lost = nextMessage('sluice:listener.lost');
-    await db.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = current_database() and application_name = 'sluice listener'`,
-    );
+    await killListener(db);
     await lost;
     await here.stream(name).broadcast('meanwhile');
     await client.until((each) => dataOf(each).length === 1);

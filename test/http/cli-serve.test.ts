@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { killListener } from '../support/faults.ts';
 import { useCli, type Running } from '../support/process.ts';
 import { decodePart, newSecret } from '../support/tokens.ts';
 import { root } from '../support/tidy/files.ts';
@@ -390,10 +391,7 @@ describe('how dev ends', () => {
   test('an outage of the database is told in a line, and survived', async () => {
     const dev = start(['dev']);
     const url = await listening(dev);
-    await db.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = current_database() and application_name = 'sluice listener'`,
-    );
+    await killListener(db);
     await dev.says(/^warning: the listener connection was lost; reconnecting \([^\n]+\)$/m, 'stderr');
     await until(async () => (await ask(url, '/readyz')).body.includes('"listener":true'));
     expect(await stopped(dev)).toMatchObject({ code: 0 });

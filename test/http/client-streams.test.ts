@@ -9,6 +9,7 @@ import { createProxy, type Proxy } from '../support/proxy.ts';
 import { randomFrom } from '../support/seed.ts';
 import { serve, type Serving } from '../support/serve.ts';
 import { collect, type Reader } from '../support/stream-reader.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -34,7 +35,6 @@ afterAll(async () => {
   await sluice.close();
 });
 
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 const append = (stream: string, count: number): Promise<unknown> =>
   sluice.stream(stream).appendMany(upTo(count).map((data) => ({ data })));
 const open = (options: Partial<ClientOptions> = {}): Client => {
@@ -139,7 +139,7 @@ describe('a stream that is refused', () => {
     const client = open();
     const readers = names.map((name) => collect(client.subscribe(name, { after: 'start' })));
     await Promise.all(readers.filter((_, index) => index !== 2).map((reader) => reader.received(1)));
-    expect(client.status.get().state).toBe('refused');
+    await until(() => client.status.get().state === 'refused');
     forbidden.clear();
     await readers[2]!.received(1);
     await until(() => isOne(client, 5));

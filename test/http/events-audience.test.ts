@@ -50,7 +50,7 @@ const newStream = async (): Promise<string> => {
 };
 const as = (role: string): OpenOptions => ({ headers: { 'x-role': role } });
 const opened = async (client: SseClient): Promise<string> => {
-  await client.until(({ lastEventId }) => lastEventId !== '');
+  await client.opened();
   const [open] = client.control('open') as [{ connectionId: string }];
   return open.connectionId;
 };

@@ -5,10 +5,12 @@ import { connect, type Sluice } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { harm } from '../support/faults.ts';
 import { createProxy, type Proxy } from '../support/proxy.ts';
 import { randomFrom } from '../support/seed.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { openSse, ResumingSse } from '../support/sse.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -27,8 +29,6 @@ afterAll(async () => {
   await sluice.close();
 });
 
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
-
 describe('before the first event', () => {
   test.each([
     ['the end by default', '', 3n],
@@ -40,7 +40,7 @@ describe('before the first event', () => {
       const name = `first ${query}`;
       await sluice.stream(name).appendMany([{ data: 1 }, { data: 2 }, { data: 3 }]);
       const lost = await openSse(serving.url(name, query));
-      await lost.until(({ lastEventId }) => lastEventId !== '');
+      await lost.opened();
       lost.close();
       const start = upTo(3).slice(Number(at));
       await sluice.stream(name).append(4);
@@ -54,7 +54,7 @@ describe('before the first event', () => {
   test('I2: of an empty stream', async () => {
     await sluice.createStream('empty');
     const lost = await openSse(serving.url('empty'));
-    await lost.until(({ lastEventId }) => lastEventId !== '');
+    await lost.opened();
     lost.close();
     await sluice.stream('empty').append(1);
     using client = await openSse(serving.url('empty'), { lastEventId: lost.lastEventId });
@@ -112,13 +112,7 @@ test.each([1, 2])('I2: a dozen clients, faults and writes at random, seed %i', a
       ? sluice.stream(name).appendMany(events)
       : sluice.stream(name).publishMany(events);
     written += size;
-    random.pick([
-      () => proxy.cut(),
-      () => proxy.halfClose('client'),
-      () => proxy.halfClose('server'),
-      () => proxy.delay(random.below(3)),
-      () => {},
-    ])();
+    harm(proxy, random);
     await writing;
     if (random.chance(0.25)) await until(() => proxy.accepted > accepted || proxy.connections >= 12);
   }

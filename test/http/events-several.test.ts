@@ -8,6 +8,7 @@ import { createProxy } from '../support/proxy.ts';
 import { randomFrom } from '../support/seed.ts';
 import { serve, type Serving } from '../support/serve.ts';
 import { openSse, ResumingSse, type Frame } from '../support/sse.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -46,7 +47,6 @@ const byStream = (events: readonly Frame[]): Record<string, number[]> => {
   }
   return offsets;
 };
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 
 test('the opening names all, and each event carries one cursor for all that a reconnect resumes from', async () => {
   const [a = '', b = ''] = await newStreams(2);
@@ -159,7 +159,7 @@ describe('I8 I9: what happens to one of them', () => {
   test('deleted while live: the connection ends, and is refused until it asks for the others alone', async () => {
     const [a = '', b = ''] = await newStreams(2);
     using client = await openSse(urlOf([a, b]));
-    await client.until(({ lastEventId }) => lastEventId !== '');
+    await client.opened();
     await sluice.deleteStream(a);
     await client.ended();
     const answer = await fetch(urlOf([a, b]), { headers: { 'last-event-id': client.lastEventId } });
@@ -175,7 +175,7 @@ test('I7: a stalled connection of several streams delays nobody, and resumes the
   const [a = '', b = ''] = await newStreams(2);
   using stalled = await openSse(urlOf([a, b]));
   using live = await openSse(urlOf([a, b]));
-  await Promise.all([stalled, live].map((each) => each.until(({ lastEventId }) => lastEventId !== '')));
+  await Promise.all([stalled, live].map((each) => each.opened()));
   stalled.pause();
   const data = 'x'.repeat(50_000);
   for (let round = 0; round < 40; round += 1) {
@@ -196,7 +196,7 @@ test('I10: what is hidden in one of several moves the cursor of all, with the ne
     limits: { heartbeatMs: 30 },
   });
   using client = await openSse(urlOf([a, b], 'after=start', guarded.port));
-  await client.until(({ lastEventId }) => lastEventId !== '');
+  await client.opened();
   await sluice.stream(a).append(1);
   await sluice.stream(a).append('hidden', { visibleTo: 'nobody' });
   await sluice.stream(b).append('hidden', { visibleTo: 'nobody' });

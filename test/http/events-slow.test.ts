@@ -13,6 +13,7 @@ import { nextMessage, until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { openSse, type SseClient } from '../support/sse.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -33,7 +34,6 @@ const newStream = async (): Promise<string> => {
   await sluice.createStream(name);
   return name;
 };
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 const big = 'x'.repeat(200_000);
 /** More than the kernel's buffers for a connection hold. */
 const flood = async (name: string, count = 60): Promise<void> => {

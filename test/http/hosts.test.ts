@@ -34,7 +34,7 @@ const deliversAndResumes = async (host: Host): Promise<void> => {
   const url = urlOf(host, name);
   // What compressing middleware would hold back until it has enough.
   const client = await openSse(url, { headers: { 'accept-encoding': 'gzip, deflate, br' } });
-  await client.until(({ lastEventId }) => lastEventId !== '');
+  await client.opened();
   expect(client.response.headers['content-encoding']).toBeUndefined();
   for (const n of [1, 2]) {
     await sluice.stream(name).append(n);
@@ -74,7 +74,7 @@ describe.each(Object.entries(hosts))('%s', (_, start) => {
 
   test('I7: lets go of a client that left', async () => {
     const client = await openSse(urlOf(host, await newStream()));
-    await client.until(({ lastEventId }) => lastEventId !== '');
+    await client.opened();
     const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
     client.close();
     expect((await closed).reason).toBe('client');
@@ -82,7 +82,7 @@ describe.each(Object.entries(hosts))('%s', (_, start) => {
 
   test('I11: says goodbye on shutdown', async () => {
     using client = await openSse(urlOf(host, await newStream()));
-    await client.until(({ lastEventId }) => lastEventId !== '');
+    await client.opened();
     await handler.close();
     await client.ended();
     expect(client.control('shutdown')).toHaveLength(1);

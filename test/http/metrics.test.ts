@@ -8,7 +8,7 @@ import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { parseExposition, type Metric } from '../support/exposition.ts';
-import { openClient } from '../support/client.ts';
+import { killListener } from '../support/faults.ts';
 import { createProxy } from '../support/proxy.ts';
 import { anyone, serve, type Serving } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
@@ -123,7 +123,7 @@ describe('what it tells', () => {
     await using serving = await serve(sluice, { metrics: true });
     await sluice.createStream('done');
     using client = await openSse(serving.url('done'));
-    await client.until(({ lastEventId }) => lastEventId !== '');
+    await client.opened();
     await sluice.stream('done').appendMany([{ data: 1 }, { data: 2 }]);
     const passed = nextMessage('sluice:relay.passed');
     await sluice.stream('done').publish('3');
@@ -158,13 +158,9 @@ describe('what it tells', () => {
     expect(valueOf(metrics, 'sluice_bus_channels')).toBe(channels);
     expect(valueOf(metrics, 'sluice_bus_subscriptions')).toBe(subscriptions);
     expect(valueOf(metrics, 'sluice_bus_messages_total')).toBe(messages);
-    await using client = await openClient(db.connectionString);
     const lost = nextMessage('sluice:listener.lost');
     const again = nextMessage('sluice:listener.connected');
-    await client.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-       where datname = current_database() and application_name = 'sluice listener'`,
-    );
+    await killListener(db);
     await lost;
     await again;
     const after = await scrape(serving);
@@ -212,7 +208,7 @@ describe('what it tells', () => {
     await using serving = await serve(sluice, { metrics: true });
     await sluice.createStream('a"name\\of\n'.trim());
     using client = await openSse(serving.url('a"name\\of', 'after=start'));
-    await client.until(({ lastEventId }) => lastEventId !== '');
+    await client.opened();
     const text = await (await fetch(`${serving.origin}/metrics`)).text();
     expect(text).not.toContain('name');
     parseExposition(text);

@@ -1,7 +1,29 @@
-// Owns faults that go on until they are told to end: backends killed at random, outbox slots rotated, passes run from
-// several sides. Only ever of the test file's own database.
+// Owns faults. Once: the listener's backend killed, a connection harmed at random. Until they are told to end: backends
+// killed at random, outbox slots rotated, passes run from several sides. Only ever of the test file's own database.
 import type { Pool } from 'pg';
+import type { Queries } from './log-sql.ts';
+import type { Proxy } from './proxy.ts';
 import type { Random } from './seed.ts';
+
+/** Ends the listening sessions of the database; resolves with how many there were. */
+export async function killListener(on: Queries): Promise<number> {
+  const { rowCount } = await on.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = current_database() and application_name = 'sluice listener'`,
+  );
+  return rowCount ?? 0;
+}
+
+/** Cuts or delays what goes through a proxy, in one of several ways or not at all. */
+export function harm(proxy: Proxy, random: Random): void {
+  random.pick([
+    () => proxy.cut(),
+    () => proxy.halfClose('client'),
+    () => proxy.halfClose('server'),
+    () => proxy.delay(random.below(3)),
+    () => {},
+  ])();
+}
 
 const pause = async (pool: Pool, seconds: number): Promise<void> => {
   await pool.query('select pg_sleep($1)', [seconds]);

@@ -3,6 +3,7 @@
 // at every marker and so must end complete.
 import type { Pool } from 'pg';
 import type { Notification, NotifySubscription } from 'sluice';
+import { until } from './diagnostics.ts';
 
 export class Notices {
   readonly all: Notification[] = [];
@@ -114,6 +115,19 @@ export class Keeper {
 
   get complete(): boolean {
     return this.known.size === this.#numbers.last;
+  }
+
+  /**
+   * Waits until nothing that was sent is still to come. Any one notification may have a gap in its place, so numbers are
+   * sent until one of them is heard; all before it have been heard by then, or are read again.
+   */
+  async settled(): Promise<void> {
+    const sent = this.#numbers.last;
+    await until(async () => {
+      await this.#numbers.send(1);
+      return Number(this.notices.payloads.at(-1)) > sent;
+    });
+    await until(() => this.complete).catch(() => {}); // what is missing is told by whoever asks
   }
 
   async #readAgain(): Promise<void> {

@@ -104,7 +104,7 @@ export class PgBouncer implements AsyncDisposable {
     this.#process = undefined;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const closed = once(child, 'close');
-    child.kill('SIGTERM');
+    child.kill('SIGKILL'); // from 1.23 on it waits for its clients when asked to end
     await closed;
   }
 

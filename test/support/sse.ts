@@ -105,6 +105,10 @@ export class SseClient extends FrameReader {
       throw new Error(`${String(condition)}: ${got}`, { cause: error });
     });
   }
+  /** Waits until it has an id to come back with: it is subscribed, and misses nothing from here on. */
+  opened(): Promise<void> {
+    return this.until(({ lastEventId }) => lastEventId !== '');
+  }
   /** Waits for this many events. */
   received(count: number): Promise<void> {
     return this.until(() => this.events.length >= count);

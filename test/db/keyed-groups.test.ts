@@ -1,0 +1,174 @@
+// Guards keyed groups (I6): events of one key are handled one after another, in order, also across retries, consumers
+// that come and go, and a key that is stuck; other keys go on meanwhile.
+import { once } from 'node:events';
+import { connect, type Sluice, type Stream } from 'sluice';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/diagnostics.ts';
+
+const db = useDatabase({ allowOpenSessions: true });
+let [here, there]: Sluice[] = [];
+beforeAll(async () => {
+  const options = { connectionString: db.connectionString, fallbackPollMs: 200 };
+  [here, there] = await Promise.all([connect(options), connect(options)]);
+});
+afterAll(async () => Promise.all([here?.close(), there?.close()]));
+
+const SOON = { backoff: { initialMs: 1, maxMs: 20 } };
+const KEYED = { ...SOON, keyed: { partitions: 8 } };
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n + 1);
+
+let made = 0;
+async function filled(count: number, keyOf: (n: number) => string | undefined): Promise<Stream<number>> {
+  const name = `keyed ${(made += 1)}`;
+  await here?.createStream(name);
+  const stream = (here as Sluice).stream<number>(name);
+  await stream.appendMany(
+    upTo(count).map((n) => ({ data: n, ...(keyOf(n) && { key: keyOf(n) as string }) })),
+  );
+  return stream;
+}
+const keyOf = (n: number): string => `key ${n % 17}`;
+
+/** What each key's handlers did, in order; fails when two of one key run at a time. */
+class Ledger {
+  readonly done = new Map<string, number[]>();
+  readonly #running = new Set<string>();
+  overlaps = 0;
+  count = 0;
+
+  async handle(key: string, n: number, work: () => Promise<void>): Promise<void> {
+    if (this.#running.has(key)) this.overlaps += 1;
+    this.#running.add(key);
+    try {
+      await work();
+      this.done.set(key, [...(this.done.get(key) ?? []), n]);
+      this.count += 1;
+    } finally {
+      this.#running.delete(key);
+    }
+  }
+
+  assertInOrder(total: number): void {
+    expect(this.overlaps).toBe(0);
+    expect(this.count).toBe(total);
+    for (const [key, numbers] of this.done) {
+      expect([key, numbers]).toEqual([key, upTo(total).filter((n) => keyOf(n) === key)]);
+    }
+  }
+}
+
+test('I6: per key in order and one at a time, with several consumers, retries and failures', async () => {
+  const stream = await filled(600, keyOf);
+  const ledger = new Ledger();
+  const ending = new AbortController();
+  const consuming = [here, there, here].map(async (sluice) =>
+    sluice
+      ?.stream<number>(stream.name)
+      .group('g', KEYED)
+      .consume(
+        async ({ data, key }, { attempt }) =>
+          ledger.handle(key ?? '', data, async () => {
+            await new Promise(setImmediate);
+            if (data % 23 === 0 && attempt < 3) throw new Error('not yet');
+          }),
+        { concurrency: 4, signal: ending.signal },
+      ),
+  );
+  await until(() => ledger.count === 600);
+  ending.abort();
+  await Promise.all(consuming);
+  ledger.assertInOrder(600);
+  expect(await stream.group('g').stats()).toMatchObject({ lag: 0, retries: 0, inFlight: 0, dead: 0 });
+});
+
+test('I6: a batch has each key once, and what fails in it is not overtaken', async () => {
+  const stream = await filled(300, keyOf);
+  const ledger = new Ledger();
+  const ending = new AbortController();
+  const consuming = stream.group('g', KEYED).consumeBatch(
+    async (events, context) => {
+      expect(new Set(events.map(({ key }) => key)).size).toBe(events.length);
+      for (const { data, key, offset } of events) {
+        if (data % 10 === 0 && context.attempt(offset) === 1) context.fail(offset, 'not yet');
+        else await ledger.handle(key ?? '', data, async () => Promise.resolve());
+      }
+    },
+    { maxBatch: 20, concurrency: 2, signal: ending.signal },
+  );
+  await until(() => ledger.count === 300);
+  ending.abort();
+  await consuming;
+  ledger.assertInOrder(300);
+});
+
+test('I6: a stuck key blocks only itself, however much comes after it', async () => {
+  const stream = await filled(3000, (n) => (n % 2 === 0 ? 'stuck' : `key ${n}`));
+  const ending = new AbortController();
+  const released = new AbortController();
+  const done: number[] = [];
+  const consuming = stream.group('g', KEYED).consume(
+    async ({ data, key }) => {
+      if (key === 'stuck' && !released.signal.aborted) await once(released.signal, 'abort');
+      done.push(data);
+    },
+    { concurrency: 2, signal: ending.signal },
+  );
+  await until(() => done.length === 1500);
+  expect(done.every((n) => n % 2 === 1)).toBe(true);
+  released.abort();
+  await until(() => done.length === 3000);
+  ending.abort();
+  await consuming;
+  expect(done.slice(1500)).toEqual(upTo(3000).filter((n) => n % 2 === 0));
+});
+
+test('I6: a key whose event fails for long waits, parked; the others go on', async () => {
+  const stream = await filled(1000, keyOf);
+  const ending = new AbortController();
+  const done: number[] = [];
+  const group = stream.group('g', { ...KEYED, backoff: { initialMs: 86_400_000, maxMs: 86_400_000 } });
+  const consuming = group.consume(
+    async ({ data }) => {
+      if (data === 1) throw new Error('for long');
+      done.push(data);
+      return Promise.resolve();
+    },
+    { signal: ending.signal },
+  );
+  const others = upTo(1000).filter((n) => keyOf(n) !== keyOf(1));
+  await until(() => done.length === others.length);
+  await until(async () => (await group.stats()).inFlight === 0);
+  ending.abort();
+  await consuming;
+  expect(done.toSorted((a, b) => a - b)).toEqual(others);
+  expect(await group.stats()).toMatchObject({ lag: 1000 - others.length, retries: 1 });
+});
+
+test('events without a key are in no order with any other', async () => {
+  const stream = await filled(200, () => undefined);
+  const ending = new AbortController();
+  const done = new Set<number>();
+  const consuming = stream.group('g', KEYED).consume(
+    async ({ data }, { attempt }) => {
+      if (data === 1 && attempt === 1) throw new Error('not yet');
+      done.add(data);
+      return Promise.resolve();
+    },
+    { concurrency: 3, signal: ending.signal },
+  );
+  await until(() => done.size === 200);
+  ending.abort();
+  await consuming;
+});
+
+test('I6: a partition is with one lease at a time', async () => {
+  const stream = await filled(40, () => 'one key');
+  const group = stream.group('g', KEYED);
+  const lease = await group.claim({ max: 3 });
+  expect(lease?.events.map(({ data }) => data)).toEqual([1, 2, 3]);
+  expect(await group.claim()).toBeNull();
+  await lease?.ack({ failed: [{ offset: 2n, error: 'x', retryAt: new Date(Date.now() + 3_600_000) }] });
+  expect(await group.claim()).toBeNull(); // 4 and the others wait for 2
+  expect(await group.stats()).toMatchObject({ lag: 38 });
+});
