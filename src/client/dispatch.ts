@@ -8,11 +8,15 @@ import { eventItem, lossItem, type Wire } from './item.ts';
 /** What concerns the line itself. */
 export type Told = Pick<Wire, 'connectionId' | 'retryMs'>;
 
+/** Takes in what is told of presence; undefined where that was not asked for. */
+export type Notices = { takePresence(this: void, feed: Feed, told: Wire): void } | undefined;
+
 /** @throws SyntaxError and TypeError for data that is not what the protocol says */
 export function dispatch(
   { event, data, id }: Frame,
   asked: readonly Feed[],
   feeds: ReadonlyMap<string, Feed>,
+  notices: Notices,
 ): Told {
   const told = (data === undefined ? {} : JSON.parse(data)) as Wire;
   const feed = feeds.get(told.stream);
@@ -25,8 +29,7 @@ export function dispatch(
   }
   if (name === 'sluice:broadcast')
     for (const subscriber of feed?.subscribers ?? []) subscriber.push({ ...told, kind: 'broadcast' });
-  if (feed && name === 'sluice:presence')
-    void import('./presence.ts').then(({ takePresence }) => takePresence(feed, told));
+  if (feed && name === 'sluice:presence') notices?.takePresence(feed, told);
   // Told with the id that follows: a connection lost between the two hears of it again.
   if (feed && (name === 'sluice:gap' || name === 'sluice:reset'))
     feed.loss = lossItem(name === 'sluice:gap' ? 'gap' : 'reset', told);

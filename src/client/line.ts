@@ -3,7 +3,7 @@
 import type { Frame } from '../protocol/parse.ts';
 import { wallClockMs } from '../util/clock.ts';
 import { random } from '../util/random.ts';
-import { dispatch } from './dispatch.ts';
+import { dispatch, type Notices } from './dispatch.ts';
 import { createFeed, type Feed } from './feed.ts';
 import type { Problem } from './state.ts';
 import { chooseRequest, isWide, MAX_STREAMS } from './request.ts';
@@ -128,6 +128,9 @@ export class Line {
   async #read(signal: AbortSignal, refused: Problem | undefined): Promise<LineInput> {
     const { fetch, url, headers: given } = this.#settings;
     const headers = new Headers(typeof given === 'function' ? await given({ refused }) : given);
+    // There before anything is told: notices that waited for it could overtake each other.
+    const notices = this.presence ? await import('./presence.ts') : undefined;
+    signal.throwIfAborted(); // another request may be under way, in an order of its own
     const { readings, after, lastEventId } = chooseRequest([...this.feeds.values()]);
     this.#asked = readings;
     this.stale = false;
@@ -147,7 +150,7 @@ export class Line {
       this.#heard();
       for (const frame of frames) {
         // What a frame leads to may end this connection; the rest comes again on the next one.
-        if (!signal.aborted) this.#take(frame);
+        if (!signal.aborted) this.#take(frame, notices);
       }
       await this.#settle();
       if (signal.aborted) break;
@@ -166,9 +169,9 @@ export class Line {
     );
   }
 
-  #take(frame: Frame): void {
+  #take(frame: Frame, notices: Notices): void {
     this.#retryMs = frame.retry ?? this.#retryMs;
-    const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds);
+    const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds, notices);
     if (retryMs !== undefined) this.input({ kind: 'shutdown', retryMs });
     if (connectionId === undefined) return;
     this.#id = connectionId;

@@ -1,4 +1,4 @@
-// Who is present on a stream, kept from the server's notices. Loaded with the first of them.
+// Who is present on a stream, kept from the server's notices. Loaded by the first connection that asks for them.
 import type { Feed } from './feed.ts';
 import type { Member, PresenceItem, Wire } from './item.ts';
 

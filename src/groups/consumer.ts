@@ -11,6 +11,7 @@ import { Claimer, type Taken } from './claimer.ts';
 import { Crew, type Handler } from './crew.ts';
 import type { Groups, Member } from './groups.ts';
 import type { HeldLease } from './held-lease.ts';
+import { KeyGuard } from './key-guard.ts';
 import { Leases } from './leases.ts';
 import { Membership } from './membership.ts';
 import type { ConsumeSettings } from './options.ts';
@@ -43,10 +44,7 @@ export class Consumer<T> implements Member {
   readonly #leases: Leases;
   readonly #stopping = new AbortController();
   readonly #ended = deferred();
-  /** Keys of which an event failed or went back, until no claim can be under way that does not know of it. */
-  readonly #held = new Map<string, Promise<unknown>>();
-  /** Keys whose handlers take so long that what came after them went back. */
-  readonly #stuck = new Set<string>();
+  readonly #keys: KeyGuard;
   #unsticking: NodeJS.Timeout | undefined;
   #failure: SluiceError | undefined;
   /** Something failed: nobody has asked yet when it is due. */
@@ -69,6 +67,7 @@ export class Consumer<T> implements Member {
       backoff: policy,
       onEnd: (...end) => this.#handled(...end),
     });
+    this.#keys = new KeyGuard({ claiming: () => this.#claimer.claiming, onFree: () => this.look() });
     this.#claimer = new Claimer({
       groups,
       group,
@@ -81,7 +80,7 @@ export class Consumer<T> implements Member {
         perSecond: settings.perSecond,
       },
       room: () => this.#room(),
-      blocked: () => [...this.#held.keys(), ...this.#stuck],
+      blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
       onFatal: (error) => {
         this.#failure = error;
@@ -149,7 +148,7 @@ export class Consumer<T> implements Member {
       }, STUCK_MS).unref();
       return 0;
     }
-    for (const key of stuck) this.#stuck.add(key);
+    this.#keys.stick(stuck);
     this.#return(this.#crew.removeBehind());
     return this.#room();
   }
@@ -160,48 +159,26 @@ export class Consumer<T> implements Member {
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
     const items = events.map((handed): Item => ({ ...handed, key: handed.record.key, lease, alone }));
-    const isWanted = ({ key }: Item): boolean => !this.#isHalted && (key === null || !this.#held.has(key));
+    const isWanted = ({ key }: Item): boolean => !this.#isHalted && !this.#keys.refuses(key);
     this.#return(items.filter((item) => !isWanted(item)));
     this.#crew.add(items.filter(isWanted));
     this.#crew.begin();
   }
 
   #handled(unit: Unit, outcome: Outcome, behind: readonly Item[]): void {
-    this.#unstick(unit);
+    this.#keys.unstick(unit);
     if (outcome.kind === 'abandoned') return this.#return(behind); // the end: nothing is begun any more
     const failed = outcome.kind === 'done' ? [...unit.failures.keys()] : unit.offsets;
     if (failed.length > 0) this.#failed(unit, outcome);
     else this.#breaker?.succeeded();
     if (this.group.partitions !== null && failed.length > 0) {
       const keys = unit.items.filter(({ record }) => failed.includes(record.offset)).map(({ key }) => key);
-      this.#hold(keys, this.#leases.tell(unit.lease));
+      this.#keys.hold(keys, this.#leases.tell(unit.lease));
       this.#return(behind);
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
     if (this.#isHalted) return;
     this.#crew.begin();
     this.#claimer.wake();
-  }
-
-  #unstick(unit: Unit): void {
-    const freed = unit.items.filter(({ key }) => key !== null && this.#stuck.delete(key));
-    if (freed.length > 0) this.look();
-  }
-
-  // What is claimed meanwhile may have been handed out before this was told: it must not overtake it.
-  #hold(keys: readonly (string | null)[], told: Promise<unknown>): void {
-    for (const key of new Set(keys)) {
-      if (key === null) continue;
-      const known = Promise.all([told, this.#held.get(key)]).then(async () => this.#claimer.claiming);
-      this.#held.set(key, known);
-      void this.#letGo(key, known);
-    }
-  }
-
-  async #letGo(key: string, known: Promise<unknown>): Promise<void> {
-    await known;
-    if (this.#held.get(key) !== known) return;
-    this.#held.delete(key);
-    this.look();
   }
 
   #failed(unit: Unit, outcome: Outcome): void {
@@ -243,7 +220,7 @@ export class Consumer<T> implements Member {
     const leases = new Set(items.map((item) => item.lease));
     const told = Promise.all([...leases].map(async (lease) => this.#leases.tell(lease)));
     if (this.group.partitions !== null)
-      this.#hold(
+      this.#keys.hold(
         items.map(({ key }) => key),
         told,
       );

@@ -1,4 +1,6 @@
-// What a handler can be told, and the checks of its numbers. Every default is documented here and applied in handler.ts.
+// What a handler can be told, and the checks of it. Every default is documented here; most are applied in handler.ts.
+import { hostname } from 'node:os';
+import { processId } from '../sluice/environment.ts';
 import type { Audience } from './audience.ts';
 import type { Authorize } from './authorize.ts';
 import type { TrustProxy } from './client-address.ts';
@@ -30,6 +32,17 @@ export interface HandlerLimits {
   readonly maxStreams?: number | undefined;
 }
 
+export interface StatsHistoryOptions {
+  /** Between two writes, in milliseconds. Default 60 000. */
+  readonly intervalMs?: number | undefined;
+  /** How long an interval is kept, in milliseconds. Default 604 800 000, a week. */
+  readonly keepMs?: number | undefined;
+  /** Streams that an interval tells of, the busiest; all are in the counts of the handler. Default 100. */
+  readonly maxStreams?: number | undefined;
+  /** What this process calls itself, 1 to 255 characters. Default: the machine's name and the process id. */
+  readonly instance?: string | undefined;
+}
+
 export interface HandlerOptions {
   /** Decides who may read what. Required: nothing is open by default. */
   readonly authorize: Authorize;
@@ -53,11 +66,51 @@ export interface HandlerOptions {
    */
   readonly revocations?: string | undefined;
   readonly limits?: HandlerLimits | undefined;
+  /** Keeps what is counted in the table `stats_history`, interval by interval; true: with the defaults. Default: not. */
+  readonly statsHistory?: boolean | StatsHistoryOptions | undefined;
   /**
    * Who may read `GET /metrics` (Prometheus): `true` anybody who can reach it, a function those for whom it answers
    * `true`. Closed by default, and answered 404 to all others: it tells about the whole system.
    */
   readonly metrics?: MetricsReaders | undefined;
+}
+
+export type StatsHistorySettings = Required<{
+  readonly [Name in keyof StatsHistoryOptions]: NonNullable<StatsHistoryOptions[Name]>;
+}>;
+
+const MAX_KEEP_MS = 100 * 365 * 86_400_000;
+const MAX_STREAMS_KEPT = 10_000;
+
+/** Undefined: no history is kept. @throws TypeError, RangeError */
+export function statsHistorySettings(
+  options: boolean | StatsHistoryOptions | undefined,
+): StatsHistorySettings | undefined {
+  if (options === undefined || options === false) return undefined;
+  if (options !== true && (typeof options !== 'object' || options === null)) {
+    throw new TypeError('statsHistory must be true, or { intervalMs?, keepMs?, maxStreams?, instance? }');
+  }
+  const given: StatsHistoryOptions = options === true ? {} : options;
+  const { intervalMs = 60_000, keepMs = 7 * 86_400_000, maxStreams = 100 } = given;
+  const { instance = `${hostname()}:${processId()}` } = given;
+  requireWithin('intervalMs', intervalMs, [1, MAX_TIMER_MS]);
+  requireWithin('keepMs', keepMs, [1, MAX_KEEP_MS]);
+  requireWithin('maxStreams', maxStreams, [0, MAX_STREAMS_KEPT]);
+  if (typeof instance !== 'string' || !/^[^\p{Cc}\p{Cs}]{1,255}$/u.test(instance)) {
+    throw new RangeError(
+      'statsHistory.instance must have 1 to 255 characters, none of them a control character',
+    );
+  }
+  return { intervalMs, keepMs, maxStreams: Math.floor(maxStreams), instance };
+}
+
+function requireWithin(
+  name: keyof StatsHistoryOptions,
+  value: number,
+  [least, most]: [number, number],
+): void {
+  if (typeof value === 'number' && value >= least && value <= most) return;
+  throw new RangeError(`statsHistory.${name} is ${String(value)}; give a number from ${least} to ${most}`);
 }
 
 const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once

@@ -10,7 +10,7 @@ import { audiencesFrom } from './audience.ts';
 import { clientAddress, trustOf, type Trust } from './client-address.ts';
 import { corsRules, type CorsRules } from './cors.ts';
 import { crossOrigin } from './cross-origin.ts';
-import { count, duration, type HandlerOptions } from './handler-options.ts';
+import { count, duration, statsHistorySettings, type HandlerOptions } from './handler-options.ts';
 import { createEventFilter } from './event-filter.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { Metrics, type MetricRegistry } from './metrics.ts';
@@ -18,6 +18,9 @@ import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
 import type { Revocation } from './revocation-list.ts';
 import { Revocations } from './revocations.ts';
 import { EventSession } from './session.ts';
+import { readStatsHistory, type StatsHistoryQuery, type StatsInterval } from './stats-history.ts';
+import { StatsLedger } from './stats-ledger.ts';
+import { StatsRecorder } from './stats-recorder.ts';
 import { Stats, type HandlerStats } from './stats.ts';
 import { MAX_TOKEN_MS } from './token-claims.ts';
 
@@ -31,6 +34,16 @@ export type RequestHandler = (
 export interface SluiceHandler extends RequestHandler {
   /** What it has delivered and refused so far: a frozen copy, which costs as much as there are streams being read. */
   stats(): HandlerStats;
+  /**
+   * What handlers have counted in the past, interval by interval, oldest first: those of all processes with the option
+   * `statsHistory`. Ends normally when the signal aborts.
+   *
+   * @throws SluiceError
+   * @example
+   * const since = new Date(Date.now() - 3_600_000);
+   * for await (const { at, instance, events } of handler.statsHistory({ stream: 'orders', since })) …
+   */
+  statsHistory(query?: StatsHistoryQuery): AsyncIterable<StatsInterval>;
   /**
    * Adds what `/metrics` tells to a prom-client registry of your own. Of a handler made without `metrics`, what the
    * process does is counted from here on.
@@ -78,6 +91,7 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
   };
   return Object.assign(handler, {
     stats: () => server.stats.snapshot(),
+    statsHistory: (query: StatsHistoryQuery = {}) => readStatsHistory(coreOf(sluice).database, query),
     registerMetrics: (registry: MetricRegistry) => server.metrics.registerOn(registry),
     revoke: (revocation: Revocation) => server.revoke(revocation),
     close: () => server.close(),
@@ -92,7 +106,7 @@ const isPath = (path: string): boolean =>
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 
 class HttpServer {
-  readonly stats: Stats = new Stats();
+  readonly stats: Stats;
   readonly metrics: Metrics;
   readonly #sluice: Sluice;
   readonly #context: Omit<EventsContext, 'admit'>;
@@ -103,6 +117,7 @@ class HttpServer {
   readonly #cors: CorsRules | undefined;
   readonly #trust: Trust;
   readonly #revocations: Revocations | undefined;
+  readonly #recorder: StatsRecorder | undefined;
   readonly #retryMs: number;
   readonly #heartbeat: NodeJS.Timeout;
   #closed = false;
@@ -112,6 +127,8 @@ class HttpServer {
     const heartbeatMs = duration('heartbeatMs', limits.heartbeatMs ?? 15_000);
     const drainTimeoutMs = duration('drainTimeoutMs', limits.drainTimeoutMs ?? 30_000);
     const core = coreOf(sluice);
+    const history = statsHistorySettings(options.statsHistory);
+    this.stats = new Stats(history && new StatsLedger(history.maxStreams));
     this.#cors = corsRules(options.cors);
     this.#trust = trustOf(options.trustProxy);
     this.#revocations = revocationsOf(sluice, options.revocations);
@@ -155,6 +172,8 @@ class HttpServer {
     this.metrics = new Metrics({ sluice, stats: this.stats, readers: metrics });
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs);
     this.#heartbeat.unref();
+    const { database } = core;
+    this.#recorder = history && new StatsRecorder({ ...history, database, logger, stats: this.stats });
   }
 
   /** Never rejects. */
@@ -178,13 +197,13 @@ class HttpServer {
     );
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#closed = true;
     this.metrics.close();
     clearInterval(this.#heartbeat);
     this.#revocations?.close();
     for (const session of this.#sessions.keys()) session.end('shutdown', this.#retry());
-    return Promise.resolve();
+    await this.#recorder?.close(); // after them, so that their ends are counted
   }
 
   #add(session: EventSession): EventSession {

@@ -16,6 +16,8 @@ export interface PresenceGrant {
 const MAX_STATE_LENGTH = 1024;
 const MAX_ID_LENGTH = 255;
 
+export const PRESENCE_ID_RULE = 'give 1 to 255 characters, none of them a control character';
+
 export const isPresenceGrant = (presence: unknown): presence is PresenceGrant => {
   if (typeof presence !== 'object' || presence === null) return false;
   const { id } = presence as Partial<Record<keyof PresenceGrant, unknown>>;

@@ -1,36 +1,11 @@
 // What a handler has delivered and refused, in all and for each stream that somebody reads now. Only counts: it decides
 // nothing and holds nothing of a connection. What is kept of a stream goes with its last connection, so that names that
 // come and go cost nothing. Called for every write to every connection: that must not allocate.
-import type { Entry, Frames } from '../tail/entry.ts';
+import type { Frames } from '../tail/entry.ts';
 import { wallClockMs } from '../util/clock.ts';
-import { Histogram, type HistogramStats } from './histogram.ts';
 import type { EndReason } from './session.ts';
-
-export interface DeliveryStats {
-  /** Connections open now. */
-  readonly connections: number;
-  /** Connections opened so far. */
-  readonly opened: number;
-  /** Of them, dropped because they did not take what was sent to them. */
-  readonly evicted: number;
-  /** Events written, an event once for each connection it went to. */
-  readonly events: number;
-  /** Their bytes, frames included. */
-  readonly bytes: number;
-  /** Events that went out as they came, each counted once. */
-  readonly liveEvents: number;
-  /** The same, an event once for each connection that got it so. */
-  readonly liveDeliveries: number;
-  /** `liveDeliveries` by `liveEvents`: how many connections an event goes to; null before the first. */
-  readonly fanOut: number | null;
-  /** How many events a connection had to catch up with when it opened, for each stream that it reads. */
-  readonly replayEvents: HistogramStats;
-  /**
-   * From the `at` of an event to its write to a connection, of what went out as it came: one sample for each write, the
-   * oldest event in it. `at` is by the database's clock, the write by this machine's.
-   */
-  readonly latencyMs: HistogramStats;
-}
+import type { Interval, StatsLedger } from './stats-ledger.ts';
+import { Traffic, type DeliveryStats } from './traffic.ts';
 
 /** Since the stream's oldest connection that leaves no pause to the next one. */
 export interface StreamStats extends DeliveryStats {
@@ -53,10 +28,6 @@ export interface OpenedStream {
   readonly behind: number;
 }
 
-/** In milliseconds. */
-const LATENCY_BOUNDS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000];
-const REPLAY_BOUNDS = [0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
-
 export class Stats {
   readonly #total = new Traffic();
   readonly #streams = new Map<string, Traffic>();
@@ -71,6 +42,12 @@ export class Stats {
     failed: 0,
   };
   readonly #refused = new Map<number, number>();
+  readonly #ledger: StatsLedger | undefined;
+
+  /** @param ledger what it counts in each interval, if that is kept */
+  constructor(ledger?: StatsLedger) {
+    this.#ledger = ledger;
+  }
 
   /** A connection has opened; what it returns is called with the reason when it has ended, and counts once. */
   opened(streams: readonly OpenedStream[]): (reason: EndReason) => void {
@@ -91,7 +68,9 @@ export class Stats {
       for (const { stream } of streams) {
         const traffic = this.#streams.get(stream);
         traffic?.close(reason);
-        if (traffic?.connections === 0) this.#streams.delete(stream);
+        if (traffic?.connections !== 0) continue;
+        this.#streams.delete(stream);
+        this.#ledger?.left(stream, traffic.take());
       }
     };
   }
@@ -124,63 +103,15 @@ export class Stats {
     return Object.freeze({ ...this.totals(), streams: Object.freeze(streams) });
   }
 
+  /** What was counted since this was last asked; undefined without a ledger. */
+  take(): Interval | undefined {
+    const streams = Array.from(this.#streams, ([stream, traffic]) => ({ stream, ...traffic.take() }));
+    const all = { ...this.#total.take(), ended: this.#ended, refused: Object.fromEntries(this.#refused) };
+    return this.#ledger?.close(all, streams);
+  }
+
   /** How many streams somebody reads now. */
   get streams(): number {
     return this.#streams.size;
-  }
-}
-
-/** The counters of one stream, or of all. */
-class Traffic {
-  connections = 0;
-  readonly replayEvents = new Histogram(REPLAY_BOUNDS);
-  readonly #latencyMs = new Histogram(LATENCY_BOUNDS);
-  #opened = 0;
-  #evicted = 0;
-  #events = 0;
-  #bytes = 0;
-  #liveEvents = 0;
-  #liveDeliveries = 0;
-  #newest: Entry | undefined;
-
-  open(): void {
-    this.connections += 1;
-    this.#opened += 1;
-  }
-
-  close(reason: EndReason): void {
-    this.connections -= 1;
-    if (reason === 'slow') this.#evicted += 1;
-  }
-
-  /** Whether these events go out for the first time. The tail hands a batch to all who are live before the next one. */
-  isNew({ live, last }: Frames): boolean {
-    if (!live || last === this.#newest) return false;
-    this.#newest = last;
-    return true;
-  }
-
-  delivered({ entries }: Frames, bytes: number, latencyMs: number | undefined, isNew: boolean): void {
-    this.#events += entries.length;
-    this.#bytes += bytes;
-    if (latencyMs === undefined) return;
-    this.#latencyMs.observe(latencyMs);
-    this.#liveDeliveries += entries.length;
-    if (isNew) this.#liveEvents += entries.length;
-  }
-
-  stats(): DeliveryStats {
-    return {
-      connections: this.connections,
-      opened: this.#opened,
-      evicted: this.#evicted,
-      events: this.#events,
-      bytes: this.#bytes,
-      liveEvents: this.#liveEvents,
-      liveDeliveries: this.#liveDeliveries,
-      fanOut: this.#liveEvents === 0 ? null : this.#liveDeliveries / this.#liveEvents,
-      replayEvents: this.replayEvents.stats(),
-      latencyMs: this.#latencyMs.stats(),
-    };
   }
 }

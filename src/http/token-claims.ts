@@ -2,6 +2,7 @@
 // request. Pure. Whatever is not exactly what we write means nothing.
 import { streamNameProblem } from '../protocol/wire.ts';
 import type { Action } from './authorize.ts';
+import { isPresenceGrant, type PresenceGrant } from './presence-request.ts';
 
 /** An access token goes into a header or a cookie; a ticket into a query, and only for a moment. */
 export type Purpose = 'access' | 'ticket';
@@ -22,6 +23,8 @@ export interface Capability {
   readonly streams: readonly string[];
   readonly actions: readonly Action[];
   readonly context: unknown;
+  /** Who its holder is in the presence of these streams; undefined: it has no part in it. */
+  readonly presence: PresenceGrant | undefined;
   readonly issuedAt: Date;
   /** It opens nothing from then on. */
   readonly expiresAt: Date;
@@ -36,6 +39,7 @@ export const toClaims = (capability: Capability): Record<string, unknown> => ({
   streams: capability.streams,
   actions: capability.actions,
   ...(capability.context === undefined ? {} : { context: capability.context }),
+  ...(capability.presence === undefined ? {} : { presence: capability.presence }),
   iat: capability.issuedAt.getTime() / 1000,
   exp: capability.expiresAt.getTime() / 1000,
   ...(capability.until.getTime() === capability.expiresAt.getTime()
@@ -49,13 +53,14 @@ export function fromClaims(
   purpose: Purpose,
   nowMs: number,
 ): Capability | 'expired' | 'invalid' {
-  const { jti: id, sub = null, streams, actions, context, iat, exp, until = exp } = claims;
+  const { jti: id, sub = null, streams, actions, context, presence, iat, exp, until = exp } = claims;
   const [issuedAt, expiresAt, untilAt] = [toDate(iat), toDate(exp), toDate(until)];
   const valid =
     isText(id) &&
     (sub === null || isText(sub)) &&
     isList(streams, (each) => patternProblem(each) === undefined) &&
     isList(actions, (each) => ACTIONS.has(each)) &&
+    (presence === undefined || isPresenceGrant(presence)) &&
     issuedAt !== undefined &&
     expiresAt !== undefined &&
     untilAt !== undefined;
@@ -71,8 +76,17 @@ export function fromClaims(
     return 'invalid';
   }
   if (expiresAt.getTime() <= nowMs || untilAt.getTime() <= nowMs) return 'expired';
-  const [first, rest] = [streams as string[], actions as Action[]];
-  return { id, principal: sub, streams: first, actions: rest, context, issuedAt, expiresAt, until: untilAt };
+  return {
+    id,
+    principal: sub,
+    streams: streams as string[],
+    actions: actions as Action[],
+    context,
+    presence,
+    issuedAt,
+    expiresAt,
+    until: untilAt,
+  };
 }
 
 const ACTIONS: ReadonlySet<unknown> = new Set<Action>(['read', 'append', 'manage']);

@@ -6,6 +6,7 @@ import { errors, jwtVerify, SignJWT } from 'jose';
 import { wallClockMs } from '../util/clock.ts';
 import type { Action, Authorize, Grant } from './authorize.ts';
 import { credentialOf } from './credentials.ts';
+import { isPresenceGrant, PRESENCE_ID_RULE, type PresenceGrant } from './presence-request.ts';
 import { streamNotFound, unauthorized } from './problem.ts';
 import {
   covers,
@@ -32,6 +33,13 @@ export interface TokensOptions {
   readonly cookie?: boolean | string | undefined;
 }
 
+export interface PresenceRequest {
+  /** Default: the principal. Null: sees who is there, and is not seen. */
+  readonly id?: string | null | undefined;
+  /** What the others see of it: any JSON. Default: what the client says. */
+  readonly state?: unknown;
+}
+
 export interface CapabilityRequest {
   /** Who it is for, as `Grant.principal`. Default: null, anybody who holds it. */
   readonly principal?: string | null | undefined;
@@ -41,6 +49,8 @@ export interface CapabilityRequest {
   readonly actions?: readonly Action[] | undefined;
   /** `Grant.context`: any JSON. Whoever holds the token can read it. */
   readonly context?: unknown;
+  /** Lets its holder take part in the presence of these streams; true: under the principal. Default: it may not. */
+  readonly presence?: boolean | PresenceRequest | undefined;
   /** What it is revoked by. Default: a random one. */
   readonly id?: string | undefined;
 }
@@ -116,8 +126,8 @@ export function createTokens({ secret, issuer, cookie = false }: TokensOptions):
 function decide(shown: Capability, streams: readonly string[], action: Action): Grant | Response {
   const hidden = streams.find((name) => !shown.actions.includes(action) || !covers(shown.streams, name));
   if (hidden !== undefined || streams.length === 0) return streamNotFound(hidden ?? '');
-  const { id, principal, context, issuedAt, until } = shown;
-  return { id, principal, context, issuedAt, expiresAt: until };
+  const { id, principal, context, presence, issuedAt, until } = shown;
+  return { id, principal, context, presence, issuedAt, expiresAt: until };
 }
 
 interface Signing {
@@ -185,7 +195,8 @@ function capability(request: CapabilityRequest, livesMs: number, lastsMs: number
     principal,
     streams,
     actions,
-    context: json(context),
+    context: json('context', context),
+    presence: presenceGrant(request.presence, principal),
     issuedAt: new Date(now),
     expiresAt: new Date(now + livesMs),
     until: new Date(now + lastsMs),
@@ -203,10 +214,28 @@ function span(name: string, ms: number, maxMs: number): number {
   throw new RangeError(`${name} is ${String(ms)}; give milliseconds from 1 to ${maxMs}`);
 }
 
-function json(context: unknown): unknown {
-  if (context === undefined) return undefined;
-  const text = JSON.stringify(context) as string | undefined;
-  if (text === undefined) throw new TypeError('context has no JSON form');
+function presenceGrant(
+  presence: CapabilityRequest['presence'] = false,
+  principal: string | null,
+): PresenceGrant | undefined {
+  if (presence === false) return undefined;
+  const asked: unknown = presence;
+  if (asked !== true && (typeof asked !== 'object' || asked === null)) {
+    throw new TypeError('presence must be true, or { id?, state? }');
+  }
+  const { id = principal ?? undefined, state }: PresenceRequest = presence === true ? {} : presence;
+  if (id === undefined) {
+    throw new TypeError('presence needs who its holder is: give a principal, or presence: { id }');
+  }
+  const grant = { id, ...(state === undefined ? {} : { state: json('presence.state', state) }) };
+  if (isPresenceGrant(grant)) return grant;
+  throw new RangeError(`presence has the id ${JSON.stringify(id)}; ${PRESENCE_ID_RULE}`);
+}
+
+function json(name: string, value: unknown): unknown {
+  if (value === undefined) return undefined;
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new TypeError(`${name} has no JSON form`);
   return JSON.parse(text);
 }
 

@@ -67,6 +67,7 @@ export class FallbackPoll {
     await housekeeping.rotate(); // the relay has nothing to do where appends move what was published
     await housekeeping.sweepEphemerals();
     while (!this.#closing.signal.aborted && (await housekeeping.expireKeys()));
+    while (!this.#closing.signal.aborted && (await housekeeping.purgeGroups()));
   }
 
   async #moveStale(): Promise<number> {

@@ -1,5 +1,5 @@
 // What is done beside moving events, in small steps: taking back the space of the outbox and of ephemerals, forgetting
-// idempotency keys. A step that fails is reported and tried again later. (What streams let go of is
+// idempotency keys, and what is left of deleted groups. A step that fails is reported and tried again later. (What streams let go of is
 // src/relay/retention.ts.)
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
@@ -61,6 +61,20 @@ export class Housekeeping {
         [EXPIRY_BATCH],
       );
       more = Number(row?.removed ?? 0) >= EXPIRY_BATCH;
+    });
+    return more;
+  }
+
+  /** Removes a batch of what is left of groups that were deleted; true if there may be more. */
+  async purgeGroups(): Promise<boolean> {
+    let more = false;
+    await this.#attempt('the purge of groups', async () => {
+      const [row] = await this.#database.query<{ more: boolean }>(
+        `select ${this.#database.names.quoted}.purge_groups() as more`,
+        [],
+        'sluice_purge_groups',
+      );
+      more = row?.more === true;
     });
     return more;
   }

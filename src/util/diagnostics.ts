@@ -34,6 +34,8 @@ const NAMES = [
   'sluice:sse.closed', // { connectionId, reason }
   'sluice:sse.dropped', // { connectionId, ephemerals }
   'sluice:sse.opened', // { connectionId, streams }
+  'sluice:stats.expired', // { rows }
+  'sluice:stats.recorded', // { instance, run, sequence, rows }
   'sluice:tail.closed', // { stream }
   'sluice:tail.started', // { stream, head }
   'sluice:tail.woken', // { stream, head, events }

@@ -65,6 +65,10 @@ const everything = {
   leave: `select sluice.leave_presence(gen_random_uuid(), '{}')`,
   'forge presence': `insert into sluice.presence values ('rights', 'me', gen_random_uuid(), gen_random_uuid(), '1')`,
   'announce presence': `select sluice.announce_presence('{rights}', '{me}')`,
+  'read the history of figures': 'select * from sluice.stats_history',
+  'keep figures': `select sluice.record_stats(gen_random_uuid(), 1, 'me', '[]', 1, 0, 1)`,
+  'expire figures': 'select sluice.expire_stats()',
+  'change figures': 'delete from sluice.stats_history',
   'write events': `insert into sluice.events (stream_id, "offset", at, tag, size, data) values (-1, 1, now(), 0, 1, '1')`,
   'write the outbox': `insert into sluice.outbox (slot, stream, data) values (0, 'rights', '1')`,
   'change streams': 'update sluice.streams set trimmed_to = 0',
@@ -84,9 +88,20 @@ const everything = {
 
 describe('a role can do what its right says, and nothing else', () => {
   const read = ['read events', 'read streams'];
-  const connected = ['read ephemerals', 'read who is present', 'be present', 'stay present', 'leave'];
+  const figures = 'read the history of figures';
+  const connected = [
+    'read ephemerals',
+    'read who is present',
+    'be present',
+    'stay present',
+    'leave',
+    figures,
+    'keep figures',
+    'expire figures',
+  ];
   const manage = [
     ...read,
+    figures,
     'read what is undeliverable',
     'create a stream',
     'close a stream',
@@ -236,6 +251,9 @@ describe('an upgrade', () => {
         'be present',
         'stay present',
         'leave',
+        'read the history of figures',
+        'keep figures',
+        'expire figures',
       ].toSorted(),
     );
   });

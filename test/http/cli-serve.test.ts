@@ -165,6 +165,20 @@ describe('serve', () => {
     client.leave();
   });
 
+  test('a token made with --presence shows who is there, and is seen there', async () => {
+    const url = await listening(start(['serve'], { SLUICE_SECRET: secret }));
+    await cli.run(['create', 'room'], { env: { DATABASE_URL: db.connectionString } });
+    const room = ['--stream', 'room', '--principal', 'ann'];
+    const bearer = async (...args: string[]) => ({
+      authorization: `Bearer ${await printed(...room, ...args)}`,
+    });
+    const ann = await follow(url, 'room&presence=', await bearer('--presence'));
+    await until(() => ann.said().includes('{"id":"ann","state":null}'));
+    const bob = await follow(url, 'room&presence=', await bearer('--presence', 'bob'));
+    await until(() => [ann, bob].every(({ said }) => said().includes('{"id":"bob","state":null}')));
+    for (const each of [ann, bob]) each.leave();
+  });
+
   test('--cors-origin lets pages of that origin ask', async () => {
     const serve = start(['serve', '--cors-origin', shop, '--cors-origin', 'http://localhost:3000'], {
       SLUICE_SECRET: secret,
@@ -180,10 +194,27 @@ describe('serve', () => {
     }
   });
 
+  test('--stats-history keeps what it served', async () => {
+    const serve = start(['serve', '--allow-anonymous', '--stats-history', '1d']);
+    const url = await listening(serve);
+    await cli.run(['append', 'counted', '{"n":1}'], { env: { DATABASE_URL: db.connectionString } });
+    const client = await follow(url, 'counted');
+    await until(() => client.said().includes('"data":{"n":1}'));
+    const [end] = await Promise.all([stopped(serve), client.ended]);
+    expect(end).toMatchObject({ code: 0 });
+    const { rows } = await db.query(
+      `select events::int, expires_at - at = interval '1 day' as kept, instance like '%:' || $1 as named
+       from sluice.stats_history where stream = 'counted'`,
+      [String(serve.pid)],
+    );
+    expect(rows).toEqual([{ events: 1, kept: true, named: true }]);
+  });
+
   test.each([
     [['--cors-origin', `${shop}/`], /^error: cors\.origins has .*write https:\/\/shop\.example\n$/],
     [['--trust-proxy', 'all'], /^error: --trust-proxy is "all"; give a whole number\n$/],
     [['--trust-proxy', '101'], /^error: trustProxy is 101; give the number of proxies, from 0 to 100\n$/],
+    [['--stats-history', 'long'], /^error: --stats-history is "long"/],
     [['--revocations', ''], /^error: revocations: a stream name must not be empty\n$/],
   ])('%j is wrong usage', async (args, says) => {
     const { code, stderr } = await start(['serve', ...args], { SLUICE_SECRET: secret }).finished;
@@ -244,6 +275,7 @@ describe('token', () => {
       { SLUICE_SECRET: secret },
       /from 1 to 600000/,
     ],
+    ['nobody', ['--stream', 'a', '--presence'], { SLUICE_SECRET: secret }, /give a principal/],
     [
       'an action',
       ['--stream', 'a', '--action', 'write'],

@@ -3,8 +3,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { readAnswer } from '../../src/client/answer.ts';
+import { dispatch } from '../../src/client/dispatch.ts';
+import { createFeed } from '../../src/client/feed.ts';
 import { isFurther, isLive, joinAt } from '../../src/client/joining.ts';
-import { present } from '../../src/client/presence.ts';
+import { present, takePresence } from '../../src/client/presence.ts';
 import { chooseRequest, type Reading } from '../../src/client/request.ts';
 import { covers, startText } from '../../src/client/standing.ts';
 import { encodeCursor, encodePosition, type CursorPosition } from '../../src/protocol/cursor.ts';
@@ -187,6 +189,19 @@ test('presence is what the notices come to', () => {
   expect([...left.keys()]).toEqual(['ann']);
   expect([...present(changed, { kind: 'state', members: [bob] }).keys()]).toEqual(['bob']);
   expect(both.get('ann')).toBe(ann);
+});
+
+test('notices of presence are taken in as they come: none waits while a later one overtakes it', () => {
+  const feed = createFeed('room', 'end');
+  const feeds = new Map([['room', feed]]);
+  for (const told of [
+    { kind: 'state', members: [] },
+    { kind: 'join', member: { id: 'ann', state: 1 } },
+  ]) {
+    const data = JSON.stringify({ stream: 'room', ...told });
+    dispatch({ event: 'sluice:presence', data }, [feed], feeds, { takePresence });
+  }
+  expect([...(feed.members?.keys() ?? [])]).toEqual(['ann']);
 });
 
 test('a view keeps the latest events, drops those of another history, and tells of losses', () => {

@@ -31,7 +31,7 @@ const layers: Layers = {
   sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail', 'ephemerals', 'presence', 'groups'],
   consumers: ['tail'],
   groups: ['db', 'listen', 'log', 'tail', 'protocol'],
-  http: ['sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
+  http: ['db', 'sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
   react: ['client', 'protocol'],
   element: ['client'],

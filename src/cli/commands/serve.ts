@@ -10,7 +10,7 @@ import {
 } from '../../http.ts';
 import type { Sluice } from '../../index.ts';
 import { messageOf } from '../../util/errors.ts';
-import { parseCount } from '../amounts.ts';
+import { parseCount, parseDuration } from '../amounts.ts';
 import { bearerOf } from '../bearer.ts';
 import { withCleanup, type Cleanup } from '../cleanup.ts';
 import { wrongUsage } from '../command-error.ts';
@@ -29,6 +29,7 @@ interface ServeOptions {
   readonly revocations?: string | undefined;
   readonly readDatabaseUrl?: string | undefined;
   readonly metrics?: boolean | undefined;
+  readonly statsHistory?: string | undefined;
 }
 
 export function addServe(program: Command, context: Context): void {
@@ -43,6 +44,10 @@ export function addServe(program: Command, context: Context): void {
     .option('--revocations <stream>', 'the stream whose events revoke tokens and principals')
     .option('--read-database-url <url>', 'a hot standby to catch up from')
     .option('--metrics', 'serve /metrics to whoever sends SLUICE_METRICS_TOKEN as a bearer token')
+    .option(
+      '--stats-history <duration>',
+      'keep figures, once a minute, in the table stats_history so long: 7d',
+    )
     .action(async (options: ServeOptions) => {
       const handlerOptions = handlerOptionsOf(options);
       await withCleanup((cleanup) => serve(context, cleanup, { ...options, handlerOptions }));
@@ -51,13 +56,14 @@ export function addServe(program: Command, context: Context): void {
 
 /** @throws CommandError */
 function handlerOptionsOf(options: ServeOptions): HandlerOptions {
-  const { corsOrigin: origins, trustProxy, revocations } = options;
+  const { corsOrigin: origins, trustProxy, revocations, statsHistory: keep } = options;
   return {
     authorize: authorizeOf(options),
     cors: origins && { origins },
     trustProxy: trustProxy === undefined ? undefined : parseCount('--trust-proxy', trustProxy),
     revocations,
     metrics: metricsReaders(options),
+    statsHistory: keep === undefined ? undefined : { keepMs: parseDuration('--stats-history', keep) },
   };
 }
 

@@ -14,6 +14,8 @@ interface TokenOptions {
   readonly expires?: string | undefined;
   readonly principal?: string | undefined;
   readonly action?: readonly Action[] | undefined;
+  /** True: under the principal. */
+  readonly presence?: string | true | undefined;
   readonly ticket?: boolean | undefined;
 }
 
@@ -29,6 +31,10 @@ export function addToken(program: Command, context: Context): void {
     .addOption(
       new Option('--action <action>', 'what it allows; may be repeated (default read)').argParser(repeated),
     )
+    .option(
+      '--presence [id]',
+      'lets it show who reads the streams too, and be seen there (default: as the principal)',
+    )
     .option('--ticket', 'a ticket, for ?ticket= in a URL')
     .action((options: TokenOptions) => token(context, options));
 }
@@ -43,7 +49,8 @@ async function token({ out }: Context, options: TokenOptions): Promise<void> {
   const { stream: streams, principal, action: actions, ticket = false, expires } = options;
   const expiresInMs = expires === undefined ? undefined : parseDuration('--expires', expires);
   const id = randomUUID();
-  const shared = { id, streams, principal, actions };
+  const presence = typeof options.presence === 'string' ? { id: options.presence } : options.presence;
+  const shared = { id, streams, principal, actions, presence };
   try {
     const made = ticket
       ? await tokens.ticket({ ...shared, expiresInMs })
