@@ -135,7 +135,8 @@ export class Consumer<T> implements Member {
     if (this.#isHalted) return 0;
     const { queued, inHand, free } = this.#crew;
     const room = this.#window.room({ queued, inHand, free: free * this.#unit });
-    return room <= 0 && free > 0 && queued > 0 ? this.#shed() : room;
+    const mayShed = this.group.partitions !== null && free > 0 && queued > 0;
+    return room <= 0 && mayShed ? this.#shed() : room;
   }
 
   // Handlers are free, and all that is queued stands behind keys in hand: after a while it makes room for other keys.
@@ -150,7 +151,8 @@ export class Consumer<T> implements Member {
     }
     this.#keys.stick(stuck);
     this.#return(this.#crew.removeBehind());
-    return this.#room();
+    const { queued, inHand, free } = this.#crew;
+    return this.#window.room({ queued, inHand, free: free * this.#unit });
   }
 
   #take(taken: Taken): void {
