@@ -219,7 +219,7 @@ begin
       'cursor', (v_from + v_fresh)::text,
       'suspect', v_suspect,
       'more', v_more,
-      'dueInMs', greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0),
+      'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
       'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
       'missed', v_missed,
       'paused', v_paused))::text, null::integer;
