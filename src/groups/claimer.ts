@@ -23,6 +23,8 @@ const RETRY: Backoff = { initialMs: 100, maxMs: 5000 };
 /** A lease just taken, and when it was asked for, by performance.now(). */
 export interface Taken {
   readonly claimed: Claimed;
+  /** As whom. */
+  readonly member: string;
   readonly token: string;
   readonly askedAt: number;
 }
@@ -32,8 +34,8 @@ export interface ClaimerOptions {
   readonly group: GroupRef;
   readonly member: Member;
   readonly membership: Membership;
-  /** What does not change from claim to claim. */
-  readonly request: Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
+  /** What hardly changes from claim to claim. */
+  request(): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
   /** Events that there is room for now. */
   room(): number;
   /** Keys of which nothing more is wanted now. */
@@ -128,9 +130,10 @@ export class Claimer {
     this.#wanted = false;
     this.#isFull = false;
     const token = randomUUID();
+    const asked = request();
     try {
       const claimed = await claimEvents(groups.database, group, {
-        ...request,
+        ...asked,
         token,
         max,
         maxBytes: MAX_LEASE_BYTES,
@@ -141,7 +144,7 @@ export class Claimer {
       if (full) this.#lookedAt = askedAt;
       this.#failures = 0;
       this.#answered(claimed, askedAt);
-      this.#options.onTaken({ claimed, token, askedAt });
+      this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       this.#failed(error);
     }

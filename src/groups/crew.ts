@@ -149,7 +149,11 @@ export class Crew<T> {
     this.#running.delete(unit);
     this.#alone = false;
     const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
-    const behind = unit.items.flatMap((item) => this.#queue.finish(item, !failed.has(item.record.offset)));
+    // What a lost lease had is handed out again: what stands behind it must not overtake that.
+    const isOurs = !unit.lease.signal.aborted;
+    const behind = unit.items.flatMap((item) =>
+      this.#queue.finish(item, isOurs && !failed.has(item.record.offset)),
+    );
     this.#record(unit, outcome);
     this.#options.onEnd(unit, outcome, behind);
     if (this.#running.size === 0) this.#idle?.resolve();
