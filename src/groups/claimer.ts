@@ -59,6 +59,8 @@ export class Claimer {
   #claiming: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #turn: NodeJS.Timeout | undefined;
+  /** When that comes, by performance.now(). */
+  #turnAt = Infinity;
 
   constructor(options: ClaimerOptions) {
     this.#options = options;
@@ -109,11 +111,15 @@ export class Claimer {
 
   // The stream goes on: whose turn it is goes for it, the others see in a moment whether it is still there.
   #awaitTurn(): void {
-    if (this.#head <= this.#cursor || this.#turn !== undefined || this.#isOver) return;
+    if (this.#head <= this.#cursor || this.#isOver) return;
     const head = this.#head;
     const ms = turnMs(this.#options.membership, head);
+    const at = performance.now() + ms;
+    if (at >= this.#turnAt) return; // it looks sooner, for what came before
+    clearTimeout(this.#turn);
+    this.#turnAt = at;
     const go = (): void => {
-      this.#turn = undefined;
+      this.#turnAt = Infinity;
       if (this.#cursor >= head) return this.#awaitTurn();
       this.#wanted = true;
       this.wake();

@@ -100,6 +100,7 @@ export class Consumer<T> implements Member {
       const stopped = deferred();
       this.#stopping.signal.addEventListener('abort', () => stopped.resolve(), { once: true });
       await this.#membership.enter();
+      this.#options.groups.arrived(this);
       this.#claimer.wake();
       if (!this.#stopping.signal.aborted) await stopped.promise;
     } finally {
@@ -126,6 +127,10 @@ export class Consumer<T> implements Member {
 
   look(): void {
     this.#claimer.look();
+  }
+
+  recount(): void {
+    this.#membership.recount();
   }
 
   get #isHalted(): boolean {
