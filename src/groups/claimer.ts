@@ -35,7 +35,7 @@ export interface ClaimerOptions {
   readonly member: Member;
   readonly membership: Membership;
   /** What hardly changes from claim to claim. */
-  request(): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
+  request(this: void): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
   /** Events that there is room for now. */
   room(): number;
   /** Keys of which nothing more is wanted now. */

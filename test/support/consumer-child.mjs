@@ -4,7 +4,7 @@
 // the line `go`, which lets a handler go on that waits; ends when standard input does. Argument: Settings as JSON.
 import { createInterface } from 'node:readline';
 import { subscribe } from 'node:diagnostics_channel';
-import pg from 'pg';
+import { Pool } from 'pg';
 import { connect, SluiceError } from 'sluice';
 
 /** @type {import('./consumer-process.ts').Settings} */
@@ -33,7 +33,7 @@ const insist = async (work) => {
   }
 };
 
-const pool = new pg.Pool({
+const pool = new Pool({
   connectionString: settings.connect.connectionString,
   max: 4,
   application_name: 'handler',
@@ -88,10 +88,35 @@ const handle = async (event, { attempt, transaction }) => {
   if (fate < 1) throw new Error('after the end');
 };
 
+/**
+ * All of a batch share the fate of its first event.
+ * @param {import('sluice').StreamEvent<unknown>[]} events
+ * @param {import('sluice').BatchContext} context
+ */
+const handleBatch = async (events, { attempt, transaction }) => {
+  const first = events[0]?.offset ?? 0n;
+  const fate = attempt(first) > 3 ? 1 : drawn(first, attempt(first)) / failing;
+  await transaction(async (tx) => {
+    for (const event of events) await write(tx, event, attempt(event.offset));
+    if (fate < 0.5) throw new Error('before the end');
+  });
+  if (fate < 1) throw new Error('after the end');
+};
+
+let counted = 0;
+const count = async () => {
+  counted += 1;
+  if (counted % 100_000 === 0) say({ counted });
+};
+
 const sluice = await insist(async () => connect(settings.connect));
 say({ ready: true });
 const options = { ...settings.consume, signal: closing.signal };
-await insist(async () => sluice.stream(stream).group(group, settings.options).consume(handle, options));
+const consumed = sluice.stream(stream).group(group, settings.options);
+await insist(async () => {
+  if (settings.handler === 'batch') await consumed.consumeBatch(handleBatch, options);
+  else await consumed.consume(settings.handler === 'count' ? count : handle, options);
+});
 await sluice.close();
 await pool.end();
 commands.close();

@@ -17,6 +17,10 @@ export interface Settings {
   /** Whether effects are written in the transaction that acknowledges. */
   readonly transactional: boolean;
   readonly seed: number;
+  /** By default one event at a time; `count` writes nothing. */
+  readonly handler?: 'batch' | 'count' | undefined;
+  /** Megabytes that its heap may have. */
+  readonly heapMb?: number | undefined;
   /** Which part of the first three attempts fails; half of these after their effect. */
   readonly failing?: number | undefined;
   /** The offset whose handler, its effect written, waits to be told to go on. */
@@ -29,6 +33,7 @@ export type Said =
   | { readonly ready: true }
   | { readonly holding: string }
   | { readonly lost: true }
+  | { readonly counted: number }
   | { readonly refused: string; readonly offset: string };
 
 export class ConsumerProcess implements AsyncDisposable {
@@ -43,7 +48,8 @@ export class ConsumerProcess implements AsyncDisposable {
   constructor(settings: Settings) {
     this.settings = settings;
     const script = `${root}test/support/consumer-child.mjs`;
-    this.#child = spawn(process.execPath, [script, JSON.stringify(settings)], {
+    const heap = settings.heapMb === undefined ? [] : [`--max-old-space-size=${settings.heapMb}`];
+    this.#child = spawn(process.execPath, [...heap, script, JSON.stringify(settings)], {
       cwd: root,
       stdio: ['pipe', 'pipe', 'pipe'],
     });
@@ -56,6 +62,12 @@ export class ConsumerProcess implements AsyncDisposable {
       this.#end = String(signal ?? code);
       return this.#end;
     });
+  }
+
+  /** How many events it has handled, about. */
+  get counted(): number {
+    const last = this.said.findLast((said) => 'counted' in said);
+    return last === undefined ? 0 : last.counted;
   }
 
   /** @throws Error if it ended with an error of its own: not closed, and not killed */
