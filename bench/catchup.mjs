@@ -1,26 +1,24 @@
 // Replaying a long stream through subscribe, from its start to its head, against a raw server-side cursor over the same
 // rows in the same order. What does it cost to check tag and density on every page, to keep to bounded pages instead
 // of one long snapshot, and to hand out parsed events one by one?
-import { connect } from 'sluice';
-import { payload } from './support/payload.mjs';
+import { fillStream } from './support/fill.mjs';
 import { round } from './support/report.mjs';
 import { startRole } from './support/role.mjs';
 import { inTurn } from './support/rounds.mjs';
-import { withClient } from './support/server.mjs';
 import { compare } from './support/statistics.mjs';
 
 const TARGET = 0.5;
-const BATCH = 10_000;
+const WARM_EVENTS = 10_000;
 
 /** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
 export async function run({ server, quick }) {
   const events = quick ? 100_000 : 1_000_000;
   return server.withDatabase(async (url) => {
-    await fill(url, events);
+    await fillStream(url, 'long', events);
     const reader = await startRole('catchup-reader', url);
     try {
-      await reader.call('subscribe', BATCH); // warm
-      await reader.call('raw', BATCH);
+      await reader.call('subscribe', WARM_EVENTS); // warm
+      await reader.call('raw', WARM_EVENTS);
       const { raw = [], subscribe = [] } = await inTurn(quick ? 2 : 3, {
         raw: () => reader.call('raw', events),
         subscribe: () => reader.call('subscribe', events),
@@ -42,21 +40,4 @@ export async function run({ server, quick }) {
       await reader.stop();
     }
   });
-}
-
-/** @param {string} url @param {number} events */
-async function fill(url, events) {
-  const sluice = await connect({ connectionString: url, relay: false });
-  try {
-    for (let written = 0; written < events; written += BATCH) {
-      await sluice
-        .stream('long')
-        .appendMany(
-          Array.from({ length: BATCH }, (_, n) => ({ data: payload(0, written + n), type: 'order.paid' })),
-        );
-    }
-  } finally {
-    await sluice.close();
-  }
-  await withClient(url, (client) => client.query('vacuum analyze sluice.events'));
 }

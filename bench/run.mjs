@@ -15,6 +15,8 @@ const benches = {
   bloat: 'publishing and relaying behind a snapshot held while two million events pass',
   retention: 'appends while old events go, beside the same appends while none do',
   fanout: 'one stream to thousands of connections, beside a bare node:http server and better-sse',
+  storm: 'thousands of clients that come back at once, beside a bare node:http server',
+  slow: 'delivery latency beside clients that do not read, beside the same without them',
   size: 'candidates for how events are stored, with 100 000 streams and ten million events each',
   storage: 'candidates for how events and the outbox are stored',
 };

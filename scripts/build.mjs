@@ -1,5 +1,6 @@
-// Compiles src/ to dist/ with tsc and copies the demo's static files. `--if-stale` does nothing when dist is
-// newer than every source, so `npm start` and `npm test` also work in a clone installed with scripts disabled.
+// Compiles src/ to dist/ with tsc, makes one script of the demo's page with the client in it, and copies its static
+// files. `--if-stale` does nothing when dist is newer than every source, so `npm start` and `npm test` also work in a
+// clone installed with scripts disabled.
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -54,6 +55,19 @@ if (!(process.argv.includes('--if-stale') && isFresh())) {
     mkdirSync(dirname(copy), { recursive: true });
     copyFileSync(file, copy);
   }
+  const { build } = await import('esbuild');
+  const script = join(root, 'dist', page, 'page.js');
+  await build({
+    entryPoints: [script],
+    outfile: script,
+    allowOverwrite: true,
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    sourcemap: true,
+    sourcesContent: false,
+    logLevel: 'warning',
+  });
   const cli = join(root, 'dist', 'cli.js');
   if (existsSync(cli)) chmodSync(cli, 0o755);
   writeFileSync(stamp, '');

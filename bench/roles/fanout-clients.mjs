@@ -2,6 +2,7 @@
 // when all of it has arrived on all of them. Of one connection in a hundred it also takes how old each event was.
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { dial } from '../support/event-stream.mjs';
 import { serve } from '../support/role.mjs';
 
 const MARK = '"sent":';
@@ -19,9 +20,7 @@ let latencies = [];
 
 /** @param {number} port @param {string} path @param {boolean} sampled */
 async function open(port, path, sampled) {
-  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-  await once(socket, 'connect');
-  socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n`);
+  const socket = dial(port, path);
   await once(socket, 'data'); // the head
   let rest = '';
   socket.on('data', (chunk) => {

@@ -6,10 +6,8 @@ import { createServer as createTcpServer } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createChannel, createSession } from 'better-sse';
-import { connect } from 'sluice';
-import { createHandler } from 'sluice/http';
-import { toNodeListener } from 'sluice/node';
 import { serve } from '../support/role.mjs';
+import { bareStreams, listen, sluiceStreams } from '../support/streaming.mjs';
 
 setFlagsFromString('--expose-gc');
 const gc = /** @type {() => void} */ (runInNewContext('gc'));
@@ -19,7 +17,6 @@ const payload = () => ({
   sent: Math.round(performance.timeOrigin * 1000 + performance.now() * 1000),
   PADDING,
 });
-const HEAD = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' };
 
 /** @typedef {{ listener: import('node:http').RequestListener, send: (count: number) => unknown, close?: () => Promise<void> }} Way */
 
@@ -27,19 +24,12 @@ const HEAD = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' 
 const ways = {
   /** One shared buffer per event, one write per event and socket. */
   bare: () => {
-    /** @type {Set<import('node:http').ServerResponse>} */
-    const responses = new Set();
+    const { listener, broadcast } = bareStreams();
     return {
-      listener: (_, response) => {
-        response.writeHead(200, HEAD);
-        response.write(':\n\n');
-        responses.add(response);
-        response.once('close', () => responses.delete(response));
-      },
+      listener,
       send: (count) => {
         for (let n = 0; n < count; n += 1) {
-          const bytes = Buffer.from(`id: ${n}\ndata: ${JSON.stringify(payload())}\n\n`);
-          for (const response of responses) response.write(bytes);
+          broadcast(Buffer.from(`id: ${n}\ndata: ${JSON.stringify(payload())}\n\n`));
         }
       },
     };
@@ -56,21 +46,14 @@ const ways = {
     };
   },
   sluice: async (url) => {
-    const sluice = await connect({ connectionString: url, migrate: 'apply' });
-    const stream = sluice.stream('fanout');
-    if ((await stream.info()) === null) await sluice.createStream('fanout');
-    const limits = { maxConnections: 20_000, maxConnectionsPerAddress: 20_000 };
-    const handler = createHandler(sluice, { authorize: async () => ({ principal: null }), limits });
+    const { stream, listener, close } = await sluiceStreams(url, 'fanout');
     return {
-      listener: toNodeListener(handler),
+      listener,
       send: (count) =>
         count === 1
           ? stream.append(payload())
           : stream.appendMany(Array.from({ length: count }, () => ({ data: payload() }))),
-      close: async () => {
-        await handler.close();
-        await sluice.close();
-      },
+      close,
     };
   },
 };
@@ -79,6 +62,8 @@ const ways = {
 let way;
 /** @type {import('node:http').Server} */
 let server;
+/** @type {number[]} */
+let ports;
 /** @type {import('node:net').Socket} */
 let confirming;
 const control = createTcpServer((socket) => {
@@ -89,12 +74,9 @@ serve({
   open: async (/** @type {string} */ kind, /** @type {string} */ url) => {
     way = await /** @type {(url: string) => Promise<Way>} */ (ways[kind])(url);
     server = createServer(way.listener);
-    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 });
-    control.listen(0, '127.0.0.1');
-    await Promise.all([once(server, 'listening'), once(control, 'listening')]);
+    ports = [await listen(server), await listen(control)];
   },
-  ports: () =>
-    [server, control].map((each) => /** @type {import('node:net').AddressInfo} */ (each.address()).port),
+  ports: () => ports,
   memory: () => {
     gc();
     gc();

@@ -14,6 +14,7 @@ let sluice;
 /** @type {Pool} */
 let pool;
 let written = 0;
+let halting = new AbortController();
 
 /** @type {Record<string, () => Promise<unknown>>} */
 const writes = {
@@ -49,13 +50,15 @@ serve({
     }
     return times;
   },
-  /** So many a second whether or not the ones before have ended; the milliseconds of each call. */
+  /** So many a second whether or not the ones before have ended, for so long or until halted; the milliseconds of each call. */
   async steady(/** @type {string} */ what, /** @type {number} */ perSecond, /** @type {number} */ ms) {
+    halting = new AbortController();
+    const { signal } = halting;
     const started = performance.now();
     /** @type {number[]} */
     const times = [];
     const calls = [];
-    while (performance.now() - started < ms) {
+    while (!signal.aborted && performance.now() - started < ms) {
       const due = ((performance.now() - started) * perSecond) / 1000;
       while (calls.length < due) {
         const begun = performance.now();
@@ -66,6 +69,7 @@ serve({
     await Promise.all(calls);
     return times;
   },
+  halt: () => halting.abort(),
   async close() {
     await pool.end();
     await sluice.close();

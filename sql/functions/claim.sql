@@ -1,6 +1,13 @@
 -- Hands events of a group out under a lease: what is due again first, then what comes next in the log. At most p_max of
--- them, and no more once they have p_max_bytes of data. Returns one row per event, in the order of their offsets, with
--- how often it was handed out, this time included; and a last row without an offset, whose data is a JSON object:
+-- them, and no more once they have p_max_bytes of data. Returns a row for each of the two that there is something of,
+-- with its events side by side, since a row for each would cost the client more than all the rest:
+--
+--   first_offset, offsets   of the events, in order, separated by commas; null: they are dense from the first
+--   data, headers           JSON texts, separated by U+001E, which they cannot contain; null: none has headers
+--   tags, at_ms, attempts   separated by commas; attempts, this one included, are null if it is everybody's first
+--   types, keys, visible_to, exclude   JSON objects by the number of the event from 1; null: none has any
+--
+-- and a last row that has only meta, a JSON object:
 --
 --   expiresAt   when the lease ends, in milliseconds since 1970 (absent: nothing was handed out)
 --   cursor      up to where the group has come
@@ -8,6 +15,7 @@
 --   more        whether there is more to be had now
 --   dueInMs     when something will be due again, or a lease end (absent: nothing is known to)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
+--   others      whether there is something for other members, which this one may not have (keyed groups)
 --   missed      how many events the log let go of before they were handled
 --   paused      whether the group is
 --
@@ -27,8 +35,8 @@ create or replace function :"schema".claim(
   p_members integer default 1,
   p_blocked text[] default '{}'
 ) returns table (
-  "offset" bigint, tag integer, at_ms double precision, type text, key text, visible_to text, exclude uuid, headers text,
-  data text, attempts integer
+  first_offset bigint, offsets text, data text, tags text, at_ms text, attempts text, types text, keys text,
+  visible_to text, exclude text, headers text, meta text
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -156,11 +164,17 @@ begin
       ), cut as (
         update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
       )
-      select k."offset", k.tag, date_part('epoch', k.at) * 1000, k.type, k.key, k.visible_to, k.exclude, k.headers::text,
-        k.data::text, k.handed
-      from kept k order by k."offset";
-      get diagnostics v_taken = row_count;
-      v_suspect := exists (select from :"schema".leases l where l.token = p_token and l.suspect);
+      select min(e."offset"), string_agg(e."offset"::text, ','), string_agg(e.data::text, e'\u001e'), string_agg(e.tag::text, ','),
+        string_agg(floor(date_part('epoch', e.at) * 1000)::bigint::text, ','), string_agg(e.handed::text, ','),
+        (json_object_agg(e.n, e.type) filter (where e.type is not null))::text,
+        (json_object_agg(e.n, e.key) filter (where e.key is not null))::text,
+        (json_object_agg(e.n, e.visible_to) filter (where e.visible_to is not null))::text,
+        (json_object_agg(e.n, e.exclude) filter (where e.exclude is not null))::text,
+        case when count(e.headers) > 0 then string_agg(coalesce(e.headers::text, ''), e'\u001e') end, null::text
+      from (select k.*, row_number() over (order by k."offset") as n from kept k order by k."offset") e
+      having count(*) > 0;
+      select coalesce(sum(upper(r) - lower(r)), 0), coalesce(bool_or(l.suspect), false) into v_taken, v_suspect
+      from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
       if v_taken < v_room and v_partitions is null then
         select coalesce(sum(e.size), 0) into v_bytes
         from :"schema".leases l cross join lateral unnest(l.open) r cross join lateral (
@@ -175,15 +189,24 @@ begin
           and (v_partitions is null or p.partition in (select l.partition from :"schema".leases l where l.token = p_token)));
     end if;
     if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
-      return query
-      select e."offset", e.tag, date_part('epoch', e.at) * 1000, e.type, e.key, e.visible_to, e.exclude, e.headers::text,
-        e.data::text, 1
-      from (
-        select x.*, coalesce(sum(x.size) over (order by x."offset" rows between unbounded preceding and 1 preceding), 0) as before
+      select max(e."offset") - v_from into v_fresh from (
+        select x."offset", coalesce(sum(x.size) over (order by x."offset" rows between unbounded preceding and 1 preceding), 0) as before
         from :"schema".events x
         where x.stream_id = v_stream and x."offset" > v_from and x."offset" <= v_from + v_room - v_taken
-      ) e where e.before < p_max_bytes - v_bytes order by e."offset";
-      get diagnostics v_fresh = row_count;
+      ) e where e.before < p_max_bytes - v_bytes;
+      v_fresh := coalesce(v_fresh, 0);
+      return query
+      select v_from + 1, null::text, string_agg(e.data::text, e'\u001e'), string_agg(e.tag::text, ','),
+        string_agg(floor(date_part('epoch', e.at) * 1000)::bigint::text, ','), null::text,
+        (json_object_agg(e.n, e.type) filter (where e.type is not null))::text,
+        (json_object_agg(e.n, e.key) filter (where e.key is not null))::text,
+        (json_object_agg(e.n, e.visible_to) filter (where e.visible_to is not null))::text,
+        (json_object_agg(e.n, e.exclude) filter (where e.exclude is not null))::text,
+        case when count(e.headers) > 0 then string_agg(coalesce(e.headers::text, ''), e'\u001e') end, null::text
+      from (
+        select x.*, x."offset" - v_from as n from :"schema".events x
+        where x.stream_id = v_stream and x."offset" > v_from and x."offset" <= v_from + v_fresh order by x."offset"
+      ) e having count(*) > 0;
       if v_fresh > 0 then
         insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, claimed_at, expires_at)
         values (p_token, 0, p_group, p_member, int8multirange(int8range(v_from + 1, v_from + v_fresh + 1)), 1, 0, false, v_now, v_expires);
@@ -221,15 +244,19 @@ begin
       (select l.expires_at from :"schema".leases l
        where l.group_id = p_group and l.expires_at > v_now and l.token <> p_token order by l.expires_at limit 1));
   end if;
-  return query select null::bigint, null::integer, null::double precision, null::text, null::text, null::text, null::uuid,
-    null::text, json_strip_nulls(json_build_object(
+  return query select null::bigint, null::text, null::text, null::text, null::text, null::text, null::text, null::text,
+    null::text, null::text, null::text, json_strip_nulls(json_build_object(
       'expiresAt', case when v_taken > 0 or v_partitions is null and v_fresh > 0 then date_part('epoch', v_expires) * 1000 end,
       'cursor', (v_from + v_fresh)::text,
       'suspect', v_suspect,
       'more', v_more,
       'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
       'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
+      'others', v_partitions is not null and v_fresh > 0 and exists (
+        select from :"schema".pieces p
+        where p.group_id = p_group and p.due_at <= v_now and not exists (
+          select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition)),
       'missed', v_missed,
-      'paused', v_paused))::text, null::integer;
+      'paused', v_paused))::text;
 end
 $$;

@@ -1,6 +1,7 @@
 -- Enters connections of a process, one row for each and stream, and gives the process its lease. False: its lease was
 -- over, nothing is entered, and it starts again under another id; what it held is being removed.
--- Locks: the holder's row, before any row of presence; renew_presence takes them in the same order.
+-- Locks: the holder's row, then rows of presence in the order of their key, by its collation; leave_presence takes those
+-- in the same order, and renew_presence waits for none.
 create or replace function :"schema".enter_presence(
   p_holder uuid,
   p_lease_ms double precision,
@@ -22,7 +23,7 @@ begin
   insert into :"schema".presence (stream, member, connection_id, holder, state)
   select e.stream, e.member, e.connection_id, p_holder, e.state::json
   from unnest(p_connections, p_streams, p_members, p_states) e (connection_id, stream, member, state)
-  order by 1, 2, 3
+  order by e.stream collate "C", e.member collate "C", e.connection_id
   on conflict (stream, member, connection_id) do update set holder = excluded.holder, state = excluded.state;
   perform :"schema".announce_presence(p_streams, p_members);
   return true;

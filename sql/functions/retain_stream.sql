@@ -16,6 +16,7 @@ declare
   s record;
   v_cut bigint;
   v_heavy bigint;
+  v_held bigint;
 begin
   perform set_config('synchronous_commit', 'off', true);
   perform set_config('lock_timeout', p_wait_ms || 'ms', true);
@@ -37,6 +38,13 @@ begin
     select w.cut, w.more into v_heavy, more
     from :"schema".weigh_stream(p_stream_id, v_cut, s.head, s.max_bytes, p_limit) w;
     v_cut := greatest(v_cut, v_heavy);
+  end if;
+  if v_cut > s.trimmed_to then
+    v_held := :"schema".held_from(p_stream_id, s.trimmed_to, s.head);
+    if v_held < v_cut then
+      v_cut := greatest(v_held, s.trimmed_to);
+      more := false; -- as long as a group holds it back
+    end if;
   end if;
   if v_cut > s.trimmed_to then
     perform from :"schema".streams t

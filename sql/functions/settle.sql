@@ -7,6 +7,9 @@
 -- and stay leased. With p_doubt, some of those that failed may yet be acknowledged by a transaction of which nobody knows
 -- how it ended: it is waited for, at most two seconds, and what it acknowledged is done.
 --
+-- More says that there is something to be had of the partitions of a keyed group that were held by this lease: who looked
+-- meanwhile did not get it.
+--
 -- Raises SL008 if the lease is over, whether somebody has taken its events back yet or not: nothing is changed then, and
 -- in a transaction its effects are undone with it. Part of the caller's transaction, whatever its isolation level, so
 -- nothing here sets how it commits.
@@ -27,7 +30,8 @@ create or replace function :"schema".settle(
   p_max_ms double precision default 600000,
   out expires_at timestamptz,
   out dead bigint,
-  out unacked int8multirange
+  out unacked int8multirange,
+  out more boolean
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -42,17 +46,29 @@ declare
   v_gone int8multirange;
   v_acked int8multirange := '{}';
   v_due timestamptz;
+  v_group bigint;
+  v_partitions integer[];
+  v_rows bigint;
   v_row record;
 begin
   dead := 0;
   unacked := '{}';
+  more := false;
   -- The common case: all of it is done.
   if p_done is null and cardinality(p_failed) = 0 and isempty(p_returned) and isempty(p_acked)
       and cardinality(p_again) = 0 then
-    delete from :"schema".leases l where l.token = p_token and l.expires_at > clock_timestamp();
-    if not found then
+    with gone as (
+      delete from :"schema".leases l where l.token = p_token and l.expires_at > clock_timestamp()
+      returning l.group_id, l.partition
+    )
+    select count(*), min(g.group_id), array_agg(distinct g.partition) filter (where g.partition is not null)
+    into v_rows, v_group, v_partitions from gone g;
+    if v_rows = 0 then
       perform :"schema".refuse_lease(p_token);
     end if;
+    more := v_partitions is not null and exists (
+      select from :"schema".pieces p
+      where p.group_id = v_group and p.due_at <= clock_timestamp() and p.partition = any (v_partitions));
     return;
   end if;
   if p_doubt then
@@ -62,7 +78,9 @@ begin
   -- Only for what changes no key: a handler's open transaction holds the row for key share, and nobody waits for it.
   perform from :"schema".leases l where l.token = p_token order by l.n for no key update;
   v_now := clock_timestamp();
-  select range_agg(r), min(l.expires_at) into v_open, expires_at
+  select range_agg(r), min(l.expires_at), min(l.group_id),
+    array_agg(distinct l.partition) filter (where l.partition is not null)
+  into v_open, expires_at, v_group, v_partitions
   from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
   if v_open is null or expires_at <= v_now then
     perform :"schema".refuse_lease(p_token);
@@ -109,6 +127,9 @@ begin
     where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
   ) e
   where l.token = p_token and l.partition is not null;
+  more := v_partitions is not null and exists (
+    select from :"schema".pieces p
+    where p.group_id = v_group and p.due_at <= clock_timestamp() and p.partition = any (v_partitions));
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
     delete from :"schema".acks a where a.token = p_token;

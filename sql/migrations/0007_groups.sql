@@ -10,12 +10,17 @@ create table :"schema".groups (
   created_at timestamptz not null default clock_timestamp(),
   paused_at timestamptz,
   partitions integer constraint groups_partitions_valid check (partitions between 1 and 1024), -- null: not keyed
+  -- Retention leaves what the group has not handled for so long after it came; null: it takes no notice of the group.
+  hold_ms bigint constraint groups_hold_valid check (hold_ms between 1 and 3155760000000),
   missed bigint not null default 0, -- events that were trimmed before they were handled
   constraint groups_name_valid check (
     octet_length(name) between 1 and 512 and name !~ '[\u0001-\u001f\u007f-\u009f]'
   ),
   unique (stream_id, name) -- serves: every look-up by name
 );
+
+-- serves: the groups that hold back the retention of a stream, among any number that do not
+create index groups_holding on :"schema".groups (stream_id) where hold_ms is not null;
 
 -- How far a group has come: append-only, the newest row counts, the others are removed. A row that is updated instead
 -- grows dead versions behind an old snapshot, and every claim would wade through them.

@@ -5,6 +5,7 @@ import type { Database } from '../db/database.ts';
 import type { Listener } from '../listen/listener.ts';
 import { encodeEvent } from '../protocol/frames.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
+import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { readUnseen, startReading, type Ephemeral, type Progress } from './unseen.ts';
@@ -26,6 +27,8 @@ export class Ephemerals {
   readonly #options: EphemeralsOptions;
   readonly #sinks = new Map<string, Set<EphemeralSink>>();
   #progress: Progress | undefined;
+  /** There will be progress, or a failure: in a flood the reading itself may never end. */
+  #beginning: Deferred<void> | undefined;
   #wanted = false;
   #reading: Promise<void> | undefined;
   #unhear: (() => void) | undefined;
@@ -64,11 +67,10 @@ export class Ephemerals {
     const wake = (): void => this.wake();
     this.#unhear ??= listener.hear(channel, { message: wake, gap: wake });
     await listener.inForceIfConnected(channel); // before the first snapshot: what comes after it is then heard
-    while (this.#progress === undefined && this.#sinks.size > 0 && !this.#closed) {
-      this.wake();
-      await this.#reading;
-      if (this.#progress === undefined) return; // it failed, and has been reported
-    }
+    if (this.#progress !== undefined || this.#sinks.size === 0 || this.#closed) return;
+    this.#beginning ??= deferred();
+    this.wake();
+    await this.#beginning.promise;
   }
 
   /** Something may have been broadcast. */
@@ -95,15 +97,22 @@ export class Ephemerals {
       report('sluice:background.failed', () => ({ where: 'ephemerals', error }));
     } finally {
       this.#reading = undefined;
+      this.#begun(); // or it failed, and has been reported
     }
+  }
+
+  #begun(): void {
+    this.#beginning?.resolve();
+    this.#beginning = undefined;
   }
 
   async #read(): Promise<void> {
     const { database } = this.#options;
     if (this.#progress === undefined) {
       const start = await startReading(database);
-      if (this.#sinks.size > 0) this.#progress ??= start; // else the next one starts from its own time
-      return;
+      if (this.#sinks.size === 0) return; // the next one starts from its own time
+      this.#progress ??= start;
+      return this.#begun();
     }
     let progress: Progress = this.#progress;
     do {

@@ -3,7 +3,7 @@
 // a writer assigns could say that, since numbers are given out before the commit. Paged, so bounded in memory.
 import type { Database } from '../db/database.ts';
 
-/** Messages in one page, of at most 64 KiB each. */
+/** Messages in one page, of at most 64 KiB each, as broadcast and announce_presence see to. */
 const PAGE = 100;
 /** With more streams than this, all messages are read and chosen from here. */
 const MAX_NAMED_STREAMS = 500;

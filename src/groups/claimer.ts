@@ -85,8 +85,13 @@ export class Claimer {
 
   /** Something may be due, wherever. */
   look(): void {
-    this.#wanted = true;
     this.#isFull = true;
+    this.want();
+  }
+
+  /** There is something to be had. */
+  want(): void {
+    this.#wanted = true;
     this.wake();
   }
 
@@ -121,8 +126,7 @@ export class Claimer {
     const go = (): void => {
       this.#turnAt = Infinity;
       if (this.#cursor >= head) return this.#awaitTurn();
-      this.#wanted = true;
-      this.wake();
+      this.want();
     };
     if (ms === 0) return go();
     this.#turn = setTimeout(go, ms);
@@ -158,7 +162,7 @@ export class Claimer {
 
   #answered(claimed: Claimed, askedAt: number): void {
     const { groups, group, member, membership } = this.#options;
-    const { events, cursor, more, dueInMs, missed, lookedAt } = claimed;
+    const { events, cursor, more, others, dueInMs, missed, lookedAt } = claimed;
     const names = { stream: group.stream.name, group: group.name };
     const ms = performance.now() - askedAt;
     report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
@@ -167,7 +171,8 @@ export class Claimer {
       report('sluice:group.missed', () => ({ ...names, events: missed }));
     }
     this.#since = lookedAt ?? this.#since;
-    if (cursor > this.#cursor && membership.members > 1 && !more) groups.taken(member, cursor);
+    if (others) groups.look(group.id);
+    else if (cursor > this.#cursor && membership.members > 1 && !more) groups.taken(member, cursor);
     this.#cursor = cursor;
     this.#wanted ||= more;
     if (more) return;
@@ -187,6 +192,7 @@ export class Claimer {
 
   #lookIn(ms: number): void {
     clearTimeout(this.#timer);
+    if (this.#isOver) return;
     this.#timer = setTimeout(() => this.look(), Math.min(ms, MAX_TIMER_MS));
     this.#timer.unref();
   }

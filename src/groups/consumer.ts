@@ -216,8 +216,9 @@ export class Consumer<T> implements Member {
   #lost(lease: HeldLease, error: unknown): void {
     // What it had of a partition is to be taken back before more of that is handed out, and so to nobody of its name.
     if (this.group.partitions !== null) this.#member = randomUUID();
-    this.#return(this.#crew.remove(lease).filter((item) => item.lease !== lease));
+    this.#return(this.#crew.lost(lease, error));
     this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
+    this.look();
   }
 
   #told(): void {
@@ -274,6 +275,7 @@ export class Consumer<T> implements Member {
       policy,
       onSettled: (lease) => this.#window.learn(lease.events, performance.now() - lease.beganAt),
       onLost: (lease, error) => this.#lost(lease, error),
+      onMore: () => this.#claimer.want(),
       onDead: (count) => {
         const message = 'events were given up: see the dead letters of the group';
         this.#report('sluice:group.died', 'error', message, { events: count });

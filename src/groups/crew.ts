@@ -91,9 +91,15 @@ export class Crew<T> {
     return this.#queue.removeBehind();
   }
 
-  /** Takes back what was not begun, or all of one lease. */
-  remove(lease?: HeldLease): Item[] {
-    return this.#queue.remove(lease);
+  /** A lease is lost: nothing more of it is begun, and handlers are told. Returns what stood behind it, of others. */
+  lost(lease: HeldLease, reason: unknown): Item[] {
+    for (const unit of this.#running) if (unit.lease === lease) unit.abort(reason);
+    return this.#queue.remove(lease).filter((item) => item.lease !== lease);
+  }
+
+  /** Takes back what was not begun. */
+  remove(): Item[] {
+    return this.#queue.remove();
   }
 
   /** Resolves when no handler runs. */
@@ -150,7 +156,7 @@ export class Crew<T> {
     this.#alone = false;
     const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
     // What a lost lease had is handed out again: what stands behind it must not overtake that.
-    const isOurs = !unit.lease.signal.aborted;
+    const { isOurs } = unit.lease;
     const behind = unit.items.flatMap((item) =>
       this.#queue.finish(item, isOurs && !failed.has(item.record.offset)),
     );

@@ -23,6 +23,8 @@ export interface HeldLeaseOptions {
   onSettled(): void;
   /** It is over, and not because all is settled: what was not recorded is not ours any more. */
   onLost(error: unknown): void;
+  /** There is something to be had that it kept from everybody. */
+  onMore(): void;
   /** Events were given up. */
   onDead(count: number): void;
 }
@@ -50,11 +52,6 @@ export class HeldLease {
 
   get token(): string {
     return this.#options.token;
-  }
-
-  /** Aborts when the lease is lost. */
-  get signal(): AbortSignal {
-    return this.#over.signal;
   }
 
   /** Whether it may still be worked on. */
@@ -147,6 +144,7 @@ export class HeldLease {
     if (!settled) return;
     if (extendMs !== undefined) this.#endsAt = Math.max(this.#endsAt, askedAt + extendMs);
     if (failed > 0 && settled.dead > 0) this.#options.onDead(settled.dead);
+    if (settled.more) this.#options.onMore();
     if (settled.unacked.length === 0) return;
     const error = 'acknowledged in a transaction that did not commit';
     this.#failed.push(...settled.unacked.map((offset) => ({ offset, error })));

@@ -17,6 +17,8 @@ export interface LeasesOptions {
   /** All events of a lease are recorded. */
   onSettled(lease: HeldLease): void;
   onLost(lease: HeldLease, error: unknown): void;
+  /** There is something to be had that a lease kept from everybody. */
+  onMore(): void;
   /** Events were given up. */
   onDead(count: number): void;
   /** The database knows what was recorded of a lease. */
@@ -56,6 +58,7 @@ export class Leases {
         this.#held.delete(lease);
         this.#options.onLost(lease, error);
       },
+      onMore: () => this.#options.onMore(),
       onDead: (count) => this.#options.onDead(count),
     });
     this.#held.add(lease);

@@ -13,6 +13,11 @@ export interface GroupOptions {
     | undefined;
   /** Events of one key are handled one after another. Partitions (1 to 1024) are what members share; fixed for good. */
   readonly keyed?: { readonly partitions: number } | undefined;
+  /**
+   * Retention leaves what the group has not handled yet, for so long after it came, in milliseconds; 0: it takes no notice
+   * of the group, as by default. Kept with the group: undefined leaves it as it is. A `trim` is not held back.
+   */
+  readonly holdMs?: number | undefined;
 }
 
 export interface ConsumeOptions {
@@ -47,6 +52,7 @@ export interface GroupSettings {
   readonly maxAttempts: number;
   readonly backoff: Backoff;
   readonly partitions: number | null;
+  readonly holdMs: number | undefined;
 }
 
 export interface ConsumeSettings {
@@ -66,7 +72,7 @@ export const MAX_CLAIM = 10_000;
 
 /** @throws TypeError, RangeError */
 export function settleGroup(options: GroupOptions): GroupSettings {
-  const { from = 'start', maxAttempts = 10, backoff, keyed } = options;
+  const { from = 'start', maxAttempts = 10, backoff, keyed, holdMs } = options;
   const initialMs = number('backoff.initialMs', backoff?.initialMs ?? 1000, [1, DAY_MS]);
   const maxMs = number('backoff.maxMs', backoff?.maxMs ?? Math.max(600_000, initialMs), [
     initialMs,
@@ -77,6 +83,7 @@ export function settleGroup(options: GroupOptions): GroupSettings {
     maxAttempts: whole('maxAttempts', maxAttempts, [1, 1_000_000]),
     backoff: { initialMs, maxMs },
     partitions: keyed ? whole('keyed.partitions', keyed.partitions, [1, 1024]) : null,
+    holdMs: holdMs === undefined ? undefined : whole('holdMs', holdMs, [0, 3_155_760_000_000]),
   };
 }
 

@@ -62,8 +62,10 @@ export class GroupSource {
   }
 
   async #open(): Promise<GroupRef> {
-    const { partitions } = this.#settings;
-    const group = (await findGroup(this.#database, this.#stream, this.#name)) ?? (await this.#make());
+    const { partitions, holdMs } = this.#settings;
+    let group = await findGroup(this.#database, this.#stream, this.#name);
+    if (!group) group = await this.#make();
+    else if (holdMs !== undefined) group = await this.#ensure(group.stream, 0n);
     if (partitions === null || group.partitions === partitions) return group;
     const has = group.partitions === null ? 'no partitions' : `${group.partitions} partitions`;
     throw new RangeError(
@@ -72,9 +74,13 @@ export class GroupSource {
   }
 
   async #make(): Promise<GroupRef> {
-    const { partitions, from } = this.#settings;
-    const { identity: stream, offset: after } = await this.#startAt(from);
-    const group = await ensureGroup(this.#database, { stream, name: this.#name, after, partitions });
+    const { identity, offset } = await this.#startAt(this.#settings.from);
+    return this.#ensure(identity, offset);
+  }
+
+  async #ensure(stream: StreamIdentity, after: bigint): Promise<GroupRef> {
+    const { partitions, holdMs } = this.#settings;
+    const group = await ensureGroup(this.#database, { stream, name: this.#name, after, partitions, holdMs });
     if (group) return group;
     throw new SluiceError('stream_not_found', `stream ${JSON.stringify(this.#stream)} was deleted`);
   }

@@ -4,8 +4,8 @@ import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { requireTransaction } from '../db/transaction.ts';
 import { textArrayLiteral } from '../db/array-literal.ts';
-import type { EventRecord, StreamIdentity } from '../log/event.ts';
-import { toRecord, type EventColumns } from '../log/read.ts';
+import type { StreamIdentity } from '../log/event.ts';
+import { toHandedOut, type HandedOut, type HandedOutRow } from './handed-out.ts';
 import { fromMultirange, toMultirange } from './offsets.ts';
 import type { Backoff } from '../util/backoff.ts';
 
@@ -31,14 +31,15 @@ export async function ensureGroup(
     name,
     after,
     partitions,
-  }: Pick<GroupRef, 'stream' | 'name'> & {
+    holdMs,
+  }: Pick<GroupRef, 'stream' | 'name' | 'partitions'> & {
     readonly after: bigint;
-    readonly partitions: number | null;
+    readonly holdMs: number | undefined;
   },
 ): Promise<GroupRef | undefined> {
   const [row] = await database.query<{ id: string | null; partitions: number | null }>(
-    `select id::text, partitions from ${database.names.quoted}.ensure_group($1, $2, $3, $4)`,
-    [String(stream.incarnation), name, String(after), partitions],
+    `select id::text, partitions from ${database.names.quoted}.ensure_group($1, $2, $3, $4, $5)`,
+    [String(stream.incarnation), name, String(after), partitions, holdMs ?? null],
   );
   return row?.id === null || !row
     ? undefined
@@ -76,13 +77,6 @@ export interface ClaimRequest {
   readonly blocked: readonly string[];
 }
 
-/** One event handed out. */
-export interface HandedOut {
-  readonly record: EventRecord;
-  /** How often, this time included. */
-  readonly attempt: number;
-}
-
 export interface Claimed {
   readonly events: readonly HandedOut[];
   /** When the lease ends, in milliseconds since 1970 by the server's clock; 0 without events. */
@@ -92,11 +86,12 @@ export interface Claimed {
   readonly more: boolean;
   readonly dueInMs: number | undefined;
   readonly lookedAt: number | undefined;
+  /** There is something for other members, which this one may not have. */
+  readonly others: boolean;
   readonly missed: number;
   readonly paused: boolean;
 }
 
-type Row = [...EventColumns, number];
 interface Answer extends Omit<Claimed, 'events' | 'cursor' | 'expiresAt'> {
   readonly cursor: string;
   readonly expiresAt?: number;
@@ -109,8 +104,9 @@ export async function claimEvents(
   request: ClaimRequest,
 ): Promise<Claimed> {
   const { token, member, max, maxBytes, leaseMs, maxAttempts, since, perSecond, members, blocked } = request;
-  const rows = await database.rows<Row>(
-    `select c."offset"::text, c.tag, c.at_ms, c.type, c.key, c.visible_to, c.exclude::text, c.headers, c.data, c.attempts
+  const rows = await database.query<HandedOutRow & { readonly meta: string }>(
+    `select c.first_offset::text as first, c.offsets, c.data, c.tags, c.at_ms as at, c.attempts, c.types, c.keys,
+       c.visible_to as "visibleTo", c.exclude, c.headers, c.meta
      from (select set_config('synchronous_commit', 'off', true)) s,
      ${database.names.quoted}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) c`,
     [
@@ -134,8 +130,8 @@ export async function claimEvents(
     dueInMs,
     lookedAt,
     ...answer
-  } = JSON.parse(rows.pop()?.[8] ?? '{}') as Answer;
-  const events = rows.map((row) => ({ record: toRecord(row as unknown as EventColumns), attempt: row[9] }));
+  } = JSON.parse(rows.pop()?.meta ?? '{}') as Answer;
+  const events = rows.flatMap(toHandedOut);
   return { ...answer, events, cursor: BigInt(cursor), expiresAt, dueInMs, lookedAt };
 }
 
@@ -169,6 +165,8 @@ export interface Settled {
   readonly dead: number;
   /** Of `acked`: those whose transaction did not commit. */
   readonly unacked: readonly bigint[];
+  /** There is something to be had that the lease kept from everybody. */
+  readonly more: boolean;
 }
 
 export interface FailurePolicy extends Backoff {
@@ -194,7 +192,7 @@ export async function settleLease(
 ): Promise<Settled> {
   const call = `${database.names.quoted}.settle(${PARAMETERS})`;
   const values = parametersOf({ token, settlement, policy });
-  const columns = `coalesce(date_part('epoch', c.expires_at) * 1000, 0) as "expiresAt", c.dead::text, c.unacked::text`;
+  const columns = `coalesce(date_part('epoch', c.expires_at) * 1000, 0) as "expiresAt", c.dead::text, c.unacked::text, c.more`;
   if (tx === undefined) {
     const text = lazily(call).replace('c.*', columns);
     return toSettled((await database.query<SettledRow>(text, values, 'sluice_settle'))[0]);
@@ -208,12 +206,14 @@ interface SettledRow {
   readonly expiresAt: number;
   readonly dead: string;
   readonly unacked: string;
+  readonly more: boolean;
 }
 
 const toSettled = (row: SettledRow | undefined): Settled => ({
   expiresAt: row?.expiresAt ?? 0,
   dead: Number(row?.dead ?? 0),
   unacked: fromMultirange(row?.unacked ?? '{}'),
+  more: row?.more ?? false,
 });
 
 function parametersOf({ token, settlement, policy }: SettleCall): unknown[] {

@@ -4,15 +4,9 @@ import { decodePage, type Decode } from '../log/decode.ts';
 import type { StreamEvent } from '../log/event.ts';
 import { MAX_LEASE_BYTES } from './claimer.ts';
 import type { Groups } from './groups.ts';
+import type { HandedOut } from './handed-out.ts';
 import { LeaseHandle, type Lease } from './lease.ts';
-import {
-  claimEvents,
-  settleLease,
-  type Failure,
-  type FailurePolicy,
-  type GroupRef,
-  type HandedOut,
-} from './store.ts';
+import { claimEvents, settleLease, type Failure, type FailurePolicy, type GroupRef } from './store.ts';
 import { errorText } from './unit.ts';
 
 export interface TakeOptions<T> {

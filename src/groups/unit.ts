@@ -7,7 +7,8 @@ import { SluiceError } from '../util/errors.ts';
 import { Acknowledgement } from './acknowledgement.ts';
 import type { BatchContext, HandlerContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
-import type { Failure, HandedOut } from './store.ts';
+import type { HandedOut } from './handed-out.ts';
+import type { Failure } from './store.ts';
 import type { Work } from './work-queue.ts';
 
 /** One event in the hands of a consumer. */
@@ -36,16 +37,11 @@ export class Unit {
   #abort: AbortController | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isOver = false;
-  readonly #unhear: () => void;
 
   constructor(database: Database, items: readonly Item[], onEnd: (unit: Unit, outcome: Outcome) => void) {
     this.items = items;
     this.acknowledgement = new Acknowledgement(database, this.lease, this.offsets);
     this.#onEnd = onEnd;
-    const { signal } = this.lease;
-    const onLost = (): void => this.abort(signal.reason);
-    signal.addEventListener('abort', onLost, { once: true });
-    this.#unhear = () => signal.removeEventListener('abort', onLost);
   }
 
   get lease(): HeldLease {
@@ -103,7 +99,6 @@ export class Unit {
     if (this.#isOver) return;
     this.#isOver = true;
     clearTimeout(this.#timer);
-    this.#unhear();
     this.#onEnd(this, outcome);
   }
 }

@@ -1,5 +1,7 @@
-// Who may open another connection: caps for the process, for an address and for a principal. Those of process and address
-// are asked before anything else is done for a request, and what is taken then is given back when it ends.
+// Who may open another connection: caps for the process, for an address (of IPv6, a /64) and for a principal. Those of
+// process and address are asked before anything else is done for a request, and what is taken then is given back when it
+// ends.
+import { networkOf } from './client-address.ts';
 import { problem } from './problem.ts';
 
 export interface AdmissionLimits {
@@ -37,7 +39,8 @@ export class Admission {
     if (this.#connections >= maxConnections) {
       return this.#refuse(503, `the server holds ${maxConnections} connections, which is all it takes`);
     }
-    if (!take(this.#addresses, address, maxConnectionsPerAddress)) {
+    const network = address === undefined ? undefined : networkOf(address);
+    if (!take(this.#addresses, network, maxConnectionsPerAddress)) {
       return this.#refuse(
         429,
         `your address holds ${maxConnectionsPerAddress} connections, which is all it may`,
@@ -61,7 +64,7 @@ export class Admission {
         if (released) return;
         released = true;
         this.#connections -= 1;
-        give(this.#addresses, address);
+        give(this.#addresses, network);
         give(this.#principals, counted);
       },
     };

@@ -83,6 +83,14 @@ export function parseAddress(text: string): string | undefined {
   }
 }
 
+/** What counts as one: an IPv4 address, or of IPv6 the /64 in which one host can take any. */
+export function networkOf(address: string): string {
+  if (!address.includes(':')) return address;
+  const [left = [], right = []] = address.split('::').map((part) => (part === '' ? [] : part.split(':')));
+  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0');
+  return `${[...left, ...zeros, ...right].slice(0, 4).join(':')}::/64`;
+}
+
 /** IPv4 as a socket for both versions shows it: `::ffff:102:304`. */
 function unmapped(address: string): string {
   const [, high, low] = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(address) ?? [];

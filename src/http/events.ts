@@ -1,5 +1,6 @@
 // GET /v1/events: reads the parameters, asks for a grant, fixes the starting position, and answers with an event
 // stream. Everything that can be refused is refused before the first byte.
+import { waitOrAbort } from '../util/abort.ts';
 import { wallClockMs } from '../util/clock.ts';
 import { knowsAbsent, NOT_YET } from '../protocol/cursor.ts';
 import { streamNameProblem } from '../protocol/wire.ts';
@@ -9,9 +10,10 @@ import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
 import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import { MAX_TIMER_MS } from './handler-options.ts';
 import type { Presence } from '../presence/presence.ts';
 import { memberOf, parsePresence } from './presence-request.ts';
-import { badRequest, toProblem, unauthorized, unavailable } from './problem.ts';
+import { badRequest, left, toProblem, unauthorized, unavailable } from './problem.ts';
 import type { Revocations } from './revocations.ts';
 import type { EventSession } from './session.ts';
 import { webBody } from './transport.ts';
@@ -59,7 +61,9 @@ export async function handleEvents(request: Request, context: EventsContext): Pr
     const opened = await openSession(request, context, admitted);
     if (opened instanceof Response) return opened;
     session = opened;
-    session.onceEnded(admitted.release);
+  } catch (error) {
+    if (request.signal.aborted) return left();
+    throw error;
   } finally {
     if (!session) admitted.release();
   }
@@ -76,7 +80,9 @@ async function openSession(
   const asked = parseRequest(request, context.maxStreams);
   if (asked instanceof Response) return asked;
   const askedAt = performance.now();
-  const grant = await requestGrant(context.authorize, request, asked.streams, 'read');
+  const { signal } = request;
+  const hook = requestGrant(context.authorize, request, asked.streams, 'read');
+  const grant = await waitOrAbort(hook, signal);
   if (grant instanceof Response) return grant;
   const expiresInMs = grant.expiresAt === undefined ? undefined : grant.expiresAt.getTime() - wallClockMs();
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
@@ -88,30 +94,54 @@ async function openSession(
   if (tooMany) return tooMany;
   const session = context.createSession(asked, grant);
   if (!session) return unavailable('the server is shutting down; try again');
+  session.onceEnded(admitted.release);
   if (expiresInMs !== undefined) endAfter(session, expiresInMs);
-  session.onceEnded(context.ephemerals.join(asked.streams, session));
-  const { revocations } = context;
+  // Whoever leaves before the answer gives back at once what is held for it, and lets go of what waits its turn.
+  const leave = (): void => session.closed();
+  signal.addEventListener('abort', leave, { once: true });
   try {
-    await Promise.all([revocations?.ready(), context.ephemerals.ready()]);
-    if (revocations?.watch(session, grant, askedAt) === false) {
-      session.end('revoked');
-      return unauthorized('what you show was revoked; get a new one', true);
-    }
-    await session.subscribe(context.tails, await startsFor(context.tails, asked));
+    const refused = await waitOrAbort(begin(session, { asked, grant, askedAt, signal }, context), signal);
+    if (refused) return refused;
   } catch (error) {
     session.end('failed');
     const known = toProblem(error);
     if (known) return known;
     throw error;
+  } finally {
+    signal.removeEventListener('abort', leave);
   }
   if (attending && !session.over) session.attend(context.presence, attending.member);
   return session.over ? unavailable('the connection ended before it began; try again') : session;
+}
+
+interface Beginning {
+  readonly asked: EventsRequest;
+  readonly grant: Grant;
+  readonly askedAt: number;
+  readonly signal: AbortSignal;
+}
+
+/** Fixes where the session starts, or refuses it. */
+async function begin(
+  session: EventSession,
+  { asked, grant, askedAt, signal }: Beginning,
+  { ephemerals, revocations, tails }: EventsContext,
+): Promise<Response | undefined> {
+  session.onceEnded(ephemerals.join(asked.streams, session));
+  await Promise.all([revocations?.ready(), ephemerals.ready()]);
+  if (revocations?.watch(session, grant, askedAt) === false) {
+    session.end('revoked');
+    return unauthorized('what you show was revoked; get a new one', true);
+  }
+  await session.subscribe(tails, await startsFor(tails, asked, signal), signal);
+  return undefined;
 }
 
 // A stream that the cursor does not know starts at `after`; without that, at the end.
 async function startsFor(
   tails: Tails,
   { streams, lastEventId, after = END }: EventsRequest,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ParsedPosition>> {
   const first = lastEventId ?? after;
   if (first.kind !== 'cursor') return new Map(streams.map((stream) => [stream, first]));
@@ -119,9 +149,9 @@ async function startsFor(
   // A page was rendered before one of them existed: all that came into it since is news.
   if (knowsAbsent(first.positions)) {
     const positions = first.positions.filter((position) => position !== NOT_YET);
-    return tails.starts(streams, { positions, otherwise: START });
+    return tails.starts(streams, { positions, otherwise: START }, signal);
   }
-  return tails.starts(streams, { positions: first.positions, otherwise });
+  return tails.starts(streams, { positions: first.positions, otherwise }, signal);
 }
 
 const START: ParsedPosition = { kind: 'start' };
@@ -165,8 +195,6 @@ function positionOf(source: string, text: string | null): ParsedPosition | Respo
     'cursor_invalid',
   );
 }
-
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function endAfter(session: EventSession, ms: number): void {
   const timer = setTimeout(() => session.end('expired'), Math.min(ms, MAX_TIMER_MS));

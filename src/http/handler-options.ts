@@ -24,7 +24,7 @@ export interface HandlerLimits {
   readonly maxConnectionMs?: number | undefined;
   /** Connections of this process at a time; more are answered 503. Default 10 000. */
   readonly maxConnections?: number | undefined;
-  /** Connections of one address at a time; more are answered 429. Default 1 000. */
+  /** Connections of one address (of IPv6: of one /64) at a time; more are answered 429. Default 1 000. */
   readonly maxConnectionsPerAddress?: number | undefined;
   /** Connections of one principal at a time; more are answered 429. Default 100. */
   readonly maxConnectionsPerPrincipal?: number | undefined;
@@ -113,7 +113,8 @@ function requireWithin(
   throw new RangeError(`statsHistory.${name} is ${String(value)}; give a number from ${least} to ${most}`);
 }
 
-const MAX_TIMER_MS = 2 ** 31 - 1; // past that, a timer fires at once
+/** Past that, a timer fires at once. */
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 
 /** @throws RangeError */
 export function duration(name: keyof HandlerLimits, ms: number): number {

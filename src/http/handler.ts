@@ -112,8 +112,8 @@ class HttpServer {
   readonly #context: Omit<EventsContext, 'admit'>;
   readonly #admission: Admission;
   readonly #maxConnectionMs: number;
-  /** With the time at which each has lived long enough. */
-  readonly #sessions = new Map<EventSession, number>();
+  /** With the time at which each has lived long enough, once it has begun. */
+  readonly #sessions = new Map<EventSession, number | undefined>();
   readonly #cors: CorsRules | undefined;
   readonly #trust: Trust;
   readonly #revocations: Revocations | undefined;
@@ -208,7 +208,7 @@ class HttpServer {
 
   #add(session: EventSession): EventSession {
     // Looked at with each heartbeat: a timer for every connection would cost more than all else that is kept of it.
-    this.#sessions.set(session, performance.now() + jittered(this.#maxConnectionMs, random()));
+    this.#sessions.set(session, undefined);
     session.onceEnded(() => this.#sessions.delete(session));
     return session;
   }
@@ -245,7 +245,10 @@ class HttpServer {
   #beat(): void {
     const now = performance.now();
     for (const [session, endsAt] of this.#sessions) {
-      if (now < endsAt) session.tick(now);
+      if (endsAt === undefined && session.begun) {
+        this.#sessions.set(session, now + jittered(this.#maxConnectionMs, random()));
+      }
+      if (endsAt === undefined || now < endsAt) session.tick(now);
       else session.end('lifetime', this.#retry());
     }
   }
@@ -254,7 +257,8 @@ class HttpServer {
 function revocationsOf(sluice: Sluice, stream: string | undefined): Revocations | undefined {
   if (stream === undefined) return undefined;
   const keepMs = MAX_TOKEN_MS + DAY_MS; // and a day for clocks that differ
-  return new Revocations({ sluice, stream, keepMs, logger: coreOf(sluice).settings.logger });
+  const { logger, fallbackPollMs } = coreOf(sluice).settings;
+  return new Revocations({ sluice, stream, keepMs, confirmedMs: 3 * fallbackPollMs, logger });
 }
 
 const DAY_MS = 86_400_000;

@@ -17,8 +17,8 @@ export interface LegOwner {
   lost(loss: Loss): void;
   /** After a loss it stands where it goes on from. */
   restarted(leg: Leg): void;
-  /** No more comes; without an error, Sluice is closing. */
-  ended(error: Error | undefined): void;
+  /** No more comes: the stream is gone, or Sluice is closing and the client comes back later. */
+  ended(why: 'stream' | 'shutdown'): void;
   failed(error: unknown): void;
 }
 
@@ -55,8 +55,8 @@ export class Leg implements Sink {
   }
 
   /** @throws SluiceError stream_not_found, cursor_invalid, closed */
-  async subscribe(tails: Tails, after: ParsedPosition): Promise<void> {
-    const subscription = await tails.subscribe(this.stream, after, this);
+  async subscribe(tails: Tails, after: ParsedPosition, signal?: AbortSignal): Promise<void> {
+    const subscription = await tails.subscribe(this.stream, after, this, signal);
     if (this.#over) return subscription.close();
     this.#subscription = subscription;
     const { opened } = subscription;
@@ -90,12 +90,15 @@ export class Leg implements Sink {
     void subscription.restart(loss.resume).then(
       // Closed meanwhile: what `close` let go of then, the restart has taken hold of again.
       () => (this.#over ? subscription.close() : this.#owner.restarted(this)),
-      (error: unknown) => (isClosed(error) ? this.#owner.ended(undefined) : this.#owner.failed(error)),
+      (error: unknown) => this.ended(error),
     );
   }
 
-  ended(error: Error | undefined): void {
-    this.#owner.ended(error);
+  ended(error: unknown): void {
+    const code = error instanceof SluiceError ? error.code : undefined;
+    if (error === undefined || code === 'closed') this.#owner.ended('shutdown');
+    else if (code === 'stream_not_found') this.#owner.ended('stream');
+    else this.#owner.failed(error);
   }
 
   close(): void {
@@ -103,5 +106,3 @@ export class Leg implements Sink {
     this.#subscription?.close();
   }
 }
-
-const isClosed = (error: unknown): boolean => error instanceof SluiceError && error.code === 'closed';

@@ -55,6 +55,10 @@ export const unavailable = (detail: string, code?: SluiceErrorCode): Response =>
     headers: { 'retry-after': RETRY_AFTER_SECONDS },
   });
 
+/** For whoever left while it was being answered: nobody reads this. */
+export const left = (): Response =>
+  problem({ status: 499, title: 'Client Closed Request', detail: 'the client left before the answer' });
+
 /** The answer for something thrown while serving a request; undefined for what only the log may know. */
 export function toProblem(error: unknown): Response | undefined {
   if (!(error instanceof SluiceError)) return undefined;

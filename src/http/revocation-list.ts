@@ -24,7 +24,7 @@ interface Entry {
   readonly atMs: number;
   /** Undefined: when it was written. */
   readonly issuedBeforeMs: number;
-  /** On this process's own clock; -Infinity: it was there before. */
+  /** On this process's own clock; of what was there before, when it may have been written at the latest. */
   readonly heardAt: number;
 }
 
@@ -42,7 +42,10 @@ export class RevocationList {
     return this.#tokens.size + this.#principals.size;
   }
 
-  /** @param atMs when it was written */
+  /**
+   * @param atMs when it was written
+   * @param heardAt on the process's own clock: a grant that a hook was asked for by then may not know of it
+   */
   add({ principal, tokenId, issuedBefore }: Revocation, atMs: number, heardAt: number): void {
     const entry = { atMs, issuedBeforeMs: issuedBefore?.getTime() ?? atMs, heardAt };
     if (tokenId !== undefined) put(this.#tokens, tokenId, entry);

@@ -1,7 +1,8 @@
 // What is no longer good although it has not expired. Revocations are events of an ordinary stream: every process reads
 // all of them, from the start and then live, so none is missed by a lost notification or a restart, and whoever can
-// publish can revoke, in a transaction too. Refuses what was revoked and ends the connections it has opened. While the
-// stream cannot be read nobody new gets in.
+// publish can revoke, in a transaction too. Refuses what was revoked and ends the connections it has opened. Nobody new
+// gets in unless the stream has been read lately.
+import type { StreamEvent } from '../log/event.ts';
 import type { Sluice } from '../sluice/connect.ts';
 import { nap } from '../util/abort.ts';
 import { backoffMs, type Backoff } from '../util/backoff.ts';
@@ -20,6 +21,8 @@ export interface RevocationsOptions {
   readonly stream: string;
   /** How long a revocation counts, in milliseconds; the stream is made to keep them for so long. */
   readonly keepMs: number;
+  /** When the stream was last read longer ago than that, it is read before anybody is let in. */
+  readonly confirmedMs: number;
   readonly logger: LoggerLike;
 }
 
@@ -30,6 +33,11 @@ export interface Revocable {
 }
 
 const RETRY: Backoff = { initialMs: 250, maxMs: 5000 };
+/**
+ * So much the clocks of the database and of this machine may differ, and a hook may have looked before a revocation was
+ * committed: within it a revocation that was there already counts against what a hook answers.
+ */
+const SKEW_MS = 5000;
 
 export class Revocations {
   readonly #options: RevocationsOptions;
@@ -38,6 +46,13 @@ export class Revocations {
   readonly #stopping = new AbortController();
   #ready: Promise<void> | undefined;
   #cursor = 'start';
+  /** The last event taken in: what is confirmed has been read before it is delivered, and counts once. */
+  #heard = 0n;
+  /** All was read once: what is read now is what came since. */
+  #loaded = false;
+  /** By performance.now(): all that was revoked then is known. */
+  #confirmedAt = Number.NEGATIVE_INFINITY;
+  #confirming: Promise<void> | undefined;
 
   /** @throws RangeError */
   constructor(options: RevocationsOptions) {
@@ -47,10 +62,18 @@ export class Revocations {
     this.#list = new RevocationList(options.keepMs);
   }
 
-  /** Resolves once all that was revoked before is known. The first call begins. @throws SluiceError overloaded */
-  ready(): Promise<void> {
+  /**
+   * Resolves once all that was revoked until a while ago is known: what follows the stream does not tell when it cannot.
+   * The first call begins.
+   *
+   * @throws SluiceError overloaded
+   */
+  async ready(): Promise<void> {
     if (!this.#ready) void this.#follow();
-    return this.#ready ?? Promise.resolve();
+    await this.#ready;
+    if (performance.now() - this.#confirmedAt <= this.#options.confirmedMs) return;
+    this.#confirming ??= this.#confirm();
+    await this.#confirming;
   }
 
   /**
@@ -93,7 +116,7 @@ export class Revocations {
         loaded.resolve();
         attempt = 0;
         for await (const event of sluice.stream(stream).subscribe({ after: this.#cursor, signal })) {
-          this.#take(event.data, event.at.getTime(), performance.now());
+          this.#hear(event, performance.now());
           this.#cursor = event.cursor;
         }
         return; // closed
@@ -107,10 +130,21 @@ export class Revocations {
     }
   }
 
+  async #confirm(): Promise<void> {
+    try {
+      await this.#load();
+    } catch (error) {
+      throw this.#stopping.signal.aborted ? this.#stopping.signal.reason : unreadable(error);
+    } finally {
+      this.#confirming = undefined;
+    }
+  }
+
   /** Everything there is, from where it stands. */
   async #load(): Promise<void> {
     const { sluice, stream, keepMs } = this.#options;
     for (let upToDate = false; !upToDate;) {
+      const askedAt = performance.now();
       const page = await sluice
         .stream(stream)
         .read({ after: this.#cursor, signal: this.#stopping.signal })
@@ -120,10 +154,22 @@ export class Revocations {
           return undefined;
         });
       if (!page) continue;
-      for (const event of page.events) this.#take(event.data, event.at.getTime(), Number.NEGATIVE_INFINITY);
+      const now = performance.now();
+      for (const event of page.events) {
+        const ageMs = Math.max(0, wallClockMs() - event.at.getTime());
+        this.#hear(event, this.#loaded ? now : now - ageMs + SKEW_MS);
+      }
       this.#cursor = page.cursor;
       upToDate = page.upToDate;
+      if (upToDate) this.#confirmedAt = askedAt;
     }
+    this.#loaded = true;
+  }
+
+  #hear({ offset, data, at }: StreamEvent, heardAt: number): void {
+    if (offset <= this.#heard) return;
+    this.#heard = offset;
+    this.#take(data, at.getTime(), heardAt);
   }
 
   #take(data: unknown, atMs: number, heardAt: number): void {
@@ -147,7 +193,7 @@ export class Revocations {
   #failed(error: unknown): void {
     const { logger, stream } = this.#options;
     // What is gone was older than any token can be, or is another history: read what there is now.
-    if (isLost(error)) this.#cursor = 'start';
+    if (isLost(error)) [this.#cursor, this.#heard, this.#loaded] = ['start', 0n, false];
     logger.error({ error, stream }, 'revocations cannot be read; nobody new is let in until they can');
     report('sluice:background.failed', () => ({ where: 'revocations', error }));
   }

@@ -54,12 +54,13 @@ export type EndReason =
 
 export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
   readonly id: string = randomUUID();
+  /** It is fixed where it starts; until then the database is asked, which is not the client's doing. */
+  begun = false;
   readonly #options: SessionOptions;
   readonly #legs: readonly Leg[];
   #transport: Transport | undefined;
   #fullSince: number | undefined;
   #firstToResume = 0;
-  #subscribed = false;
   #seat: Seat | undefined;
   #backlog: Backlog | undefined; // most connections are never full
   #idBehind = false; // the client's id does not say yet that it has come past what is hidden from it
@@ -84,13 +85,17 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
   }
 
   /** Fixes where the session starts; nothing is sent yet. @throws SluiceError stream_not_found, cursor_invalid */
-  async subscribe(tails: Tails, starts: ReadonlyMap<string, ParsedPosition>): Promise<void> {
+  async subscribe(
+    tails: Tails,
+    starts: ReadonlyMap<string, ParsedPosition>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const opening = this.#legs.map(async (leg) =>
-      leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }),
+      leg.subscribe(tails, starts.get(leg.stream) ?? { kind: 'end' }, signal),
     );
     const failed = (await Promise.allSettled(opening)).find((each) => each.status === 'rejected');
     if (failed) throw failed.reason;
-    this.#subscribed = true;
+    this.begun = true;
   }
 
   /** Sends the opening frames, then events as they come. */
@@ -127,13 +132,12 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
     if (this.#fullSince === undefined) leg.resume();
   }
 
-  /** Delivery is over: a stream is gone (an error says so), or Sluice is closing and the client comes back later. */
-  ended(error: Error | undefined): void {
-    if (error) this.end('stream');
-    else this.end('shutdown', this.#options.retryMs);
+  ended(why: 'stream' | 'shutdown'): void {
+    this.end(why, why === 'shutdown' ? this.#options.retryMs : undefined);
   }
 
   failed(error: unknown): void {
+    if (this.#over) return;
     this.#options.logger.error({ error, connectionId: this.id }, 'an event stream could not go on');
     report('sluice:background.failed', () => ({ where: 'event stream', error }));
     this.end('failed');
@@ -178,7 +182,7 @@ export class EventSession implements TransportEvents, LegOwner, EphemeralSink, P
 
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
-    if (!this.#subscribed) return; // the database is still asked, which is not the client's doing
+    if (!this.begun) return;
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;

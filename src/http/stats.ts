@@ -79,9 +79,9 @@ export class Stats {
   delivered(stream: string, batch: Frames, bytes: number): void {
     const latencyMs = batch.live ? wallClockMs() - batch.first.record.atMs : undefined;
     const traffic = this.#streams.get(stream);
-    const isNew = traffic?.isNew(batch) ?? false;
-    traffic?.delivered(batch, bytes, latencyMs, isNew);
-    this.#total.delivered(batch, bytes, latencyMs, isNew);
+    const fresh = traffic?.fresh(batch) ?? 0;
+    traffic?.delivered(batch, bytes, latencyMs, fresh);
+    this.#total.delivered(batch, bytes, latencyMs, fresh);
   }
 
   /** A request for events was answered otherwise. */

@@ -63,7 +63,9 @@ export class Traffic {
   #bytes = 0;
   #liveEvents = 0;
   #liveDeliveries = 0;
-  #newest: Entry | undefined;
+  /** The batch that goes out, by its last event, and what of it somebody has got: a part of it may be hidden from each. */
+  #current: Entry | undefined;
+  readonly #seen = new Set<bigint>();
   #taken: Counts = NONE;
 
   open(): void {
@@ -76,20 +78,25 @@ export class Traffic {
     if (reason === 'slow') this.#evicted += 1;
   }
 
-  /** Whether these events go out for the first time. The tail hands a batch to all who are live before the next one. */
-  isNew({ live, last }: Frames): boolean {
-    if (!live || last === this.#newest) return false;
-    this.#newest = last;
-    return true;
+  /** How many of these events go out for the first time. The tail hands a batch to all who are live before the next one. */
+  fresh({ live, entries, whole }: Frames): number {
+    if (!live) return 0;
+    if (whole.last !== this.#current) {
+      this.#current = whole.last;
+      this.#seen.clear();
+    }
+    const before = this.#seen.size;
+    if (before < whole.entries.length) for (const { offset } of entries) this.#seen.add(offset);
+    return this.#seen.size - before;
   }
 
-  delivered({ entries }: Frames, bytes: number, latencyMs: number | undefined, isNew: boolean): void {
+  delivered({ entries }: Frames, bytes: number, latencyMs: number | undefined, fresh: number): void {
     this.#events += entries.length;
     this.#bytes += bytes;
     if (latencyMs === undefined) return;
     this.#latencyMs.observe(latencyMs);
     this.#liveDeliveries += entries.length;
-    if (isNew) this.#liveEvents += entries.length;
+    this.#liveEvents += fresh;
   }
 
   stats(): DeliveryStats {

@@ -12,6 +12,8 @@ import type { LoggerLike } from '../util/logger.ts';
 const PAUSE_MS = 50;
 /** Connections in one statement. */
 const MAX_BATCH = 500;
+/** So many times in one beat what others have left behind is taken out, of which each statement takes a part. */
+const MAX_SWEEPS = 20;
 
 export interface Attendee {
   readonly streams: readonly string[];
@@ -56,15 +58,21 @@ export class Attendance {
     this.#writing ??= this.#writeAll();
   }
 
-  /** Renews the lease, and takes out what others have left behind. */
-  async beat(): Promise<void> {
+  /** Renews the lease, and takes out what others have left behind. Whether a lease was found to be over. */
+  async beat(): Promise<boolean> {
     if (this.#failed) this.#startOver();
+    let someGone = false;
     try {
-      const renewed = await this.#renew(this.#options.leaseMs);
-      if (!renewed && this.#entered) this.#startOver();
+      for (let sweep = 0, more = true; more && sweep < MAX_SWEEPS; sweep += 1) {
+        const { renewed, expired } = await this.#renew(this.#options.leaseMs);
+        if (!renewed && this.#entered) this.#startOver();
+        someGone ||= expired;
+        more = expired && !this.#closing.signal.aborted;
+      }
     } catch (error) {
       this.#report(error);
     }
+    return someGone;
   }
 
   /** What is still present stays so for that long, so that clients can come back elsewhere meanwhile. */
@@ -107,10 +115,13 @@ export class Attendance {
     });
     if (rows.length === 0) return;
     const { database, leaseMs } = this.#options;
+    const { quoted } = database.names;
     const holder = this.#holder;
     const [row] = await database.query<{ entered: boolean }>(
-      `select ${database.names.quoted}.enter_presence($1::uuid, $2::double precision, $3::text::uuid[],
-         $4::text::text[], $5::text::text[], $6::text::text[]) as entered`,
+      // A lease that it had and that is gone was over, and those it held were taken out: it is not to be given anew.
+      `select case when $7::boolean and not exists (select from ${quoted}.presence_holders where id = $1::uuid) then false
+         else ${quoted}.enter_presence($1::uuid, $2::double precision, $3::text::uuid[],
+           $4::text::text[], $5::text::text[], $6::text::text[]) end as entered`,
       [
         holder,
         leaseMs,
@@ -118,6 +129,7 @@ export class Attendance {
         textArrayLiteral(rows.map(({ stream }) => stream)),
         textArrayLiteral(rows.map(({ id }) => id)),
         textArrayLiteral(rows.map(({ state }) => state)),
+        this.#entered,
       ],
       'sluice_enter_presence',
     );
@@ -136,14 +148,17 @@ export class Attendance {
     );
   }
 
-  async #renew(leaseMs: number): Promise<boolean> {
+  /** `expired`: leases were over when it began. */
+  async #renew(leaseMs: number): Promise<{ readonly renewed: boolean; readonly expired: boolean }> {
     const { database } = this.#options;
-    const [row] = await database.query<{ renewed: boolean }>(
-      `select ${database.names.quoted}.renew_presence($1::uuid, $2::double precision) as renewed`,
+    const { quoted } = database.names;
+    const [row] = await database.query<{ renewed: boolean; expired: boolean }>(
+      `select ${quoted}.renew_presence($1::uuid, $2::double precision) as renewed,
+         exists (select from ${quoted}.presence_holders where expires_at <= clock_timestamp()) as expired`,
       [this.#holder, leaseMs],
       'sluice_renew_presence',
     );
-    return row?.renewed === true;
+    return { renewed: row?.renewed === true, expired: row?.expired === true };
   }
 
   #report(error: unknown): void {

@@ -1,6 +1,6 @@
 // Who is present in the streams that this process serves: its own connections, entered under its lease, and the rosters
-// they watch. Beats while there is one: renews the lease, and now and then reads the rosters anew, so that a lost
-// announcement is corrected. A connection that ends is present a moment longer: its client may be on its way back.
+// they watch. Beats while there is one: renews the lease, and reads the rosters anew when another's is over, and now and then, so that
+// a lost announcement is corrected. A connection that ends is present a moment longer: its client may be on its way back.
 import type { Database } from '../db/database.ts';
 import { nap } from '../util/abort.ts';
 import { report } from '../util/diagnostics.ts';
@@ -104,8 +104,9 @@ export class Presence {
     for (let beat = 1; !signal.aborted && this.#seats > 0; beat += 1) {
       await nap(this.#options.leaseMs / BEATS, signal).done;
       if (signal.aborted) break;
-      await this.#attendance.beat();
-      if (beat % BEATS === 0 || this.#rosters.failed) this.#rosters.check();
+      // Whom a process that is gone has served is not waited for until all of them are taken out.
+      const someGone = await this.#attendance.beat();
+      if (beat % BEATS === 0 || someGone || this.#rosters.failed) this.#rosters.check();
       report('sluice:presence.renewed', () => ({ connections: this.#seats }));
     }
     this.#beating = undefined;

@@ -41,13 +41,14 @@ export function decodeCursor(text: string): CursorPosition[] | undefined {
   if (text.length > MAX_CURSOR_POSITIONS * 36) return undefined;
   const parts = text.split('.');
   if (parts.length > MAX_CURSOR_POSITIONS) return undefined;
-  const positions: CursorPosition[] = [];
+  const positions = new Map<bigint, CursorPosition>();
   for (const part of parts) {
     const position = decodePosition(part);
-    if (!position) return undefined;
-    positions.push(position);
+    // A stream stands in one place: two of them would leave to chance which one counts.
+    if (!position || positions.has(position.incarnation)) return undefined;
+    positions.set(position.incarnation, position);
   }
-  return positions;
+  return [...positions.values()];
 }
 
 function decodePosition(text: string): CursorPosition | undefined {

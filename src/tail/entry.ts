@@ -14,8 +14,11 @@ import {
 /** `envelope`: everything, for onmessage. `data`: the bare payload under the event's type. */
 export type FrameFormat = 'envelope' | 'data';
 
-/** What an entry costs beside its payload, in bytes: an estimate for the window's bound. */
+/** What an entry costs beside its texts, and each buffer beside its bytes: estimates for the window's bound. */
 const ENTRY_OVERHEAD = 200;
+const BUFFER_OVERHEAD = 100;
+/** Bytes of memory for a character of JSON, once it is parsed: a rough mean of small objects. */
+const PARSED_BYTES = 4;
 
 /** Selections of one batch that are kept to be shared, at most. */
 const MAX_PARTS = 16;
@@ -26,10 +29,14 @@ export class Entry {
   #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
   #event: StreamEvent | undefined;
+  #size: number;
+  /** Told how much more it holds in memory, by whoever keeps it within a bound. */
+  grew: ((bytes: number) => void) | undefined;
 
   constructor(identity: StreamIdentity, record: EventRecord) {
     this.identity = identity;
     this.record = record;
+    this.#size = ENTRY_OVERHEAD + (record.data.length + (record.headers?.length ?? 0)) * 2; // UTF-16 at worst
   }
 
   get offset(): bigint {
@@ -44,22 +51,36 @@ export class Entry {
 
   /** As users see it: parsed once, whoever asks, and not before. */
   get event(): StreamEvent {
-    return (this.#event ??= toStreamEvent(this.identity, this.record));
+    if (this.#event) return this.#event;
+    this.#grow(ENTRY_OVERHEAD + this.record.data.length * PARSED_BYTES);
+    return (this.#event = toStreamEvent(this.identity, this.record));
   }
 
-  /** Roughly what the entry holds in memory, in bytes. */
+  /** Roughly what the entry holds in memory, in bytes: more, once it has been encoded or parsed for somebody. */
   get size(): number {
-    return ENTRY_OVERHEAD + this.record.data.length * 2 + (this.record.headers?.length ?? 0);
+    return this.#size;
   }
 
   /** The server-sent event for a connection of this stream alone. */
   frame(format: FrameFormat): Buffer {
-    return (this.#frames[format] ??= this.#encode(format));
+    return (this.#frames[format] ??= this.#kept(this.#encode(format)));
   }
 
   /** The envelope without an id, for a connection of several streams, whose id is its own. */
   get body(): Buffer {
-    return (this.#body ??= Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))));
+    return (this.#body ??= this.#kept(
+      Buffer.from(encodeBody(envelopeText(this.identity.name, this.record))),
+    ));
+  }
+
+  #kept(buffer: Buffer): Buffer {
+    this.#grow(BUFFER_OVERHEAD + buffer.length);
+    return buffer;
+  }
+
+  #grow(bytes: number): void {
+    this.#size += bytes;
+    this.grew?.(bytes);
   }
 
   #encode(format: FrameFormat): Buffer {
@@ -78,7 +99,7 @@ export class Entry {
 const isFramable = (type: string | null): boolean => type !== null && typeProblem(type) === undefined;
 
 /** Events to write, in order. */
-export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'bytes'>;
+export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'whole' | 'bytes'>;
 
 /** One or more consecutive events. */
 export class Batch {
@@ -87,15 +108,21 @@ export class Batch {
   readonly last: Entry;
   /** On its way as it came; false for what a subscriber catches up with. */
   readonly live: boolean;
+  /** What it is a part of, as it came; itself if it is all of that. */
+  readonly whole: Batch;
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
   #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
 
-  constructor(entries: readonly Entry[], { live = false }: { readonly live?: boolean } = {}) {
+  constructor(
+    entries: readonly Entry[],
+    { live = false, whole }: { readonly live?: boolean; readonly whole?: Batch } = {},
+  ) {
     const first = entries[0];
     const last = entries.at(-1);
     if (!first || !last) throw new RangeError('a batch holds at least one event');
     this.live = live;
+    this.whole = whole ?? this;
     this.entries = entries;
     this.first = first;
     this.last = last;
@@ -127,7 +154,7 @@ export class Batch {
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
     const parts = (this.#parts ??= new Map<string, Batch>());
-    const part = parts.get(which) ?? new Batch(kept);
+    const part = parts.get(which) ?? new Batch(kept, this);
     if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }

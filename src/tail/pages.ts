@@ -1,12 +1,13 @@
-// Catch-up reads: a bounded number at a time for the whole process, shared when two ask for the same page, so that
-// many clients coming back at once cost few queries and never crowd out the rest. A read that fails because the
-// database is away is tried again until it is back or nobody waits any more.
+// Catch-up reads: a bounded number at a time for the whole process, shared by those who ask for the same page or stand
+// near each other, so that many clients coming back at once cost few queries and never crowd out the rest. A read that
+// fails because the database is away is tried again until it is back or nobody waits any more.
 import type { Database } from '../db/database.ts';
 import type { StreamIdentity } from '../log/event.ts';
 import { readPage, type Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
-import { nap } from '../util/abort.ts';
+import { nap, throwIfAborted } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
+import { Nearby } from './nearby.ts';
 import type { Replica } from './replica.ts';
 import { STEP_BYTES } from './window.ts';
 import { report } from '../util/diagnostics.ts';
@@ -29,6 +30,7 @@ export class Pages {
   readonly #signal: AbortSignal;
   readonly #replica: Replica | undefined;
   readonly #shared = new Map<string, Promise<Page | undefined>>();
+  readonly #nearby = new Nearby();
   readonly #slots: Slots;
 
   constructor(database: Database, options: PagesOptions) {
@@ -51,19 +53,26 @@ export class Pages {
     return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
   }
 
-  /** Finds where a reader starts, in its turn: so many come back at once after a restart. */
-  start<T>(find: () => Promise<T>): Promise<T> {
-    return this.#slots.run(find);
+  /** Finds where a reader starts, in its turn, unless it has left by then: so many come back at once after a restart. */
+  start<T>(find: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#slots.run(async () => {
+      throwIfAborted(signal);
+      return find();
+    });
   }
 
-  /** The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. */
+  /**
+   * The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. The
+   * page may begin before the place.
+   */
   catchUp(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
     const { offset, tag } = standing;
     const replica = this.#replica;
-    if (!replica) return this.read(stream, offset);
+    const read = (): Promise<Page | undefined> => this.read(stream, offset);
+    if (!replica) return this.#nearby.read(stream, { standing, upTo }, read);
     return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
       const page = await this.#slots.run(() => replica.read(stream, standing, upTo));
-      return page ?? this.read(stream, offset);
+      return page ?? read();
     });
   }
 

@@ -10,6 +10,7 @@ import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Batch, Entry } from './entry.ts';
 import { lossOf } from './loss.ts';
+import { from as pageFrom } from './nearby.ts';
 import type { Pages } from './pages.ts';
 import { nextStep, type Step } from './splice.ts';
 import type { Subscriber } from './subscriber.ts';
@@ -38,6 +39,7 @@ export class Tail {
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
   readonly #live = new Set<Subscriber>();
+  readonly #entries = new WeakMap<Page, readonly Entry[]>(); // a page that many wait for is encoded once
   #last: CursorPosition;
   readonly #onClose: () => void;
   #epoch = 0; // counts the histories this tail has seen; see #restart
@@ -228,7 +230,8 @@ export class Tail {
   #serve(subscriber: Subscriber, page: Page | undefined): void {
     if (subscriber.closed || this.#closed) return;
     if (!page) return this.close(deleted(this.identity.name));
-    const located = locate(page.state, subscriber.position, page.rows);
+    const { rows } = pageFrom(page, subscriber.position.offset);
+    const located = locate(page.state, subscriber.position, rows);
     if (located.kind !== 'ok') {
       subscriber.ready = false;
       this.#live.delete(subscriber);
@@ -239,7 +242,13 @@ export class Tail {
       if (page.state.head < this.#last.offset) this.wake(); // the tail is ahead of the database: its history is gone
       return;
     }
-    subscriber.deliver(new Batch(located.events.map((record) => new Entry(this.identity, record))));
+    subscriber.deliver(new Batch(this.#entriesOf(page).slice(-located.events.length)));
+  }
+
+  #entriesOf(page: Page): readonly Entry[] {
+    const entries = this.#entries.get(page) ?? page.rows.map((record) => new Entry(this.identity, record));
+    this.#entries.set(page, entries);
+    return entries;
   }
 }
 

@@ -52,14 +52,20 @@ export class Tails {
   /**
    * Subscribes a sink to a stream by name. Where it starts is fixed when this resolves.
    *
+   * @param signal aborted: it is not looked for any more once its turn has come
    * @throws SluiceError stream_not_found, cursor_invalid, closed
    */
-  async subscribe(stream: string, after: ParsedPosition, sink: Sink): Promise<Subscription> {
+  async subscribe(
+    stream: string,
+    after: ParsedPosition,
+    sink: Sink,
+    signal?: AbortSignal,
+  ): Promise<Subscription> {
     await this.#listen(); // before the first read: a hint sent after that read is then heard
     const hints = this.#hints;
     const start =
       this.#resumeFromMemory(stream, after) ??
-      (await this.#pages.start(async () => findStart(this.#options.database, stream, after, 0)));
+      (await this.#pages.start(async () => findStart(this.#options.database, stream, after, 0), signal));
     this.#requireOpen();
     if (start.kind === 'lost')
       return new Subscription(this, { stream, sink, opened: { kind: 'lost', loss: start.loss } });
@@ -70,12 +76,16 @@ export class Tails {
   }
 
   /** Where each of several streams starts, of one cursor for all. */
-  starts(streams: readonly string[], resume: Resume): Promise<ReadonlyMap<string, ParsedPosition>> {
+  starts(
+    streams: readonly string[],
+    resume: Resume,
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<string, ParsedPosition>> {
     const nameOf = (incarnation: bigint): string | undefined => this.#tails.get(incarnation)?.identity.name;
     const known = startsFromMemory(streams, resume, nameOf);
     return known
       ? Promise.resolve(known)
-      : this.#pages.start(async () => findStarts(this.#options.database, streams, resume));
+      : this.#pages.start(async () => findStarts(this.#options.database, streams, resume), signal);
   }
 
   /** A stream may have gone on to `head`. */

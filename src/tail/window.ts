@@ -1,5 +1,5 @@
-// The recent events of one stream: consecutive, bounded in number and bytes, the oldest leaving first. Accepts only
-// the next offset, so it can never hold a gap. Pure.
+// The recent events of one stream: consecutive, bounded in number and bytes, the oldest leaving first. What is made of
+// them for their readers counts too. Accepts only the next offset, so it can never hold a gap. Pure.
 import type { Entry } from './entry.ts';
 
 /**
@@ -43,8 +43,8 @@ export class Window {
       throw new RangeError(`offset ${entry.offset} does not follow ${last.offset}`);
     }
     this.#entries.push(entry);
-    this.#bytes += entry.size;
-    while (this.length > this.#limits.maxEvents || this.#bytes > this.#limits.maxBytes) this.#dropFirst();
+    entry.grew = this.#grew;
+    this.#grew(entry.size);
   }
 
   /** Whether everything after `offset` up to the newest event is here. */
@@ -74,13 +74,24 @@ export class Window {
   }
 
   clear(): void {
+    for (const entry of this.#entries) entry.grew = undefined;
     this.#entries = [];
     this.#dropped = 0;
     this.#bytes = 0;
   }
 
+  // One for all entries; called as they come, and again as they are encoded.
+  readonly #grew = (bytes: number): void => {
+    this.#bytes += bytes;
+    while (this.length > this.#limits.maxEvents || this.#bytes > this.#limits.maxBytes) this.#dropFirst();
+  };
+
   #dropFirst(): void {
-    this.#bytes -= this.first?.size ?? 0;
+    const { first } = this;
+    if (first) {
+      this.#bytes -= first.size;
+      first.grew = undefined;
+    }
     this.#dropped += 1;
     if (this.#dropped > 32 && this.#dropped * 2 > this.#entries.length) {
       this.#entries = this.#entries.slice(this.#dropped);

@@ -1,5 +1,5 @@
-// Guards the client in a real browser: complete and without duplicates (I2) when the network goes and comes, the server
-// dies, the page reloads or stalls; one connection for twelve tabs on HTTP/1.1, whoever of them leads and leaves.
+// Guards the client in a real browser: complete and without duplicates (I2) when the page reloads or stalls, and over one
+// connection for twelve tabs on HTTP/1.1, whoever of them leads and leaves. What happens around a page is in outages.test.ts.
 import type { BrowserContext, Page } from 'playwright-core';
 import { connect, type Sluice } from 'sluice';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -67,7 +67,6 @@ const append = (count: number): Promise<unknown> =>
 const address = (more = 'after=start'): string =>
   `${site.origin}/?stream=${encodeURIComponent(name)}&${more}`;
 const offsets = (page: Page): Promise<number[]> => page.evaluate('tab.main.offsets');
-const state = (page: Page): Promise<string> => page.evaluate('tab.client.status.get().state');
 const reaches = async (page: Page, count: number, first = 1): Promise<void> => {
   await until(async () => (await offsets(page)).length >= count).catch(() => {});
   expect(await offsets(page)).toEqual(upTo(first + count - 1).slice(first - 1));
@@ -79,29 +78,6 @@ const openPage = async (more?: string): Promise<Page> => {
 };
 
 describe('one page', () => {
-  test('I2: the network goes and comes back, and the page is told at once', async () => {
-    const page = await openPage();
-    await append(3);
-    await reaches(page, 3);
-    await page.context().setOffline(true);
-    await until(async () => (await state(page)) !== 'live');
-    await append(3);
-    await page.context().setOffline(false);
-    await reaches(page, 6);
-    await until(async () => (await state(page)) === 'live');
-  });
-
-  test('I2: the server is killed and another comes', async () => {
-    const page = await openPage();
-    await append(3);
-    await reaches(page, 3);
-    await site.kill();
-    await append(3);
-    await until(async () => (await state(page)) === 'waiting');
-    await site.start();
-    await reaches(page, 6);
-  });
-
   test('I2: a reload resumes from the cursor that the page kept', async () => {
     const page = await openPage('after=start&resume');
     await append(3);
@@ -123,18 +99,6 @@ describe('one page', () => {
     await session.send('Page.setWebLifecycleState', { state: 'active' });
     await reaches(page, 6);
   });
-
-  test('I8: a stream deleted and made again', async () => {
-    const page = await openPage();
-    await append(3);
-    await reaches(page, 3);
-    await sluice.deleteStream(name);
-    await until(async () => (await state(page)) === 'refused');
-    await append(2);
-    await until(async () => (await offsets(page)).length >= 5);
-    expect(await offsets(page)).toEqual([1, 2, 3, 1, 2]);
-    expect(await page.evaluate('tab.main.losses')).toEqual(['reset']);
-  });
 });
 
 describe('twelve tabs on HTTP/1.1', () => {
@@ -155,16 +119,6 @@ describe('twelve tabs on HTTP/1.1', () => {
   afterEach(async () => {
     await context?.close();
     context = undefined;
-  });
-
-  test('I2: share one connection, and all have every event', async () => {
-    const tabs = await openTabs(12);
-    await append(50);
-    await Promise.all(tabs.map((page) => reaches(page, 50)));
-    await until(() => site.open() === 1);
-    for (const page of tabs) await until(async () => (await state(page)) === 'live');
-    await append(5);
-    await Promise.all(tabs.map((page) => reaches(page, 55)));
   });
 
   test('I2: the leading tab is closed, tabs reload, the server dies meanwhile', async () => {

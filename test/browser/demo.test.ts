@@ -1,11 +1,12 @@
-// Guards the demo as a visitor meets it: `sluice dev --demo` in a process of its own, its page in a real browser, a
-// stock EventSource between them. The page's own numbers are the evidence; what they mean is judged by tally.test.ts.
+// Guards the demo as a visitor meets it: `sluice dev --demo` in a process of its own, its page in a real browser, our
+// client between them. The page's own numbers are the evidence; what they mean is judged by tally.test.ts.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
+import { connect } from 'sluice';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { useBrowser } from '../support/chromium.ts';
 import { useDatabase } from '../support/database.ts';
@@ -178,7 +179,8 @@ test('a page that was quiet for long is not hasty, and does call missing what is
   await place(page);
   await settle(page);
   await unblemished(page);
-  await page.clock.fastForward(60_000);
+  // Longer than the page is patient, and shorter than the client takes for silence.
+  await page.clock.fastForward(30_000);
   // An order that is committed, as the shop says, and never comes.
   await page.route('**/demo/state', async (route) => {
     const response = await route.fetch();
@@ -189,7 +191,10 @@ test('a page that was quiet for long is not hasty, and does call missing what is
   await page.clock.fastForward(1_000);
   await verdicts.filter({ hasText: /still to come|not arrived/ }).waitFor();
   expect(await verdicts.textContent()).toBe('1 still to come');
-  await page.clock.fastForward(60_000);
+  const delivered = await number(page, 'delivered');
+  await place(page); // heard by the client, and not what is owed
+  await shows(page, 'delivered', String(delivered + 1));
+  await page.clock.fastForward(30_000);
   await shows(page, 'verdict', '1 committed event has not arrived');
 });
 
@@ -225,6 +230,21 @@ test('I2: what was ordered while the connection was dropped arrives on reconnect
   await unblemished(page);
 });
 
+test('I8: a stream that is deleted and made again is counted anew, and nothing of the old one stays', async () => {
+  const page = await open();
+  for (let ordered = 0; ordered < 2; ordered++) await place(page);
+  await settle(page);
+  await using sluice = await connect({ connectionString: db.connectionString, relay: false });
+  await sluice.deleteStream('demo-orders');
+  await shows(page, 'status', 'connecting');
+  await place(page);
+  await shows(page, 'last-offset', '1');
+  await shows(page, 'status', 'live');
+  await settle(page, 1);
+  await unblemished(page);
+  expect(await part(page, 'feed').locator('li').count()).toBe(1);
+});
+
 describe('I2: the page survives a server that', () => {
   test.each<[string, NodeJS.Signals]>([
     ['is stopped', 'SIGTERM'],
@@ -244,14 +264,14 @@ describe('I2: the page survives a server that', () => {
     await unblemished(page);
   });
 
-  test('answers with an error a stock EventSource takes as final', async () => {
+  test('answers with an error, as a proxy does while it has no server', async () => {
     const page = await open();
     const before = await number(page, 'delivered');
     await place(page);
     await settle(page, before + 1);
     const asked: string[] = [];
     await page.route('**/v1/events?*', async (route) => {
-      asked.push(new URL(route.request().url()).searchParams.get('after')!);
+      asked.push(route.request().headers()['last-event-id']!);
       await (asked.length < 3 ? route.fulfill({ status: 503 }) : route.continue());
     });
     await press(page, 'drop');

@@ -268,3 +268,50 @@ test('pause, resume, seek to an offset, the start and a time; delete', async () 
   expect(await group.delete()).toBe(true);
   expect(dataOf((await group.claim())?.events)).toEqual([1, 2, 3]);
 });
+
+test('retention takes no notice of a group, unless it says so, and then for so long', async () => {
+  const name = `work ${(made += 1)}`;
+  await sluice.createStream(name, { maxCount: 2 });
+  const stream = sluice.stream(name);
+  await stream.appendMany(upTo(10).map((data) => ({ data })));
+  const retain = async (): Promise<void> => {
+    await db.query('select sluice.retain_stream(id) from sluice.streams where name = $1', [name]);
+  };
+  const oldest = async (): Promise<bigint | undefined> => (await stream.info())?.oldest;
+  await stream.group('none').claim({ max: 1 });
+  const lease = await stream.group('holds', { holdMs: 86_400_000 }).claim({ max: 4 });
+  await retain();
+  expect(await oldest()).toBe(1n);
+  await lease?.ack({ failed: [{ offset: 3n, error: 'x', retryAt: new Date(Date.now() + 3_600_000) }] });
+  await retain();
+  expect(await oldest()).toBe(3n);
+  await stream.group('holds', { holdMs: 0 }).stats();
+  await retain();
+  expect(await oldest()).toBe(9n);
+  await stream.append(11);
+  await stream.group('holds', { holdMs: 1 }).stats();
+  await retain();
+  expect(await oldest()).toBe(10n); // what it has not handled came longer ago than that
+});
+
+test('what is left of a deleted group, and of those of a deleted stream, is removed', async () => {
+  const [stream, doomed] = [await filled(6), await filled(6)];
+  for (const each of [stream, doomed]) {
+    const group = each.group('g', { maxAttempts: 1 });
+    await group.claim({ max: 2 });
+    const lease = await group.claim({ max: 2 });
+    await lease?.ack({ failed: [{ offset: 3n, error: 'x' }] });
+    await (await group.claim())?.release();
+  }
+  expect(await stream.group('g').delete()).toBe(true);
+  expect(await stream.group('g').delete()).toBe(false);
+  await sluice.deleteStream(doomed.name);
+  const kept = `exists (select from sluice.groups g where g.id = x.group_id)`;
+  await until(async () => {
+    const counts = ['leases', 'pieces', 'dead_letters', 'group_states', 'members', 'group_purges'].map(
+      (table) => `(select count(*) from sluice.${table} x where not ${kept})`,
+    );
+    const { rows } = await db.query(`select (${counts.join(' + ')})::int as left`);
+    return rows[0]?.['left'] === 0;
+  });
+});

@@ -83,6 +83,16 @@ const everything = {
   'read keys': 'select * from sluice.idempotency_keys',
   'move events': 'select * from sluice.pass()',
   'tidy up': 'select sluice.rotate_outbox()',
+  'make a group': `select sluice.ensure_group(-1, 'mine', 0, null)`,
+  'claim in a group': `explain select sluice.claim(0, gen_random_uuid(), gen_random_uuid(), 1, 1, 1000, 1)`,
+  'settle a lease': `explain select sluice.settle(gen_random_uuid())`,
+  'acknowledge in a transaction': `explain select sluice.ack_events(gen_random_uuid(), '{[1,2)}')`,
+  'delete a group': `select sluice.delete_group('rights', 'mine')`,
+  'read groups':
+    'select * from sluice.groups, sluice.group_states, sluice.pieces, sluice.leases, sluice.members, sluice.dead_letters, sluice.group_stats(0)',
+  'forge a lease': `insert into sluice.leases values (gen_random_uuid(), 0, 0, gen_random_uuid(), '{}', 1, 0, false, null, now(), now())`,
+  'skip what failed': 'delete from sluice.pieces',
+  'take leases back': 'select sluice.reap_leases(0, 1)',
   'create here': 'create table sluice.mine (id integer)',
 };
 
@@ -99,8 +109,17 @@ describe('a role can do what its right says, and nothing else', () => {
     'keep figures',
     'expire figures',
   ];
+  const groups = [
+    'make a group',
+    'claim in a group',
+    'settle a lease',
+    'acknowledge in a transaction',
+    'delete a group',
+    'read groups',
+  ];
   const manage = [
     ...read,
+    'read groups',
     figures,
     'read what is undeliverable',
     'create a stream',
@@ -113,7 +132,7 @@ describe('a role can do what its right says, and nothing else', () => {
     ['publish', ['publish', 'publish many', 'broadcast']],
     ['append', ['append', 'append batch']],
     ['read', [...read, ...connected]],
-    ['consume', [...read, ...connected]],
+    ['consume', [...read, ...connected, ...groups]],
     ['manage', manage],
     ['relay', Object.keys(everything).filter((name) => name !== 'create here')],
   ] as const)('%s', async ([right, able]) => {
@@ -194,6 +213,20 @@ describe('through the library', () => {
     await expect(stream.publish(3)).rejects.toMatchObject({ code: 'permission_denied' });
   });
 
+  test('who may consume does so', async () => {
+    await db.query(`select sluice.append('consumed', '1')`);
+    await grant('consume');
+    await using sluice = await open();
+    const group = sluice.stream('consumed').group('g');
+    const ending = new AbortController();
+    await group.consume(async () => Promise.resolve(ending.abort()), { signal: ending.signal });
+    await group.seek('start');
+    const lease = await group.claim();
+    await lease?.ack({ failed: [{ offset: 1n, error: 'no' }] });
+    expect(await group.stats()).toMatchObject({ retries: 1, members: 0 });
+    expect(await group.delete()).toBe(true);
+  });
+
   test('who may relay moves events as the owner would', async () => {
     await grant('relay');
     await using sluice = await open({ fallbackPollMs: 600_000 });
@@ -236,9 +269,9 @@ describe('an upgrade', () => {
   test('keeps what was granted, although functions were replaced, and grants nothing else', async () => {
     await grant('publish');
     await grant('read');
-    expect(await rights()).toEqual(['consume', 'publish', 'read']);
+    expect(await rights()).toEqual(['publish', 'read']);
     await upgrade();
-    expect(await rights()).toEqual(['consume', 'publish', 'read']);
+    expect(await rights()).toEqual(['publish', 'read']);
     expect((await allowed(everything)).toSorted()).toEqual(
       [
         'publish',
@@ -270,9 +303,9 @@ describe('an upgrade', () => {
   test('grants nobody a right of which a part was missing', async () => {
     await grant('read');
     await db.query(`drop function sluice.publish; update sluice.migrations set functions_hash = 'older'`);
-    expect(await rights()).toEqual(['consume', 'read']);
+    expect(await rights()).toEqual(['read']);
     await migrate({ connectionString: db.connectionString });
-    expect(await rights()).toEqual(['consume', 'read']);
+    expect(await rights()).toEqual(['read']);
   });
 
   test('is for the owner', async () => {

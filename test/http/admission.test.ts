@@ -1,11 +1,13 @@
 // Guards the caps on connections: refused with what to do before anything is asked or read, and given back however a
 // connection ends.
 import { connect, type Sluice } from 'sluice';
-import type { HandlerLimits } from 'sluice/http';
+import { createHandler, type Authorize, type HandlerLimits } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { deferred } from '../../src/util/deferred.ts';
+import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
-import { nextMessage } from '../support/diagnostics.ts';
-import { serve } from '../support/serve.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
+import { anyone, serve } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
 
 const db = useDatabase();
@@ -77,6 +79,54 @@ describe.each<[string, HandlerLimits, number, RegExp]>([
   });
 });
 
+describe('I7: who leaves before the answer gives back what was taken', () => {
+  const limits = { maxConnections: 1 };
+
+  test('while the hook is asked, though it never answers', async () => {
+    const asked = deferred();
+    let first = true;
+    const authorize: Authorize = async () => {
+      if (!first) return { principal: null };
+      first = false;
+      asked.resolve();
+      return new Promise<never>(() => {});
+    };
+    await using serving = await serve(sluice, { limits, authorize });
+    const leaving = new AbortController();
+    const response = fetch(serving.url('known'), { signal: leaving.signal });
+    await asked.promise;
+    leaving.abort();
+    await expect(response).rejects.toThrow();
+    await until(async () => {
+      const next = await fetch(serving.url('known'));
+      await next.body?.cancel();
+      return next.status === 200;
+    });
+  });
+
+  test('while the database is asked', async () => {
+    const handler = createHandler(sluice, { limits, authorize: anyone });
+    const ask = async (signal?: AbortSignal): Promise<Response> =>
+      handler(new Request('http://host.example/v1/events?stream=known', signal ? { signal } : {}));
+    await using holder = await openClient(db.connectionString);
+    await holder.query('begin; lock table sluice.streams');
+    const leaving = new AbortController();
+    const first = ask(leaving.signal);
+    const waiting = async (): Promise<boolean> =>
+      (await db.query('select from pg_locks where not granted')).rows.length > 0;
+    await until(waiting);
+    const closed = nextMessage<{ reason: string }>('sluice:sse.closed');
+    leaving.abort();
+    expect([(await first).status, (await closed).reason]).toEqual([499, 'client']);
+    const second = ask();
+    await holder.query('rollback');
+    const { status, body } = await second;
+    await body?.cancel();
+    expect(status).toBe(200);
+    await handler.close();
+  });
+});
+
 test('anybody is nobody in particular: no cap holds for all of them together', async () => {
   await using serving = await serve(sluice, { limits: { maxConnectionsPerPrincipal: 1 } });
   using one = await openSse(serving.url('known'));
@@ -99,6 +149,18 @@ test('I7: behind a proxy an address is that of the client, which cannot choose i
   using first = await openSse(direct.url('known'), from('1.2.3.4'));
   await first.opened();
   expect(await refusal(direct.url('known'), from('1.2.3.5').headers)).toMatchObject({ status: 429 });
+});
+
+test('I7: of IPv6 an address is its /64, in which one host can take any', async () => {
+  await using serving = await serve(sluice, { limits: { maxConnectionsPerAddress: 1 }, trustProxy: 1 });
+  const from = (forwarded: string): { headers: Record<string, string> } => ({
+    headers: { 'x-forwarded-for': forwarded },
+  });
+  using one = await openSse(serving.url('known'), from('2001:db8:0:1::1'));
+  using two = await openSse(serving.url('known'), from('2001:db8:0:2::1'));
+  await until(() => one.lastEventId !== '' && two.lastEventId !== '');
+  const neighbour = from('2001:db8:0:1:ffff::2').headers;
+  expect(await refusal(serving.url('known'), neighbour)).toMatchObject({ status: 429 });
 });
 
 test('a connection that has lived long enough is told to come back, and resumes', async () => {

@@ -294,6 +294,21 @@ test('I4: ephemerals that cannot be read keep no event from a reader whose notif
   await holder.query('rollback');
 });
 
+test('I7: connections open while what is broadcast cannot be read to its end', async () => {
+  await using late = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
+  await using served = await serve(late);
+  const name = await newStream();
+  await using holder = await openClient(db.connectionString);
+  await holder.query('begin');
+  await holder.query('lock table sluice.ephemerals in access exclusive mode');
+  // Each wakes the reading again, which the first one begins.
+  const clients = await Promise.all(upTo(6).map(async () => open(served.url(name))));
+  await holder.query('rollback');
+  await here.stream(name).broadcast('hello');
+  for (const client of clients) await client.until((each) => dataOf(each).length === 1);
+  for (const client of clients) client.close();
+});
+
 /** Resolves when so many polls have looked for readers that are behind. */
 async function polls(count: number): Promise<void> {
   for (let poll = 0; poll < count; poll += 1) await nextMessage('sluice:poll.finished');

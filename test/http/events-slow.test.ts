@@ -1,5 +1,6 @@
 // Guards I7 on the wire: a client that does not read costs its socket buffer and delays nobody, catches up exactly when
 // it reads again, and is dropped past its deadline. And that whoever goes away, in whatever manner, is let go of.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { connect, type Sluice } from 'sluice';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Database } from '../../src/db/database.ts';
@@ -151,10 +152,14 @@ describe('a peer that is gone', () => {
     await asked.promise;
     aborting.abort();
     await expect(fetching).rejects.toThrow('abort');
-    await until(() => guarded.responses[0]?.destroyed === true);
-    const left = closed('client');
+    await until(() => guarded.handler.stats().refused['499'] === 1);
+    const told: unknown[] = [];
+    const hear = (message: unknown): void => void told.push(message);
+    subscribe('sluice:sse.closed', hear);
     answer.resolve();
-    await left;
+    await fetch(guarded.url('unknown')).then(async (response) => response.text()); // whatever was to follow has followed
+    unsubscribe('sluice:sse.closed', hear);
+    expect([told.length, guarded.handler.stats().opened]).toEqual([1, 0]); // of the one for the unknown stream
   });
 });
 

@@ -207,12 +207,14 @@ describe('letting go', () => {
 
   test('a database that is slow to answer is not held against the client', async () => {
     const brisk = make({ limits: { heartbeatMs: 10, drainTimeoutMs: 30 } });
+    const brief = make({ limits: { heartbeatMs: 10, maxConnectionMs: 30 } });
     const live = new BodyReader(await bodyOf('after=end', brisk));
     const read = live.received(1);
     const beats = (): number => live.frames.filter(({ comment }) => comment !== undefined).length;
     const holder = await db.pool.connect();
     await holder.query('begin; lock table sluice.streams');
     const opening = bodyOf('after=start', brisk);
+    const another = bodyOf('after=start', brief);
     const past = beats() + 10; // each at least 10 ms after the one before
     await until(() => beats() >= past);
     await holder.query('rollback');
@@ -221,10 +223,12 @@ describe('letting go', () => {
     await body.received(3);
     expect(body.offsets).toEqual([1, 2, 3]);
     await body.reader.cancel();
+    await (await another).cancel();
     await sluice.stream(name).append(4);
     await read;
     await live.reader.cancel();
     await brisk.close();
+    await brief.close();
   });
 
   test('the end of the stream ends the body', async () => {
@@ -244,4 +248,17 @@ describe('letting go', () => {
     while (!body.done) await body.chunk();
     expect(body.frames.at(-1)).toEqual({ event: 'sluice:shutdown', data: expect.any(String) });
   });
+});
+
+test('a stream that cannot be read on ends as failed, which is told', async () => {
+  const body = new BodyReader(await bodyOf());
+  await db.query('alter table sluice.events rename to away');
+  const [told, closed] = [
+    nextMessage<{ where: string }>('sluice:background.failed', ({ where }) => where === 'event stream'),
+    closing('failed'),
+  ];
+  while (!body.done) await body.chunk();
+  await db.query('alter table sluice.away rename to events');
+  expect(await told).toMatchObject({ error: { code: 'schema_mismatch' } });
+  await closed;
 });

@@ -193,6 +193,21 @@ describe('it comes right by itself', () => {
     ann.close();
   });
 
+  test('a process that served thousands is gone: one beat sees it, and takes out what it left', async () => {
+    const room = await newStream();
+    using watcher = await enter(serving, room, 'nobody');
+    await sees(watcher, room, {});
+    await nextMessage('sluice:presence.renewed'); // the next beat finds it
+    await db.query(
+      `with gone as (insert into sluice.presence_holders values (gen_random_uuid(), '-infinity') returning id)
+       insert into sluice.presence (stream, member, connection_id, holder, state)
+       select $1, 'm' || n, gen_random_uuid(), id, 'null' from gone, generate_series(1, 5000) n`,
+      [room],
+    );
+    await nextMessage('sluice:presence.renewed');
+    expect(await connectionsIn(room)).toBe(0);
+  });
+
   test('the tables were emptied, as by a crash: whoever is connected is entered again', async () => {
     const room = await newStream();
     using ann = await enter(serving, room, 'ann');
@@ -219,6 +234,23 @@ describe('it comes right by itself', () => {
     await bob.until(({ frames }) => changesIn(frames, room).includes('leave ann'));
     proxy.resume();
     for (const client of [ann, bob]) await sees(client, room, { ann: null, bob: null });
+  });
+
+  test('a process that others thought gone and have cleaned up after enters all again, not only who comes now', async () => {
+    const room = await newStream();
+    // Long enough that no beat finds it first.
+    await using slow = await connect({ connectionString: db.connectionString, presenceLeaseMs: 600_000 });
+    await using served = await serve(slow, { authorize: byName });
+    using ann = await enter(served, room, 'ann');
+    await sees(ann, room, { ann: null });
+    await db.query(
+      `with gone as (delete from sluice.presence where stream = $1 returning holder)
+       delete from sluice.presence_holders where id in (select holder from gone)`,
+      [room],
+    );
+    using bob = await enter(served, room, 'bob');
+    await sees(bob, room, { ann: null, bob: null });
+    expect(await connectionsIn(room)).toBe(2);
   });
 
   test('I7: a stalled connection costs nothing and finds the state again', async () => {

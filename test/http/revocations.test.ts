@@ -3,7 +3,9 @@
 import { connect, type Sluice } from 'sluice';
 import { createTokens, type Grant, type HandlerOptions, type TokenRequest } from 'sluice/http';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Revocations } from '../../src/http/revocations.ts';
 import { deferred } from '../../src/util/deferred.ts';
+import { silentLogger } from '../../src/util/logger.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
@@ -189,6 +191,65 @@ describe('with a hook of your own', () => {
   });
 });
 
+describe('a hook was asked before the list was read', () => {
+  const slowly = (): { asked: Promise<void>; answer: () => void; authorize: HandlerOptions['authorize'] } => {
+    const [asked, answer] = [deferred(), deferred()];
+    const authorize = async (): Promise<Grant> => {
+      asked.resolve();
+      await answer.promise;
+      return { principal: 'ann' };
+    };
+    return { asked: asked.promise, answer: () => answer.resolve(), authorize };
+  };
+
+  test('the first request of a process: what was revoked meanwhile counts', async () => {
+    const { asked, answer, authorize } = slowly();
+    await here.createStream(revocations);
+    await using serving = await open(here, { authorize });
+    const status = statusOf(serving, '');
+    await asked;
+    await there.stream(revocations).append({ principal: 'ann' });
+    answer();
+    expect(await status).toBe(401);
+  });
+
+  test('and so it does when all is read again', async () => {
+    const { asked, answer, authorize } = slowly();
+    await using serving = await open(here, { authorize });
+    await serving.handler.revoke({ tokenId: 'unheard of' });
+    const status = statusOf(serving, '');
+    await asked;
+    const failed = nextMessage<{ where: string }>(
+      'sluice:background.failed',
+      ({ where }) => where === 'revocations',
+    );
+    await here.deleteStream(revocations);
+    await there.stream(revocations).append({ principal: 'ann' });
+    await failed;
+    await until(async () => {
+      const revoked = serving.handler.revoke({ tokenId: 'unheard of' });
+      return revoked.then(
+        () => true,
+        () => false,
+      );
+    });
+    answer();
+    expect(await status).toBe(401);
+  });
+
+  test('what was revoked well before refuses nobody whom a hook lets in', async () => {
+    await here.createStream(revocations);
+    await here.stream(revocations).append({ principal: 'ann' });
+    await db.query(
+      `update sluice.events set at = at - interval '10 s'
+       where stream_id = (select id from sluice.streams where name = $1)`,
+      [revocations],
+    );
+    await using serving = await open(here, { authorize: async () => ({ principal: 'ann' }) });
+    expect(await statusOf(serving, '')).toBe(200);
+  });
+});
+
 describe('when the list cannot be read', () => {
   test('nobody gets in: 503 with Retry-After, and then as before', async () => {
     await using serving = await open(here, { authorize: anyone });
@@ -220,6 +281,40 @@ describe('when the list cannot be read', () => {
     using client = await connected(serving, ben);
     await there.stream(revocations).append({ principal: 'ben' });
     await client.ended();
+  });
+
+  test('nobody gets in either once it has not been read for long, though it was read before', async () => {
+    const away = { is: false };
+    const stream = new Proxy(here.stream(revocations), {
+      get: (target, key) => {
+        if (key === 'read' && away.is) return async () => Promise.reject(new Error('away'));
+        const value: unknown = Reflect.get(target, key);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+    const sluice = new Proxy(here, {
+      get: (target, key) => (key === 'stream' ? () => stream : (Reflect.get(target, key) as unknown)),
+    });
+    await here.createStream(revocations);
+    const list = new Revocations({
+      sluice,
+      stream: revocations,
+      keepMs: 60_000,
+      confirmedMs: 1,
+      logger: silentLogger,
+    });
+    await list.ready();
+    away.is = true;
+    const answer = (): Promise<unknown> =>
+      list.ready().then(
+        () => 'ready',
+        (error: unknown) => error,
+      );
+    await until(async () => (await answer()) !== 'ready');
+    expect(await answer()).toMatchObject({ code: 'overloaded' });
+    away.is = false;
+    await list.ready();
+    list.close();
   });
 
   test('a handler that closes leaves nothing behind', async () => {

@@ -4,9 +4,12 @@ import * as fc from 'fast-check';
 import { connect, type Sluice } from 'sluice';
 import type { EndReason, HandlerStats } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { audiencesFrom } from '../../src/http/audience.ts';
+import { createEventFilter } from '../../src/http/event-filter.ts';
 import { Histogram } from '../../src/http/histogram.ts';
 import { Stats } from '../../src/http/stats.ts';
 import { Batch, Entry } from '../../src/tail/entry.ts';
+import { silentLogger } from '../../src/util/logger.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { serve, type Serving } from '../support/serve.ts';
@@ -243,6 +246,20 @@ describe('counting', () => {
       fanOut: 8 / 3,
       bytes: 40,
     });
+  });
+
+  test('so it does where a part of it is hidden from each of them', () => {
+    const stats = new Stats();
+    stats.opened([{ stream: 's', behind: 0 }]);
+    const batch = new Batch([entry(1n), entry(2n), entry(3n), entry(4n)], { live: true });
+    const filter = createEventFilter(audiencesFrom({}), silentLogger);
+    for (const part of [[3n], [1n, 2n], [2n, 3n], [1n]]) {
+      const visible = ({ offset }: { offset: bigint }): boolean => part.includes(offset);
+      const seen = filter(batch, { context: undefined, visible }, 'somebody');
+      if (seen) stats.delivered('s', seen, 10);
+    }
+    expect(stats.totals()).toMatchObject({ events: 6, liveDeliveries: 6, liveEvents: 3, fanOut: 2 });
+    expect(stats.totals().latencyMs.count).toBe(4);
   });
 
   test('a histogram counts each value once, at the first bound that holds it', () => {

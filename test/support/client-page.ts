@@ -1,7 +1,7 @@
 // Owns web pages for tests of the client in a browser: a handler and the bundled page on one port, so that a browser's
 // limit of six connections to an origin holds as for users. Pages are programs; what they import is the built package.
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { build } from 'esbuild';
 import type { Sluice } from 'sluice';
@@ -16,6 +16,8 @@ export interface ClientPage extends AsyncDisposable {
   readonly requests: readonly string[];
   /** Event streams open now. */
   open(): number;
+  /** Bytes written to them that no socket has taken. */
+  unsent(): number;
   /** The server dies with all its connections; `start` brings one back on the same port. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -44,7 +46,7 @@ export async function serveClientPage(
 ): Promise<ClientPage> {
   const files = await bundle(program);
   const requests: string[] = [];
-  let open = 0;
+  const open = new Set<ServerResponse>();
   let port = 0;
   let running: { readonly server: Server; readonly handler: SluiceHandler } | undefined;
   const start = async (): Promise<void> => {
@@ -55,8 +57,8 @@ export async function serveClientPage(
       const file = files.get(url.split('?')[0]!);
       if (url.startsWith('/v1/')) {
         requests.push(url);
-        open += 1;
-        response.once('close', () => (open -= 1));
+        open.add(response);
+        response.once('close', () => open.delete(response));
         return events(request, response);
       }
       response.writeHead(200, { 'content-type': file ? 'text/javascript' : 'text/html' });
@@ -78,7 +80,8 @@ export async function serveClientPage(
   return {
     origin: `http://127.0.0.1:${port}`,
     requests,
-    open: () => open,
+    open: () => open.size,
+    unsent: () => [...open].reduce((sum, { writableLength }) => sum + writableLength, 0),
     kill,
     start,
     [Symbol.asyncDispose]: kill,

@@ -3,7 +3,13 @@
 import { isIP } from 'node:net';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { clientAddress, parseAddress, trustOf, type TrustProxy } from '../../src/http/client-address.ts';
+import {
+  clientAddress,
+  networkOf,
+  parseAddress,
+  trustOf,
+  type TrustProxy,
+} from '../../src/http/client-address.ts';
 
 const address = (
   forwarded: string | undefined,
@@ -87,4 +93,31 @@ test('IPv6 in any spelling is one address', () => {
   }
   expect(parseAddress('::ffff:1.2.3.4')).toBe('1.2.3.4');
   expect(parseAddress('::ffff:ff02:3fe')).toBe('255.2.3.254');
+});
+
+describe('what counts as one', () => {
+  test.each([
+    ['1.2.3.4', '1.2.3.4'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:db8:1:2::1', '2001:db8:1:2::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:db8:0:1::', '2001:db8:0:1::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['::', '0:0:0:0::/64'],
+    ['::5:6:7:8:9', '0:0:0:5::/64'],
+  ])('%s is of %s', (given, network) => {
+    expect(networkOf(given)).toBe(network);
+  });
+
+  test('however it is written, an address is of its first 64 bits', () => {
+    const group = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff }));
+    fc.assert(
+      fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
+        const text = groups.map((each) => each.toString(16)).join(':');
+        const normal = parseAddress(text) ?? '';
+        const expected = normal.includes('.') ? normal : `${text.split(':').slice(0, 4).join(':')}::/64`;
+        expect(networkOf(normal)).toBe(expected);
+      }),
+    );
+  });
 });

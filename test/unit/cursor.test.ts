@@ -21,7 +21,11 @@ const position: fc.Arbitrary<CursorPosition> = fc.record({
   offset: fc.oneof(fc.constant(0n), fc.bigInt({ min: 0n, max: maxInt8 })),
   tag: fc.oneof(fc.constant(0), fc.constant(-1), fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })),
 });
-const positions = fc.array(position, { minLength: 1, maxLength: MAX_CURSOR_POSITIONS });
+const positions = fc.uniqueArray(position, {
+  minLength: 1,
+  maxLength: MAX_CURSOR_POSITIONS,
+  selector: ({ incarnation }) => incarnation,
+});
 
 test('I2: a cursor decodes to the positions it was made of', () => {
   fc.assert(
@@ -113,7 +117,10 @@ const hostile: readonly string[] = [
   '1,2,3',
   '\u{1f600}',
   '\ud800',
-  Array.from({ length: MAX_CURSOR_POSITIONS + 1 }, () => '1-1-1').join('.'),
+  '1-2-3.1-2-3', // two places in one stream
+  '1-2-3.4-5-6.1-4-5',
+  '0-0-0.0-0-0',
+  Array.from({ length: MAX_CURSOR_POSITIONS + 1 }, (_, index) => `${(index + 1).toString(36)}-1-1`).join('.'),
   '.'.repeat(100),
   '1-1-1.'.repeat(100_000),
   '9'.repeat(1_000_000),
@@ -133,7 +140,10 @@ test('one position names no stream: it speaks of those that did not exist', () =
 test('the largest of everything is a cursor', () => {
   const largest = { incarnation: maxInt8, offset: maxInt8, tag: -1 };
   expect(encodePosition(largest)).toBe('1y2p0ij32e8e7-1y2p0ij32e8e7-1z141z3');
-  const all = Array.from({ length: MAX_CURSOR_POSITIONS }, () => largest);
+  const all = Array.from({ length: MAX_CURSOR_POSITIONS }, (_, index) => ({
+    ...largest,
+    incarnation: maxInt8 - BigInt(index),
+  }));
   expect(decodeCursor(encodeCursor(all))).toEqual(all);
 });
 

@@ -46,6 +46,37 @@ const model = (
   return held;
 };
 
+test('I7: what is made of an event for its readers counts, and pushes out the oldest', () => {
+  const window = new Window({ maxEvents: 100, maxBytes: 20_000 });
+  const entries = pushAll(
+    window,
+    1n,
+    Array.from({ length: 10 }, () => 0),
+  );
+  for (let n = 11n; n <= 15n; n += 1n) {
+    const entry = entryAt(n, JSON.stringify('€'.repeat(500)));
+    entries.push(entry);
+    window.push(entry);
+  }
+  const held = (): Entry[] => window.after(window.first!.offset - 1n, 100);
+  expect(held()).toEqual(entries);
+  const before = window.bytes;
+  const last = entries.at(-1)!;
+  const made = last.frame('envelope').length + last.frame('data').length + last.body.length;
+  expect(window.bytes).toBeGreaterThan(before + made);
+  const parsed = window.bytes;
+  expect([last.event, last.event, last.frame('data')]).toHaveLength(3);
+  expect(window.bytes).toBeGreaterThan(parsed);
+  for (const entry of entries) entry.frame('envelope');
+  expect(window.bytes).toBeLessThanOrEqual(20_000);
+  expect(window.bytes).toBe(held().reduce((sum, { size }) => sum + size, 0));
+  expect(held()).toEqual(entries.slice(-held().length));
+  expect(held().length).toBeLessThan(entries.length);
+  window.clear();
+  last.frame('envelope');
+  expect(window.bytes).toBe(0);
+});
+
 test('I7: it holds the newest events that fit its bounds in number and bytes, and no others', () => {
   fc.assert(
     fc.property(limits, fc.bigInt({ min: 1n, max: 2n ** 62n }), sizes, (given, first, list) => {

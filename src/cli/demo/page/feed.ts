@@ -1,36 +1,21 @@
-// The page's connection: a stock EventSource, and what to do when it gives up.
+// The page's connection: a subscription of Sluice's own client, and what the visitor may do to it.
 //
-// While an EventSource lives, resuming is its own affair: it reconnects with `Last-Event-ID`. This file only steps in
-// where it cannot: after an answer it takes as final (readyState CLOSED), and after the visitor closed it. Then a new
-// one starts `?after=` the last cursor seen. It must never filter, reorder or deduplicate: the page exists to show
-// what really arrived. At most one EventSource and one timer exist at a time.
+// Coming back after whatever cuts the connection is the client's affair. This file only steps in where the visitor does:
+// who drops the connection and reconnects starts a new subscription after the last cursor. It must never filter, reorder
+// or deduplicate: the page exists to show what the client hands out. At most one subscription exists at a time.
 
+import { createClient, type EventItem, type LossItem, type Subscription } from '../../../client.ts';
 import type { Status } from './ledger.ts';
-
-/** One event in the envelope format of `GET /v1/events`. */
-export interface Envelope {
-  readonly stream: string;
-  readonly offset: string;
-  readonly type: string | null;
-  readonly key: string | null;
-  readonly data: unknown;
-  readonly at: string;
-}
-
-/** History that is gone: `gap` was trimmed away, `reset` is another history. Delivery goes on from `oldest`. */
-export interface Break {
-  readonly kind: 'gap' | 'reset';
-  readonly oldest: string;
-  readonly head: string;
-}
 
 export interface FeedOptions {
   readonly stream: string;
   /** The position to start after, until there is a cursor. */
   readonly after: string;
-  readonly onEvent: (event: Envelope) => void;
-  readonly onBreak: (gone: Break) => void;
+  readonly onEvent: (event: EventItem) => void;
+  readonly onLoss: (loss: LossItem) => void;
   readonly onStatus: (status: Status) => void;
+  /** Nothing more comes until `resume`: the server refused for good, say. */
+  readonly onEnd: (error: Error) => void;
 }
 
 export interface Feed {
@@ -40,75 +25,50 @@ export interface Feed {
   resume(): void;
 }
 
-const firstDelayMs = 500;
-const maxDelayMs = 10_000;
+/** Somebody is watching, so it comes back sooner than a page at large should. */
+const backoff = { maxMs: 10_000 };
+const refusedRetryMs = 5_000;
 
-export function openFeed(options: FeedOptions): Feed {
-  let source: EventSource | null = null;
-  let timer: number | undefined;
-  let failures = 0;
-  let cursor = options.after;
+export function openFeed({ stream, after, onEvent, onLoss, onStatus, onEnd }: FeedOptions): Feed {
+  const client = createClient({ url: '/v1/events', backoff, refusedRetryMs });
+  let running: Subscription | null = null;
+  let cursor = after;
 
-  const remember = (message: MessageEvent): void => {
-    // Before the first id of a connection this is empty, and the cursor of the one before still holds.
-    if (message.lastEventId !== '') cursor = message.lastEventId;
+  const show = (): void => {
+    if (running === null) onStatus('dropped');
+    else onStatus(client.status.get().state === 'live' ? 'live' : 'connecting');
   };
 
-  const onBreak = (kind: Break['kind'], message: MessageEvent<string>): void => {
-    const { oldest, head } = JSON.parse(message.data) as Omit<Break, 'kind'>;
-    // The old cursor would only be answered with the same notice again.
-    cursor = String(BigInt(oldest) - 1n);
-    options.onBreak({ kind, oldest, head });
+  const read = async (subscription: Subscription): Promise<void> => {
+    for await (const items of subscription.batches()) {
+      for (const item of items) {
+        if (item.kind === 'event') onEvent(item);
+        else if (item.kind === 'gap' || item.kind === 'reset') onLoss(item);
+      }
+    }
   };
 
-  const onError = (): void => {
-    options.onStatus('connecting');
-    if (source?.readyState !== EventSource.CLOSED) return;
-    source = null;
-    timer = window.setTimeout(connect, backoff(failures++));
+  const drop = (): void => {
+    const dropped = running;
+    if (dropped === null) return;
+    cursor = dropped.cursor ?? cursor;
+    running = null;
+    dropped.close();
+    show();
   };
 
-  const connect = (): void => {
-    const query = new URLSearchParams({ stream: options.stream, after: cursor });
-    const opened = new EventSource(`/v1/events?${query.toString()}`);
-    source = opened;
-    options.onStatus('connecting');
-    opened.addEventListener('open', () => {
-      failures = 0;
-      options.onStatus('live');
+  const resume = (): void => {
+    drop();
+    const subscription = client.subscribe(stream, { after: cursor });
+    running = subscription;
+    show();
+    read(subscription).catch((error: unknown) => {
+      if (running === subscription) drop();
+      onEnd(error instanceof Error ? error : new Error(String(error)));
     });
-    opened.addEventListener('message', (message: MessageEvent<string>) => {
-      remember(message);
-      options.onEvent(JSON.parse(message.data) as Envelope);
-    });
-    opened.addEventListener('sluice:gap', (message: MessageEvent<string>) => onBreak('gap', message));
-    opened.addEventListener('sluice:reset', (message: MessageEvent<string>) => onBreak('reset', message));
-    opened.addEventListener('sluice:shutdown', () => options.onStatus('connecting'));
-    opened.addEventListener('error', onError);
   };
 
-  const disconnect = (): void => {
-    window.clearTimeout(timer);
-    source?.close();
-    source = null;
-  };
-
-  connect();
-  return {
-    drop(): void {
-      disconnect();
-      options.onStatus('dropped');
-    },
-    resume(): void {
-      disconnect();
-      failures = 0;
-      connect();
-    },
-  };
-}
-
-/** Doubles up to ten seconds; the random half keeps many pages from returning in the same instant. */
-function backoff(failures: number): number {
-  const delayMs = Math.min(maxDelayMs, firstDelayMs * 2 ** failures);
-  return delayMs / 2 + (Math.random() * delayMs) / 2;
+  client.status.subscribe(show);
+  resume();
+  return { drop, resume };
 }

@@ -2,6 +2,7 @@
 // changes once per animation frame at most, whatever the rate of events. It must never count an order as delivered
 // because placing it succeeded: only the stream says so.
 
+import type { EventItem, LossItem } from '../../../client.ts';
 import {
   burst,
   placeForLater,
@@ -11,7 +12,7 @@ import {
   type NewOrder,
   type ShopState,
 } from './api.ts';
-import { openFeed, type Break, type Envelope, type Feed } from './feed.ts';
+import { openFeed, type Feed } from './feed.ts';
 import {
   committed,
   deliver,
@@ -87,8 +88,8 @@ function schedule(): void {
   if (frame === 0) frame = requestAnimationFrame(render);
 }
 
-function onEvent(event: Envelope): void {
-  ledger = deliver(ledger, BigInt(event.offset), orderOf(event) !== null);
+function onEvent(event: EventItem): void {
+  ledger = deliver(ledger, event.offset, orderOf(event) !== null);
   quietSince = performance.now();
   rows.add(event);
   schedule();
@@ -99,8 +100,8 @@ function onEvent(event: Envelope): void {
 }
 
 /** History the page stood on is gone: say so, and count what follows, rather than call it a loss or hide it. */
-function onBreak({ kind, oldest, head }: Break): void {
-  startCounting(BigInt(oldest) - 1n, BigInt(head));
+function onLoss({ kind, oldest, head }: LossItem): void {
+  startCounting(oldest - 1n, head);
   if (kind === 'reset') rows.clear();
   const reason = kind === 'gap' ? 'Older events were trimmed away' : 'The stream was created anew';
   write(text.activity, `${reason}; the page counts again from offset ${oldest}.`);
@@ -110,6 +111,10 @@ function onStatus(next: Status): void {
   status = next;
   quietSince = performance.now();
   schedule();
+}
+
+function onEnd({ message }: Error): void {
+  write(text.activity, `The page has stopped reading: ${message}`);
 }
 
 function startCounting(after: bigint, head: bigint): void {
@@ -155,7 +160,8 @@ async function refresh(): Promise<void> {
 function start(state: ShopState): void {
   startCounting(BigInt(state.cursorHint), BigInt(state.head));
   write(text.streamName, state.stream);
-  feed = openFeed({ stream: state.stream, after: state.cursorHint, onEvent, onBreak, onStatus });
+  const { stream, cursorHint: after } = state;
+  feed = openFeed({ stream, after, onEvent, onLoss, onStatus, onEnd });
 }
 
 /** Runs what a control asks for and says what came of it. */

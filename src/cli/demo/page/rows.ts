@@ -2,7 +2,7 @@
 // events arrive; a burst costs one document change per frame. It must never put text from an event into the document
 // as anything but text.
 
-import type { Envelope } from './feed.ts';
+import type { EventItem } from '../../../client.ts';
 
 const maxRows = 50;
 
@@ -17,7 +17,7 @@ export interface Order {
 }
 
 /** The order in an event, or null when the event is not one. */
-export function orderOf(event: Envelope): Order | null {
+export function orderOf(event: EventItem): Order | null {
   if (event.type !== 'order.placed' || typeof event.data !== 'object' || event.data === null) return null;
   const { id, item, quantity } = event.data as Partial<Order>;
   if (typeof id !== 'number' || typeof item !== 'string' || typeof quantity !== 'number') return null;
@@ -26,7 +26,7 @@ export function orderOf(event: Envelope): Order | null {
 
 export interface Rows {
   /** Keeps an event for the next `render`. */
-  add(event: Envelope): void;
+  add(event: EventItem): void;
   /** Empties the list: what it shows belongs to a history that is gone. */
   clear(): void;
   /** Brings the document up to date; call it once per frame. */
@@ -35,7 +35,7 @@ export interface Rows {
 
 /** Manages the rows of `list`, newest first, made from `template`. */
 export function createRows(list: HTMLElement, template: HTMLTemplateElement): Rows {
-  let waiting: Envelope[] = [];
+  let waiting: EventItem[] = [];
   return {
     add(event): void {
       waiting.push(event);
@@ -56,18 +56,19 @@ export function createRows(list: HTMLElement, template: HTMLTemplateElement): Ro
   };
 }
 
-function createRow(template: HTMLTemplateElement, event: Envelope, fresh: boolean): Element {
+function createRow(template: HTMLTemplateElement, event: EventItem, fresh: boolean): Element {
   const row = (template.content.cloneNode(true) as DocumentFragment).firstElementChild;
   if (!row) throw new Error('The row template is empty.');
-  row.setAttribute('data-offset', event.offset);
+  const offset = String(event.offset);
+  row.setAttribute('data-offset', offset);
   row.classList.toggle('fresh', fresh);
   const order = orderOf(event);
   const fields: Record<string, string> = {
-    offset: event.offset,
+    offset,
     item: order ? order.item : (JSON.stringify(event.data) ?? ''),
     quantity: order ? `× ${order.quantity}` : '',
     source: order ? `order ${order.id}` : (event.type ?? 'not from this shop'),
-    at: timeOf(event.at),
+    at: clock.format(event.at),
   };
   for (const [name, text] of Object.entries(fields)) {
     const field = row.querySelector(`[data-field="${name}"]`);
@@ -77,8 +78,3 @@ function createRow(template: HTMLTemplateElement, event: Envelope, fresh: boolea
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle: 'h23' });
-
-function timeOf(at: string): string {
-  const date = new Date(at);
-  return Number.isNaN(date.getTime()) ? at : clock.format(date);
-}

@@ -1,0 +1,132 @@
+// Guards the pure parts of groups: sets of offsets, whose turn it is, how much is held, and when a consumer pauses.
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Breaker } from '../../src/groups/breaker.ts';
+import { toHandedOut } from '../../src/groups/handed-out.ts';
+import { fromMultirange, toMultirange } from '../../src/groups/offsets.ts';
+import { turnMs } from '../../src/groups/turn.ts';
+import { Window } from '../../src/groups/window.ts';
+
+describe('sets of offsets', () => {
+  test('are written as PostgreSQL writes multiranges', () => {
+    expect(toMultirange([])).toBe('{}');
+    expect(toMultirange([7n, 1n, 3n, 2n])).toBe('{[1,4),[7,8)}');
+  });
+
+  test('come back as they were, sorted and once each', () => {
+    fc.assert(
+      fc.property(fc.array(fc.bigInt(1n, 200n)), (offsets) => {
+        const sorted = [...new Set(offsets)].toSorted((a, b) => (a < b ? -1 : 1));
+        expect(fromMultirange(toMultirange(offsets))).toEqual(sorted);
+      }),
+    );
+  });
+});
+
+describe('turns', () => {
+  test('of all members exactly one goes at once, and no two at the same time while they are few', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 10 }), fc.bigInt(0n, 1_000_000n), (members, head) => {
+        const waits = Array.from({ length: members }, (_, place) => turnMs({ place, members }, head));
+        expect(waits.filter((ms) => ms === 0)).toHaveLength(1);
+        expect(new Set(waits).size).toBe(members);
+      }),
+    );
+  });
+
+  test('go round with the offsets, and nobody waits for long behind the dead', () => {
+    const first = [0n, 1n, 2n, 3n].map((head) =>
+      [0, 1, 2].findIndex((place) => turnMs({ place, members: 3 }, head) === 0),
+    );
+    expect(first).toEqual([0, 1, 2, 0]);
+    expect(turnMs({ place: 999, members: 1000 }, 0n)).toBe(200);
+  });
+});
+
+describe('the window', () => {
+  test('holds what handlers take at a time, more for the fast, and never more than its bounds', () => {
+    const window = new Window({ least: 4, most: 100 });
+    const idle = { queued: 0, inHand: 0, free: 4 };
+    expect(window.room(idle)).toBe(4);
+    expect(window.room({ queued: 0, inHand: 4, free: 0 })).toBe(0);
+    for (let lease = 0; lease < 10; lease += 1) window.learn(window.room(idle), 5);
+    expect(window.room(idle)).toBe(100);
+    expect(window.room({ queued: 51, inHand: 4, free: 0 })).toBe(0);
+    expect(window.room({ queued: 50, inHand: 4, free: 0 })).toBe(46);
+    for (let lease = 0; lease < 10; lease += 1) window.learn(4, 10_000);
+    expect(window.room(idle)).toBe(4);
+  });
+
+  test('small leases in a large window say nothing about it', () => {
+    const window = new Window({ least: 1, most: 100 });
+    window.learn(1, 1);
+    window.learn(2, 1);
+    window.learn(1, 1);
+    expect(window.room({ queued: 0, inHand: 0, free: 1 })).toBe(4);
+  });
+});
+
+test('the breaker opens after so many failures in a row, and stays quick after its pause', () => {
+  const breaker = new Breaker(3);
+  expect([breaker.failed(), breaker.failed()]).toEqual([false, false]);
+  breaker.succeeded();
+  expect([breaker.failed(), breaker.failed(), breaker.failed()]).toEqual([false, false, true]);
+  expect(breaker.isOpen).toBe(true);
+  expect(breaker.failed()).toBe(false);
+  breaker.close();
+  expect(breaker.failed()).toBe(true);
+  breaker.close();
+  breaker.succeeded();
+  expect([breaker.failed(), breaker.failed(), breaker.failed()]).toEqual([false, false, true]);
+});
+
+describe('what is handed out', () => {
+  const row = {
+    first: '5',
+    offsets: null,
+    tags: '1,2',
+    at: '10,20',
+    attempts: null,
+    types: null,
+    keys: null,
+  };
+  const rest = { visibleTo: null, exclude: null, headers: null };
+
+  test('dense from the first, with what some events have and others not', () => {
+    const data = ['{"a":"\\u001e"}', ' [1,\n2] '].join('\u001E');
+    const handed = toHandedOut({ ...row, ...rest, data, keys: '{"2":"k"}', headers: '\u001E{"x":"y"}' });
+    expect(handed).toEqual([
+      expect.objectContaining({
+        attempt: 1,
+        record: expect.objectContaining({
+          offset: 5n,
+          tag: 1,
+          atMs: 10,
+          data: '{"a":"\\u001e"}',
+          key: null,
+          headers: null,
+        }) as object,
+      }),
+      expect.objectContaining({
+        attempt: 1,
+        record: expect.objectContaining({
+          offset: 6n,
+          tag: 2,
+          atMs: 20,
+          data: ' [1,\n2] ',
+          key: 'k',
+          headers: '{"x":"y"}',
+        }) as object,
+      }),
+    ]);
+  });
+
+  test('with offsets of their own, and attempts', () => {
+    const data = ['1', '2'].join('\u001E');
+    const handed = toHandedOut({ ...row, ...rest, data, offsets: '7,9', attempts: '2,3' });
+    expect(handed.map(({ record, attempt }) => [record.offset, attempt])).toEqual([
+      [7n, 2],
+      [9n, 3],
+    ]);
+  });
+});
