@@ -190,15 +190,14 @@ async function pagesOfOne(group: string): Promise<number> {
   );
 }
 
-test.each([
-  ['in order', undefined],
-  ['keyed', { partitions: 4 }],
-] as const)(
-  'interleaving 27: behind a held snapshot, claims and acknowledgements cost what they cost before (%s)',
-  { timeout: 120_000 },
-  async (_name, keyed) => {
-    const stream = await filled(4000, (n) => `key ${n % 50}`);
-    const group = stream.group('g', keyed ? { keyed } : {});
+test(
+  'interleaving 27: behind a held snapshot, claims and acknowledgements cost what they cost before',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const stream = await filled(4000);
+    const group = stream.group('g');
     await group.claim({ max: 1 }).then(async (lease) => lease?.ack());
     const { rows } = await db.query<{ id: string }>(
       `select g.id::text from sluice.groups g join sluice.streams s on s.id = g.stream_id where s.name = $1`,
@@ -216,7 +215,7 @@ test.each([
       );
       await db.query('select * from sluice.settle($1::uuid, null)', [token]);
     }
-    expect(await pagesOfOne(id)).toBeLessThan(before + 200);
+    expect(await pagesOfOne(id)).toBeLessThan(before + 200); // an updated row would add one each time
   },
 );
 

@@ -54,12 +54,11 @@ test(
       });
       await using consumers = new Consumers([plain, plain, once, once, keyed, keyed]);
       await consumers.ready();
-      const [done, over] = [new AbortController(), new AbortController()];
+      const over = new AbortController();
       const shared = watchShared(db.pool, over.signal);
-      const faults = disturb(db.pool, { consumers, random, leaseMs, signal: done.signal });
+      const faults = disturb(db.pool, { consumers, random, leaseMs, times: 4 });
       await write(db.pool, { stream: 'work', random, count: 400, keys: 20 });
-      done.abort();
-      const counts = await faults;
+      await faults;
       await handled(db.pool, { stream: 'work', groups: 3 });
       over.abort();
       const groups = [
@@ -69,10 +68,6 @@ test(
       ] as const;
       assertHandled(await groupHistory(db.pool, { stream: 'work', groups, shared: await shared }));
       await consumers.close();
-      expect(
-        Object.values(counts).every((count) => count > 0),
-        JSON.stringify(counts),
-      ).toBe(true);
     });
   },
 );

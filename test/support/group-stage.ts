@@ -26,7 +26,7 @@ export async function write(
     );
     const way = random.chance(0.5) ? 'publish' : 'append';
     await pool.query(`select sluice.${way}($1, '{}', p_key => k) from unnest($2::text[]) k`, [stream, names]);
-    await pool.query('select pg_sleep($1)', [random.next() * 0.02]);
+    await pool.query('select pg_sleep($1)', [random.next() * 0.12]);
     left -= now;
   }
 }
@@ -72,28 +72,34 @@ export class Consumers implements AsyncDisposable {
   }
 }
 
-/** One fault after the other until the signal; resolves with how often each kind happened. */
+/** Faults of every kind, one after the other in a random order, so many times each. */
 export async function disturb(
   pool: Pool,
   {
     consumers,
     random,
     leaseMs,
-    signal,
-  }: { consumers: Consumers; random: Random; leaseMs: number; signal: AbortSignal },
-): Promise<Record<'killed' | 'stopped' | 'backends', number>> {
-  const counts = { killed: 0, stopped: 0, backends: 0 };
-  while (!signal.aborted) {
+    times,
+  }: { consumers: Consumers; random: Random; leaseMs: number; times: number },
+): Promise<void> {
+  const kinds = {
+    kill: async () => consumers.killOne(random),
+    stop: async () => consumers.stopOne(random, pool, (random.next() * 2 * leaseMs) / 1000),
+    cut: async () => killBackends(pool, random),
+  };
+  for (let left = Array.from({ length: times }, () => Object.values(kinds)).flat(); left.length > 0;) {
     await pool.query('select pg_sleep($1)', [random.next() * 0.2]);
     consumers.revive(); // throws for one that failed by itself
-    const choice = random.next();
-    if (choice < 0.25) {
-      await consumers.killOne(random);
-      counts.killed += 1;
-    } else if (choice < 0.5) {
-      await consumers.stopOne(random, pool, (random.next() * 2 * leaseMs) / 1000);
-      counts.stopped += 1;
-    } else {
+    const fault = random.pick(left);
+    await fault();
+    left = left.toSpliced(left.indexOf(fault), 1);
+  }
+}
+
+/** Ends two backends of consumers; not before there are some. */
+const killBackends = (pool: Pool, random: Random): Promise<void> =>
+  until(
+    async () => {
       const { rowCount } = await pool.query(
         `select pg_terminate_backend(pid) from (
            select pid from pg_stat_activity where datname = current_database()
@@ -101,11 +107,10 @@ export async function disturb(
          ) x`,
         [String(random.next())],
       );
-      counts.backends += rowCount ?? 0;
-    }
-  }
-  return counts;
-}
+      return rowCount === 2;
+    },
+    { deadlineMs: 60_000 },
+  );
 
 /** Looks until the signal for events that stand in two places at once: leases, and what waits to be handed out. */
 export async function watchShared(
