@@ -31,6 +31,10 @@ export class Acknowledgement {
 
   async transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
     this.#requireOnce();
+    return this.#database.transactions.run(async () => this.#transaction(fn));
+  }
+
+  async #transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
     const client = await translated(async () => this.#database.pool.connect());
     const unhear = ignoreLoss(client);
     let broken: boolean | Error = false;
