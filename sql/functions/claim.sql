@@ -145,7 +145,12 @@ begin
           select x.* from :"schema".events x
           where x.stream_id = v_stream and x."offset" >= lower(f.r) and x."offset" < upper(f.r) offset 0
         ) e
-        window w as (order by c.nth, e."offset")
+        -- Of a partition, nothing goes before what waits there and was not chosen: it may have the same key.
+        where v_partitions is null or e."offset" < all (
+          select p.first_offset from :"schema".pieces p
+          where p.group_id = p_group and p.partition = c.partition and p.key_hash is null and p.id <> all (v_pieces)
+        )
+        window w as (order by case when v_partitions is null then c.nth end, e."offset")
       ), kept as materialized (
         select e.* from event e where e.rank <= v_room and e.before < p_max_bytes
       ), taken as materialized (
@@ -178,7 +183,10 @@ begin
         ) e
         where l.token = p_token;
       end if;
-      v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes;
+      v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes or v_taken > 0 and exists (
+        select from :"schema".pieces p
+        where p.group_id = p_group and p.due_at <= v_now and p.due_at >= v_since and p.key_hash is null
+          and (v_partitions is null or p.partition in (select l.partition from :"schema".leases l where l.token = p_token)));
     end if;
     if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
       select max(e."offset") - v_from into v_fresh from (
@@ -242,7 +250,7 @@ begin
       'cursor', (v_from + v_fresh)::text,
       'suspect', v_suspect,
       'more', v_more,
-      'dueInMs', greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0),
+      'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
       'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
       'others', v_partitions is not null and v_fresh > 0 and exists (
         select from :"schema".pieces p

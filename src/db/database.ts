@@ -2,6 +2,7 @@
 // from the schema, and the one place where driver errors become SluiceErrors.
 import { Pool, type ClientBase } from 'pg';
 import { deferred, type Deferred } from '../util/deferred.ts';
+import { Slots } from '../util/slots.ts';
 import { SluiceError } from '../util/errors.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -24,6 +25,8 @@ export interface DatabaseOptions {
 }
 
 const MAX_CONNECTIONS = 10;
+/** Of the pool, those that no transaction of a handler takes. */
+const SPARE_CONNECTIONS = 2;
 /** So that nothing waits for ever on a dead peer. */
 const DEADLINE_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -40,6 +43,8 @@ const readCommitted = (client: ClientBase): unknown =>
 export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
+  /** Of those who hold a connection for long: some are left for statements that somebody waits for. */
+  readonly transactions: Slots;
   readonly #prepare: () => boolean;
   readonly #endpoint: string | undefined;
   readonly #own: Pool | undefined;
@@ -73,6 +78,7 @@ export class Database {
       });
     }
     this.pool = pool ?? (this.#own as Pool);
+    this.transactions = new Slots(Math.max(1, (maxOf(this.pool) ?? MAX_CONNECTIONS) - SPARE_CONNECTIONS));
   }
 
   /** Runs one statement. `name` keeps it prepared where that is possible. */
@@ -126,4 +132,12 @@ export class Database {
     }
     await this.#own?.end();
   }
+}
+
+/** How many connections a pool has at most, if it says so as pg's does. */
+function maxOf(pool: object): number | undefined {
+  const options: unknown = 'options' in pool ? pool.options : undefined;
+  const max: unknown =
+    typeof options === 'object' && options !== null && 'max' in options ? options.max : undefined;
+  return typeof max === 'number' ? max : undefined;
 }

@@ -31,7 +31,12 @@ export class Acknowledgement {
 
   async transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
     this.#requireOnce();
+    return this.#database.transactions.run(async () => this.#transaction(fn));
+  }
+
+  async #transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
     const client = await translated(async () => this.#database.pool.connect());
+    const unhear = ignoreLoss(client);
     let broken: boolean | Error = false;
     try {
       await translated(async () => client.query({ text: 'begin' }));
@@ -48,6 +53,7 @@ export class Acknowledgement {
       );
       throw error;
     } finally {
+      unhear();
       client.release(broken);
     }
   }
@@ -57,3 +63,15 @@ export class Acknowledgement {
     throw new SluiceError('lease_lost', 'this was acknowledged already; acknowledge once');
   }
 }
+
+// A connection that is lost between two statements says so in an event as well, which unheard would end the process.
+// The next statement fails for it.
+function ignoreLoss(client: object): () => void {
+  if (!isEmitter(client)) return () => {};
+  const ignore = (): void => {};
+  client.on('error', ignore);
+  return () => client.off('error', ignore);
+}
+
+type Emitter = Record<'on' | 'off', (event: 'error', listener: () => void) => unknown>;
+const isEmitter = (client: object): client is Emitter => 'on' in client && 'off' in client;

@@ -23,6 +23,8 @@ const RETRY: Backoff = { initialMs: 100, maxMs: 5000 };
 /** A lease just taken, and when it was asked for, by performance.now(). */
 export interface Taken {
   readonly claimed: Claimed;
+  /** As whom. */
+  readonly member: string;
   readonly token: string;
   readonly askedAt: number;
 }
@@ -32,8 +34,8 @@ export interface ClaimerOptions {
   readonly group: GroupRef;
   readonly member: Member;
   readonly membership: Membership;
-  /** What does not change from claim to claim. */
-  readonly request: Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
+  /** What hardly changes from claim to claim. */
+  request(this: void): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
   /** Events that there is room for now. */
   room(): number;
   /** Keys of which nothing more is wanted now. */
@@ -57,6 +59,8 @@ export class Claimer {
   #claiming: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #turn: NodeJS.Timeout | undefined;
+  /** When that comes, by performance.now(). */
+  #turnAt = Infinity;
 
   constructor(options: ClaimerOptions) {
     this.#options = options;
@@ -112,11 +116,15 @@ export class Claimer {
 
   // The stream goes on: whose turn it is goes for it, the others see in a moment whether it is still there.
   #awaitTurn(): void {
-    if (this.#head <= this.#cursor || this.#turn !== undefined || this.#isOver) return;
+    if (this.#head <= this.#cursor || this.#isOver) return;
     const head = this.#head;
     const ms = turnMs(this.#options.membership, head);
+    const at = performance.now() + ms;
+    if (at >= this.#turnAt) return; // it looks sooner, for what came before
+    clearTimeout(this.#turn);
+    this.#turnAt = at;
     const go = (): void => {
-      this.#turn = undefined;
+      this.#turnAt = Infinity;
       if (this.#cursor >= head) return this.#awaitTurn();
       this.want();
     };
@@ -132,9 +140,10 @@ export class Claimer {
     this.#wanted = false;
     this.#isFull = false;
     const token = randomUUID();
+    const asked = request();
     try {
       const claimed = await claimEvents(groups.database, group, {
-        ...request,
+        ...asked,
         token,
         max,
         maxBytes: MAX_LEASE_BYTES,
@@ -145,7 +154,7 @@ export class Claimer {
       if (full) this.#lookedAt = askedAt;
       this.#failures = 0;
       this.#answered(claimed, askedAt);
-      this.#options.onTaken({ claimed, token, askedAt });
+      this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       this.#failed(error);
     }

@@ -46,6 +46,8 @@ export class Consumer<T> implements Member {
   readonly #ended = deferred();
   readonly #keys: KeyGuard;
   #unsticking: NodeJS.Timeout | undefined;
+  /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
+  #member: string = randomUUID();
   #failure: SluiceError | undefined;
   /** Something failed: nobody has asked yet when it is due. */
   #isRetryNew = false;
@@ -54,8 +56,7 @@ export class Consumer<T> implements Member {
     const { groups, group, settings, policy } = options;
     this.#options = options;
     this.group = group;
-    const id = randomUUID();
-    this.#membership = new Membership(groups, group, id);
+    this.#membership = new Membership(groups, group, this.#member);
     this.#breaker = settings.breaker && new Breaker(settings.breaker.failures);
     this.#window = this.#makeWindow();
     this.#leases = this.#makeLeases();
@@ -73,12 +74,12 @@ export class Consumer<T> implements Member {
       group,
       member: this,
       membership: this.#membership,
-      request: {
-        member: id,
+      request: () => ({
+        member: this.#member,
         leaseMs: settings.leaseMs,
         maxAttempts: policy.maxAttempts,
         perSecond: settings.perSecond,
-      },
+      }),
       room: () => this.#room(),
       blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
@@ -99,6 +100,7 @@ export class Consumer<T> implements Member {
       const stopped = deferred();
       this.#stopping.signal.addEventListener('abort', () => stopped.resolve(), { once: true });
       await this.#membership.enter();
+      this.#options.groups.arrived(this);
       this.#claimer.wake();
       if (!this.#stopping.signal.aborted) await stopped.promise;
     } finally {
@@ -127,6 +129,10 @@ export class Consumer<T> implements Member {
     this.#claimer.look();
   }
 
+  recount(): void {
+    this.#membership.recount();
+  }
+
   get #isHalted(): boolean {
     return this.#stopping.signal.aborted || this.#breaker?.isOpen === true;
   }
@@ -135,7 +141,8 @@ export class Consumer<T> implements Member {
     if (this.#isHalted) return 0;
     const { queued, inHand, free } = this.#crew;
     const room = this.#window.room({ queued, inHand, free: free * this.#unit });
-    return room <= 0 && free > 0 && queued > 0 ? this.#shed() : room;
+    const mayShed = this.group.partitions !== null && free > 0 && queued > 0;
+    return room <= 0 && mayShed ? this.#shed() : room;
   }
 
   // Handlers are free, and all that is queued stands behind keys in hand: after a while it makes room for other keys.
@@ -150,7 +157,8 @@ export class Consumer<T> implements Member {
     }
     this.#keys.stick(stuck);
     this.#return(this.#crew.removeBehind());
-    return this.#room();
+    const { queued, inHand, free } = this.#crew;
+    return this.#window.room({ queued, inHand, free: free * this.#unit });
   }
 
   #take(taken: Taken): void {
@@ -159,7 +167,8 @@ export class Consumer<T> implements Member {
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
     const items = events.map((handed): Item => ({ ...handed, key: handed.record.key, lease, alone }));
-    const isWanted = ({ key }: Item): boolean => !this.#isHalted && !this.#keys.refuses(key);
+    const isCurrent = this.group.partitions === null || taken.member === this.#member;
+    const isWanted = ({ key }: Item): boolean => !this.#isHalted && isCurrent && !this.#keys.refuses(key);
     this.#return(items.filter((item) => !isWanted(item)));
     this.#crew.add(items.filter(isWanted));
     this.#crew.begin();
@@ -176,6 +185,7 @@ export class Consumer<T> implements Member {
       this.#keys.hold(keys, this.#leases.tell(unit.lease));
       this.#return(behind);
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
+    if (failed.length === 0) this.#return(behind); // of a lease that is lost
     if (this.#isHalted) return;
     this.#crew.begin();
     this.#claimer.wake();
@@ -204,7 +214,9 @@ export class Consumer<T> implements Member {
   }
 
   #lost(lease: HeldLease, error: unknown): void {
-    this.#crew.lost(lease, error);
+    // What it had of a partition is to be taken back before more of that is handed out, and so to nobody of its name.
+    if (this.group.partitions !== null) this.#member = randomUUID();
+    this.#return(this.#crew.lost(lease, error));
     this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
     this.look();
   }

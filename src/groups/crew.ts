@@ -91,10 +91,10 @@ export class Crew<T> {
     return this.#queue.removeBehind();
   }
 
-  /** A lease is lost: nothing more of it is begun, and handlers are told. */
-  lost(lease: HeldLease, reason: unknown): void {
-    this.#queue.remove(lease);
+  /** A lease is lost: nothing more of it is begun, and handlers are told. Returns what stood behind it, of others. */
+  lost(lease: HeldLease, reason: unknown): Item[] {
     for (const unit of this.#running) if (unit.lease === lease) unit.abort(reason);
+    return this.#queue.remove(lease).filter((item) => item.lease !== lease);
   }
 
   /** Takes back what was not begun. */
@@ -155,7 +155,11 @@ export class Crew<T> {
     this.#running.delete(unit);
     this.#alone = false;
     const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
-    const behind = unit.items.flatMap((item) => this.#queue.finish(item, !failed.has(item.record.offset)));
+    // What a lost lease had is handed out again: what stands behind it must not overtake that.
+    const { isOurs } = unit.lease;
+    const behind = unit.items.flatMap((item) =>
+      this.#queue.finish(item, isOurs && !failed.has(item.record.offset)),
+    );
     this.#record(unit, outcome);
     this.#options.onEnd(unit, outcome, behind);
     if (this.#running.size === 0) this.#idle?.resolve();

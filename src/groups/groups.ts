@@ -24,12 +24,16 @@ export interface Member {
   taken(cursor: bigint): void;
   /** Something is to be had, wherever. */
   look(): void;
+  /** The members are others now. */
+  recount(): void;
   /** Ends; resolves when nothing of it is left. */
   stop(): Promise<void>;
 }
 
 /** In a payload, instead of a cursor, and beyond them all: something is to be had. */
 const LOOK = 2n ** 62n;
+/** Likewise: a member has come. Of what goes out together the highest is heard, and this says less than a look. */
+const RECOUNT = LOOK - 1n;
 
 export class Groups {
   readonly database: Database;
@@ -68,6 +72,12 @@ export class Groups {
   taken(by: Member, cursor: bigint): void {
     this.#tell(by.group.id, cursor, by);
     this.#bell.ring(by.group.id, cursor);
+  }
+
+  /** A member has come; the others learn whose turn it is. */
+  arrived(member: Member): void {
+    this.#tell(member.group.id, RECOUNT, member);
+    this.#bell.ring(member.group.id, RECOUNT);
   }
 
   /** Something is to be had again in a group. */
@@ -119,6 +129,7 @@ export class Groups {
     for (const member of this.#members) {
       if (member.group.id !== group || member === but) continue;
       if (cursor === LOOK) member.look();
+      else if (cursor === RECOUNT) member.recount();
       else member.taken(cursor);
     }
   }

@@ -8,6 +8,8 @@ import { renewMember, type GroupRef } from './store.ts';
 
 /** Who has not said so for this long is not counted, in milliseconds. */
 const MEMBER_MS = 15_000;
+/** Between two counts while members come. */
+const RECOUNT_MS = 50;
 
 export class Membership {
   readonly #groups: Groups;
@@ -15,6 +17,8 @@ export class Membership {
   readonly #id: string;
   readonly #leaving = new AbortController();
   #renewing: Promise<void> | undefined;
+  #pause: ReturnType<typeof nap> | undefined;
+  #isStale = false;
   place = 0;
   members = 1;
 
@@ -37,11 +41,19 @@ export class Membership {
     await this.#renew(0).catch((error: unknown) => this.#report(error));
   }
 
+  /** Others have come: counts them now, or again in a moment. */
+  recount(): void {
+    this.#isStale = true;
+    this.#pause?.wake();
+  }
+
   async #keep(): Promise<void> {
     const { signal } = this.#leaving;
     while (!signal.aborted) {
-      await nap(jittered(MEMBER_MS / 3, random()), signal).done;
+      this.#pause = nap(this.#isStale ? RECOUNT_MS : jittered(MEMBER_MS / 3, random()), signal);
+      await this.#pause.done;
       if (signal.aborted) return;
+      this.#isStale = false;
       await this.#renew(MEMBER_MS).catch((error: unknown) => this.#report(error));
     }
   }

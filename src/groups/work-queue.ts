@@ -78,7 +78,7 @@ export class WorkQueue<W extends Work> {
     return behind;
   }
 
-  /** Takes all of it that was not begun, or all of one lease, out of the queue. */
+  /** Takes all of it that was not begun, or all of one lease with what stands behind that, out of the queue. */
   remove(lease?: object): W[] {
     const isMeant = (work: W): boolean => lease === undefined || work.lease === lease;
     const waiting = this.#ready.slice(this.#next);
@@ -87,16 +87,11 @@ export class WorkQueue<W extends Work> {
     this.#ready = waiting.filter((work) => !isMeant(work));
     this.#next = 0;
     for (const [key, chain] of this.#chains) {
-      removed.push(...chain.filter(isMeant));
-      const kept = chain.filter((work) => !isMeant(work));
-      this.#chained -= chain.length - kept.length;
-      const next = readyKeys.has(key) ? kept.shift() : undefined;
-      if (next) {
-        this.#chained -= 1;
-        this.#ready.push(next);
-      }
-      if (readyKeys.has(key) && !next) this.#chains.delete(key);
-      else this.#chains.set(key, kept);
+      const from = readyKeys.has(key) ? 0 : chain.findIndex(isMeant);
+      const cut = from < 0 ? [] : chain.splice(from);
+      this.#chained -= cut.length;
+      removed.push(...cut);
+      if (readyKeys.has(key)) this.#chains.delete(key);
     }
     return removed;
   }

@@ -1,0 +1,314 @@
+// Guards single interleavings of groups that random histories meet once in a long while: each is forced, step by step.
+// Numbers are those of docs/interleavings.md. What a statement costs is told in pages, never in time.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { connect, type Sluice, type SluiceError, type Stream } from 'sluice';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/diagnostics.ts';
+
+const db = useDatabase({ allowOpenSessions: true });
+let sluice: Sluice;
+beforeAll(async () => {
+  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 200 });
+  await db.query('create table effects (n integer)');
+});
+afterAll(async () => sluice.close());
+
+const SOON = { backoff: { initialMs: 1, maxMs: 1 } };
+const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
+
+let made = 0;
+async function filled(count: number, keyOf?: (n: number) => string): Promise<Stream<number>> {
+  const stream = sluice.stream<number>(`interleaved ${(made += 1)}`);
+  await sluice.createStream(stream.name);
+  const events = Array.from({ length: count }, (_, n) => ({
+    data: n + 1,
+    ...(keyOf && { key: keyOf(n + 1) }),
+  }));
+  if (count > 0) await stream.appendMany(events);
+  return stream;
+}
+
+const serverTime = async (): Promise<Date> =>
+  (await db.query<{ now: Date }>('select clock_timestamp() as now')).rows[0]?.now ?? new Date(Number.NaN);
+
+test('interleaving 23: a crash at event 50 of a lease of 100 counts against none of those behind it', async () => {
+  const stream = await filled(100);
+  const group = stream.group('g', { maxAttempts: 3 });
+  const strikes: number[] = [];
+  const seen = new Map<number, number>();
+  // Whoever is handed 50 dies with all it has: it never acknowledges, and its lease runs out.
+  await until(
+    async () => {
+      const lease = await group.claim({ leaseMs: 150 });
+      if (!lease) return (await group.stats()).lag === 0;
+      const numbers = lease.events.map(({ data }) => data);
+      if (numbers.includes(50)) {
+        strikes.push(numbers.length);
+        return false;
+      }
+      await lease.ack();
+      for (const n of numbers) seen.set(n, (seen.get(n) ?? 0) + 1);
+      return false;
+    },
+    { deadlineMs: 60_000 },
+  );
+  const dead: number[] = [];
+  for await (const { event } of group.deadLetters.list()) dead.push(event.data);
+  expect(dead).toEqual([50]);
+  expect([...seen.values()]).toEqual(Array.from({ length: 99 }, () => 1));
+  expect(strikes[0]).toBe(100);
+  expect(strikes.slice(-3)).toEqual([1, 1, 1]); // alone, three times, by its own fault
+});
+
+test('interleaving 24: a token is random, and one that was never given is worth nothing', async () => {
+  const stream = await filled(2);
+  const group = stream.group('g');
+  await group.claim({ max: 1 });
+  await group.claim({ max: 1 });
+  const { rows } = await db.query<{ token: string }>(
+    'select token from sluice.leases order by claimed_at desc limit 2',
+  );
+  for (const { token } of rows) expect(token).toMatch(/^[\da-f]{8}-[\da-f]{4}-4/);
+  expect(rows[0]?.token.slice(0, 8)).not.toBe(rows[1]?.token.slice(0, 8));
+  const forged = '00000000-0000-4000-8000-000000000000';
+  await expect(db.query('select sluice.settle($1, null)', [forged])).rejects.toThrow(/is over/);
+  await expect(db.query(`select sluice.ack_events($1, '{[1,2)}')`, [forged])).rejects.toThrow(/is over/);
+});
+
+test('interleaving 25: where k@1 fails, k@2 and k@3 of the same lease wait for it', async () => {
+  const stream = await filled(6, (n) => (n <= 3 ? 'k' : `other ${n}`));
+  const ending = new AbortController();
+  const done: number[] = [];
+  const group = stream.group('g', { ...SOON, keyed: { partitions: 1 } });
+  const consuming = group.consume(
+    async ({ data }, { attempt }) => {
+      if (data === 1 && attempt < 4) throw new Error('not yet');
+      done.push(data);
+      return Promise.resolve();
+    },
+    { concurrency: 6, signal: ending.signal },
+  );
+  await until(() => done.length === 6);
+  ending.abort();
+  await consuming;
+  expect(done.filter((n) => n <= 3)).toEqual([1, 2, 3]);
+  expect(done.indexOf(1)).toBeGreaterThan(0); // the others went on meanwhile
+});
+
+test('interleaving 26: a lease is extended while a handler acknowledges, and the other way round, without waiting', async () => {
+  const stream = await filled(2);
+  const group = stream.group('g');
+  const lease = await group.claim({ leaseMs: 5000 });
+  const token = (
+    await db.query<{ token: string }>('select token from sluice.leases order by claimed_at desc limit 1')
+  ).rows[0]?.token;
+  await using handler = await openClient(db.connectionString);
+  await handler.query(`set lock_timeout = '1ms'; begin`);
+  await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  await lease?.extend(60_000); // not held up by the open acknowledgement: it would be for ever, nobody commits
+  await using other = await openClient(db.connectionString);
+  await other.query('begin');
+  await other.query('select sluice.settle($1, p_extend_ms => 60000)', [token]);
+  await handler.query(`select sluice.ack_events($1, '{[2,3)}')`, [token]); // nor by the open extension
+  await handler.query('commit');
+  await other.query('commit');
+  await db.query(`select sluice.settle($1, '{}', p_acked => '{[1,3)}')`, [token]);
+  expect(await group.stats()).toMatchObject({ lag: 0, inFlight: 0 });
+  // An acknowledgement that matches nothing raises, so that the effects are undone with it.
+  await handler.query('begin; insert into effects values (26)');
+  await expect(handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token])).rejects.toThrow(/is over/);
+  await expect(handler.query('commit')).resolves.toMatchObject({ command: 'ROLLBACK' });
+  expect((await db.query('select from effects where n = 26')).rowCount).toBe(0);
+});
+
+test('interleaving 26: what is acknowledged in a transaction open past the end of its lease is nobody else’s, and done after it', async () => {
+  const stream = await filled(1);
+  const group = stream.group('g', { maxAttempts: 1 });
+  await using handler = await openClient(db.connectionString);
+  const lease = await group.claim({ leaseMs: 100 });
+  const token = (
+    await db.query<{ token: string }>('select token from sluice.leases order by claimed_at desc limit 1')
+  ).rows[0]?.token;
+  await handler.query('begin; insert into effects values (27)');
+  await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  await until(async () => (await serverTime()) > (lease?.expiresAt ?? new Date(Number.NaN)));
+  for (let times = 0; times < 3; times += 1) expect(await group.claim()).toBeNull();
+  expect(await group.stats()).toMatchObject({ inFlight: 1, dead: 0 });
+  await handler.query('commit');
+  expect(await group.claim()).toBeNull(); // takes back what is left of the lease: nothing
+  expect(await group.stats()).toMatchObject({ lag: 0, inFlight: 0, dead: 0 });
+  expect((await db.query('select from effects where n = 27')).rowCount).toBe(1);
+  expect((await db.query('select from sluice.acks')).rowCount).toBe(0);
+});
+
+test('interleaving 26: where such a transaction is undone instead, the event comes again', async () => {
+  const stream = await filled(1);
+  const group = stream.group('g');
+  await using handler = await openClient(db.connectionString);
+  const lease = await group.claim({ leaseMs: 100 });
+  await handler.query('begin');
+  await lease?.ack({ tx: handler });
+  await until(async () => (await serverTime()) > (lease?.expiresAt ?? new Date(Number.NaN)));
+  expect(await group.claim()).toBeNull();
+  await handler.query('rollback');
+  const again = await group.claim();
+  expect(again?.attempt(1n)).toBe(2);
+});
+
+test('interleaving 26: a transaction whose acknowledgement was refused cannot commit its effects', async () => {
+  const stream = await filled(1);
+  const group = stream.group('g');
+  await using handler = await openClient(db.connectionString);
+  const stale = await group.claim({ leaseMs: 100 });
+  await until(async () => (await group.claim({ leaseMs: 60_000 })) !== null);
+  await handler.query('begin; insert into effects values (28)');
+  await expect(stale?.ack({ tx: handler })).rejects.toEqual(code('lease_lost'));
+  await expect(handler.query('commit')).resolves.toMatchObject({ command: 'ROLLBACK' });
+  expect((await db.query('select from effects where n = 28')).rowCount).toBe(0);
+});
+
+/** Pages that a claim and an acknowledgement of one event read, found or not. */
+async function pagesOfOne(group: string): Promise<number> {
+  await using client = await openClient(db.connectionString);
+  const token = crypto.randomUUID();
+  const pagesOf = async (call: string): Promise<number> => {
+    const { rows } = await client.query<{ 'QUERY PLAN': [{ Plan: Record<string, number> }] }>(
+      `explain (analyze, buffers, format json) select * from ${call}`,
+    );
+    const plan = rows[0]?.['QUERY PLAN'][0].Plan ?? {};
+    return (plan['Shared Hit Blocks'] ?? 0) + (plan['Shared Read Blocks'] ?? 0);
+  };
+  const claim = (since: string): string =>
+    `sluice.claim(${group}, '${token}', '${token}', 1, 1000000, 30000, 10, ${since})`;
+  await client.query(`select * from ${claim('extract(epoch from clock_timestamp())')}`); // what a session reads once
+  await client.query(`select * from sluice.settle('${token}', null)`);
+  return (
+    (await pagesOf(claim('extract(epoch from clock_timestamp())'))) +
+    (await pagesOf(`sluice.settle('${token}', null)`))
+  );
+}
+
+test(
+  'interleaving 27: behind a held snapshot, claims and acknowledgements cost what they cost before',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const stream = await filled(4000);
+    const group = stream.group('g');
+    await group.claim({ max: 1 }).then(async (lease) => lease?.ack());
+    const { rows } = await db.query<{ id: string }>(
+      `select g.id::text from sluice.groups g join sluice.streams s on s.id = g.stream_id where s.name = $1`,
+      [stream.name],
+    );
+    const id = rows[0]?.id ?? '';
+    const before = await pagesOfOne(id);
+    await using snapshot = await openClient(db.connectionString);
+    await snapshot.query('begin isolation level repeatable read; select pg_current_xact_id()');
+    for (let times = 0; times < 1000; times += 1) {
+      const token = crypto.randomUUID();
+      await db.query(
+        `select count(*) from sluice.claim($1, $2::uuid, $2::uuid, 1, 1000000, 30000, 10, extract(epoch from clock_timestamp()))`,
+        [id, token],
+      );
+      await db.query('select * from sluice.settle($1::uuid, null)', [token]);
+    }
+    expect(await pagesOfOne(id)).toBeLessThan(before + 200); // an updated row would add one each time
+  },
+);
+
+test('I4 I7: of ten members, one goes for an event that comes alone', { timeout: 180_000 }, async () => {
+  await using there = await connect({ connectionString: db.connectionString, fallbackPollMs: 60_000 });
+  await using here = await connect({ connectionString: db.connectionString, fallbackPollMs: 60_000 });
+  const stream = await filled(0);
+  let [handled, claims] = [0, 0];
+  const count = (): void => void (claims += 1);
+  const ending = new AbortController();
+  const consuming = Array.from({ length: 10 }, async (_, n) =>
+    (n % 2 === 0 ? here : there)
+      .stream(stream.name)
+      .group('g')
+      .consume(
+        async () => {
+          handled += 1;
+          return Promise.resolve();
+        },
+        { signal: ending.signal },
+      ),
+  );
+  await until(async () => (await stream.group('g').stats()).members === 10);
+  subscribe('sluice:group.claimed', count);
+  // A machine that is busy with something else may take longer than members wait for each other; not every time.
+  const ratios: number[] = [];
+  while (ratios.length < 5 && !ratios.some((ratio) => ratio <= 1.5)) {
+    const [from, claimed] = [handled, claims];
+    for (let n = 1; n <= 300; n += 1) {
+      await here.stream(stream.name).publish(n);
+      await until(() => handled === from + n);
+    }
+    ratios.push((claims - claimed) / 300);
+  }
+  unsubscribe('sluice:group.claimed', count);
+  ending.abort();
+  await Promise.all(consuming);
+  expect(Math.min(...ratios), ratios.join(', ')).toBeLessThanOrEqual(1.5);
+});
+
+test('interleaving 25: what went back in pieces that overlap is handed out in the order of its key', async () => {
+  const stream = await filled(4, (n) => (n % 2 === 0 ? 'k' : `other ${n}`));
+  const group = stream.group('g', { keyed: { partitions: 1 } });
+  await group.claim({ leaseMs: 500 });
+  const { rows } = await db.query<{ token: string }>(
+    'select token from sluice.leases order by claimed_at desc limit 1',
+  );
+  // 1 and 4 were not begun; who had 2 and 3 in hand dies.
+  await db.query(`select sluice.settle($1, '{}', '{[1,2),[4,5)}')`, [rows[0]?.token]);
+  const order: number[] = [];
+  await until(async () => {
+    const lease = await group.claim();
+    order.push(...(lease?.events.map(({ data }) => data) ?? []));
+    await lease?.ack();
+    return order.length === 4;
+  });
+  expect(order.filter((n) => n % 2 === 0)).toEqual([2, 4]);
+});
+
+test(
+  'I5: handlers in as many transactions as there are connections do not keep their leases from being extended',
+  {
+    timeout: 60_000,
+  },
+  async () => {
+    const stream = await filled(20);
+    await using own = await connect({ connectionString: db.connectionString });
+    const ending = new AbortController();
+    const attempts: number[] = [];
+    let isExtended = false;
+    const consuming = own
+      .stream<number>(stream.name)
+      .group('crowded', SOON)
+      .consume(
+        async ({ data }, { attempt, transaction }) => {
+          await transaction(async (tx) => {
+            await tx.query('insert into effects values ($1)', [1000 + data]);
+            // On a connection of its own it sees whether somebody has prolonged the lease since it was taken.
+            await until(async () => {
+              const { rowCount } = await db.query(
+                `select from sluice.leases where expires_at > claimed_at + interval '650 ms'`,
+              );
+              isExtended ||= (rowCount ?? 0) > 0;
+              return isExtended;
+            });
+          });
+          attempts.push(attempt);
+        },
+        { concurrency: 20, leaseMs: 600, signal: ending.signal },
+      );
+    await until(() => attempts.length === 20);
+    ending.abort();
+    await consuming;
+    expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
+  },
+);
