@@ -1,5 +1,5 @@
 -- Groups: named consumers that share the work of a stream. What each of the parts is for, and what else was measured:
--- docs/decisions/0015-groups.md.
+-- docs/decisions/0016-groups.md.
 
 -- One row per group. Its row lock (`for no key update`) is the authority over what is handed out; like a stream's row it
 -- is not updated for that.

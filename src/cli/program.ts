@@ -4,9 +4,11 @@ import { Command, Option } from 'commander';
 import { addAppend } from './commands/append.ts';
 import { addConfigure } from './commands/configure.ts';
 import { addCreate } from './commands/create.ts';
+import { addDead } from './commands/dead.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDev } from './commands/dev.ts';
 import { addDoctor } from './commands/doctor.ts';
+import { addGroups } from './commands/groups.ts';
 import { addInfo } from './commands/info.ts';
 import { addMigrate } from './commands/migrate.ts';
 import { addPublish } from './commands/publish.ts';
@@ -32,6 +34,8 @@ const commands = [
   addTail,
   addTrim,
   addStreams,
+  addGroups,
+  addDead,
   addDoctor,
 ];
 

@@ -2,6 +2,7 @@
 // does in the process, whichever handler asks. Only counts; belongs to whoever shows them, and ends with that.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { DiagnosticsName } from '../util/diagnostics.ts';
+import { GroupActivity } from './group-activity.ts';
 import { Histogram } from './histogram.ts';
 
 /** In milliseconds. */
@@ -28,6 +29,7 @@ export class Activity {
   trimmedEvents = 0;
   purgedEvents = 0;
   heldStreams = 0;
+  readonly groups: GroupActivity = new GroupActivity();
   /** By where. */
   readonly failures: Map<string, number> = new Map();
   readonly #heard: readonly (readonly [DiagnosticsName, Hear])[];
@@ -49,6 +51,7 @@ export class Activity {
   }
 
   close(): void {
+    this.groups.close();
     for (const [name, hear] of this.#heard) unsubscribe(name, hear as (message: unknown) => void);
   }
 

@@ -1,9 +1,11 @@
 // What is told to Prometheus: the names, units and values of all metrics, put together when somebody asks. The counting
 // is done elsewhere, all the time; prom-client, which writes the format, is loaded with the first scrape. No metric has
-// a label whose values users choose: streams, principals and addresses are without number.
+// a label whose values users choose, for streams, principals and addresses are without number; but for those of groups,
+// which programs name, and of which only so many are told apart.
 import type { Sluice } from '../sluice/connect.ts';
 import { deadline } from '../util/deadline.ts';
 import { Activity } from './activity.ts';
+import type { GroupCounts } from './group-activity.ts';
 import { counter, gauge, histogram, inSeconds, labelled, registered, type Metric } from './metric.ts';
 import { methodNotAllowed } from './problem.ts';
 import type { HandlerStats, Stats } from './stats.ts';
@@ -86,6 +88,7 @@ export class Metrics {
 
 const processMetrics = (activity: Activity): Metric[][] => [
   writeMetrics(activity),
+  groupMetrics(activity),
   backgroundMetrics(activity),
 ];
 
@@ -187,6 +190,25 @@ function writeMetrics(activity: Activity): Metric[] {
       'Published events whose stream was gone.',
       () => activity.undeliverableEvents,
     ),
+  ];
+}
+
+function groupMetrics({ groups }: Activity): Metric[] {
+  type Count = Exclude<keyof GroupCounts, 'stream' | 'group'>;
+  const each = (name: string, help: string, count: Count): Metric =>
+    counter(`sluice_group_${name}_total`, help, () =>
+      groups.counts.map(({ stream, group, [count]: value }) => ({
+        labels: { stream: stream ?? '', group: group ?? '' },
+        value,
+      })),
+    );
+  return [
+    each('claims', 'Times that consumers asked for events.', 'claims'),
+    each('events', 'Events handed out to consumers, once for each attempt.', 'events'),
+    each('failures', 'Calls of handlers that failed.', 'failures'),
+    each('dead_events', 'Events given up.', 'dead'),
+    each('lost_leases', 'Leases that were over before their events were.', 'lost'),
+    each('missed_events', 'Events trimmed before they were handled.', 'missed'),
   ];
 }
 

@@ -172,3 +172,18 @@ test('I6: a partition is with one lease at a time', async () => {
   expect(await group.claim()).toBeNull(); // 4 and the others wait for 2
   expect(await group.stats()).toMatchObject({ lag: 38 });
 });
+
+test('interleaving 28: one read deals the events out to all partitions', async () => {
+  const stream = await filled(400, (n) => `key ${n % 50}`);
+  const group = stream.group('g', { keyed: { partitions: 16 } });
+  const lease = await group.claim({ max: 1 });
+  expect(lease?.events).toHaveLength(1);
+  expect(await group.stats()).toMatchObject({ cursor: 400n, lag: 400 });
+  const { rows } = await db.query<{ pieces: number; partitions: number }>(
+    `select count(*)::int as pieces, count(distinct p.partition)::int as partitions from sluice.pieces p
+     join sluice.groups g on g.id = p.group_id join sluice.streams s on s.id = g.stream_id where s.name = $1`,
+    [stream.name],
+  );
+  expect(rows[0]?.partitions).toBeGreaterThan(10);
+  expect(rows[0]?.pieces).toBe(rows[0]?.partitions);
+});

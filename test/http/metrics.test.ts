@@ -143,6 +143,30 @@ describe('what it tells', () => {
     expect(passes.every((key) => /^sluice_relay_passes_total\{by="(relay|poll)"\}$/.test(key))).toBe(true);
   });
 
+  test('what groups do, by stream and group', async () => {
+    await using serving = await serve(sluice, { metrics: true });
+    const stream = sluice.stream<string>('grouped "so"');
+    await stream.appendMany(['gone', 'fine', 'bad'].map((data) => ({ data })));
+    const group = stream.group('g', { maxAttempts: 2, backoff: { initialMs: 1 } });
+    await group.stats();
+    await stream.trim({ before: 2n });
+    const died = nextMessage('sluice:group.died');
+    const ending = new AbortController();
+    const consuming = group.consume(
+      async ({ data }) => (data === 'bad' ? Promise.reject(new Error(data)) : Promise.resolve()),
+      { signal: ending.signal },
+    );
+    await died;
+    ending.abort();
+    await consuming;
+    const metrics = await scrape(serving);
+    const labels = '{stream="grouped \\"so\\"",group="g"}';
+    const told = { events: 3, failures: 2, dead_events: 1, lost_leases: 0, missed_events: 1 };
+    for (const [name, value] of Object.entries(told))
+      expect([name, valueOf(metrics, `sluice_group_${name}_total${labels}`)]).toEqual([name, value]);
+    expect(valueOf(metrics, `sluice_group_claims_total${labels}`)).toBeGreaterThanOrEqual(2);
+  });
+
   test('listener, bus and database', async () => {
     await using serving = await serve(sluice, { metrics: true });
     await using subscription = await sluice.bus.subscribe('noted');
