@@ -9,7 +9,7 @@ const NAMES = [
   'sluice:bus.malformed', // { channel, processId, reason, bytes }
   'sluice:ephemerals.delivered', // { messages }
   'sluice:group.claimed', // { stream, group, events, more, ms }
-  'sluice:group.failed', // { stream, group, offset, attempt, error }
+  'sluice:group.failed', // { stream, group, offset, attempt, events, error }
   'sluice:group.died', // { stream, group, events }
   'sluice:group.joined', // { stream, group, members }
   'sluice:group.lost', // { stream, group, error }
