@@ -70,6 +70,9 @@ export class Database {
         allowExitOnIdle: true,
         onConnect: readCommitted,
       });
+      // One that dies in somebody's hands says so in an event as well, perhaps before they have seen it: the next statement
+      // fails for it, and unheard it would end the process.
+      this.#own.on('connect', (client) => client.on('error', () => {}));
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
         if (this.#closing) return; // the pool's end() resolves before its last sockets are gone
