@@ -49,8 +49,6 @@ export class Consumer<T> implements Member {
   /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
   #member: string = randomUUID();
   #failure: SluiceError | undefined;
-  /** Something failed: nobody has asked yet when it is due. */
-  #isRetryNew = false;
 
   constructor(options: ConsumerOptions<T>) {
     const { groups, group, settings, policy } = options;
@@ -201,7 +199,6 @@ export class Consumer<T> implements Member {
       events: unit.items.length,
       error: outcome.kind === 'failed' ? outcome.error : named?.error,
     });
-    this.#isRetryNew = true;
     if (!breaker || this.#breaker?.failed() !== true) return;
     const message = 'too many failures in a row: the consumer pauses';
     this.#report('sluice:group.paused', 'error', message, { ...breaker });
@@ -219,12 +216,6 @@ export class Consumer<T> implements Member {
     this.#return(this.#crew.lost(lease, error));
     this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
     this.look();
-  }
-
-  #told(): void {
-    if (!this.#isRetryNew) return;
-    this.#isRetryNew = false;
-    this.look(); // to learn when it is due
   }
 
   /** What was not begun goes back, and others may have it. */
@@ -280,7 +271,7 @@ export class Consumer<T> implements Member {
         const message = 'events were given up: see the dead letters of the group';
         this.#report('sluice:group.died', 'error', message, { events: count });
       },
-      onTold: () => this.#told(),
+      onAgain: () => this.look(), // to learn when that is
     });
   }
 

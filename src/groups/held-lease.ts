@@ -25,6 +25,8 @@ export interface HeldLeaseOptions {
   onLost(error: unknown): void;
   /** There is something to be had that it kept from everybody. */
   onMore(): void;
+  /** Events are to be handed out again, at a time of their own. */
+  onAgain(): void;
   /** Events were given up. */
   onDead(count: number): void;
 }
@@ -137,6 +139,7 @@ export class HeldLease {
       extendMs,
     };
     const failed = this.#failed.length;
+    const mayComeAgain = failed > 0 || this.#again.length > 0;
     [this.#done, this.#failed, this.#returned, this.#again, this.#acked] = [[], [], [], [], []];
     this.#doubt = false;
     const askedAt = performance.now();
@@ -145,6 +148,7 @@ export class HeldLease {
     if (extendMs !== undefined) this.#endsAt = Math.max(this.#endsAt, askedAt + extendMs);
     if (failed > 0 && settled.dead > 0) this.#options.onDead(settled.dead);
     if (settled.more) this.#options.onMore();
+    if (mayComeAgain) this.#options.onAgain();
     if (settled.unacked.length === 0) return;
     const error = 'acknowledged in a transaction that did not commit';
     this.#failed.push(...settled.unacked.map((offset) => ({ offset, error })));

@@ -21,8 +21,8 @@ export interface LeasesOptions {
   onMore(): void;
   /** Events were given up. */
   onDead(count: number): void;
-  /** The database knows what was recorded of a lease. */
-  onTold(): void;
+  /** Events are to be handed out again, at a time of their own. */
+  onAgain(): void;
 }
 
 export class Leases {
@@ -59,6 +59,7 @@ export class Leases {
         this.#options.onLost(lease, error);
       },
       onMore: () => this.#options.onMore(),
+      onAgain: () => this.#options.onAgain(),
       onDead: (count) => this.#options.onDead(count),
     });
     this.#held.add(lease);
@@ -99,6 +100,5 @@ export class Leases {
     await lease.flush(extendMs);
     const { name, stream } = this.#options.group;
     report('sluice:group.settled', () => ({ stream: stream.name, group: name }));
-    this.#options.onTold();
   }
 }

@@ -312,3 +312,27 @@ test(
     expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
   },
 );
+
+test('I5: an event acknowledged in vain comes again when it is due, and not with the next poll', async () => {
+  await using own = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
+  const stream = await filled(1);
+  const ending = new AbortController();
+  const attempts: number[] = [];
+  const consuming = own
+    .stream(stream.name)
+    .group('g', SOON)
+    .consume(
+      async (_event, { attempt, ack }) => {
+        attempts.push(attempt);
+        if (attempt > 1) return;
+        await using handler = await openClient(db.connectionString);
+        await handler.query('begin');
+        await ack({ tx: handler });
+        await handler.query('rollback');
+      },
+      { signal: ending.signal },
+    );
+  await until(() => attempts.length === 2);
+  ending.abort();
+  await consuming;
+});
