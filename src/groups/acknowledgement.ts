@@ -13,6 +13,8 @@ export class Acknowledgement {
   readonly #offsets: readonly bigint[];
   /** It was said that they are done. */
   isGiven = false;
+  /** Their transaction has committed, as far as we ran it ourselves. */
+  isCommitted = false;
   /** A transaction may have committed it, or may yet. */
   isInDoubt = false;
 
@@ -45,6 +47,7 @@ export class Acknowledgement {
       this.isInDoubt = true; // until the answer is there
       await translated(async () => client.query({ text: 'commit' }));
       this.isGiven = true;
+      this.isCommitted = true;
       return result;
     } catch (error) {
       broken = await client.query({ text: 'rollback' }).then(

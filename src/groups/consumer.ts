@@ -178,12 +178,12 @@ export class Consumer<T> implements Member {
     const failed = outcome.kind === 'done' ? [...unit.failures.keys()] : unit.offsets;
     if (failed.length > 0) this.#failed(unit, outcome);
     else this.#breaker?.succeeded();
-    if (this.group.partitions !== null && failed.length > 0) {
-      const keys = unit.items.filter(({ record }) => failed.includes(record.offset)).map(({ key }) => key);
+    const open = unit.isPromised ? unit.offsets : failed; // not known to be done, or known not to be
+    if (this.group.partitions !== null && open.length > 0) {
+      const keys = unit.items.filter(({ record }) => open.includes(record.offset)).map(({ key }) => key);
       this.#keys.hold(keys, this.#leases.tell(unit.lease));
-      this.#return(behind);
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
-    if (failed.length === 0) this.#return(behind); // of a lease that is lost
+    this.#return(behind);
     if (this.#isHalted) return;
     this.#crew.begin();
     this.#claimer.wake();

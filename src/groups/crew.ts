@@ -155,10 +155,11 @@ export class Crew<T> {
     this.#running.delete(unit);
     this.#alone = false;
     const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
-    // What a lost lease had is handed out again: what stands behind it must not overtake that.
-    const { isOurs } = unit.lease;
+    // What a lost lease had is handed out again, and so may be what somebody's transaction is to acknowledge: what stands
+    // behind it must not overtake that.
+    const isSure = unit.lease.isOurs && !unit.isPromised;
     const behind = unit.items.flatMap((item) =>
-      this.#queue.finish(item, isOurs && !failed.has(item.record.offset)),
+      this.#queue.finish(item, isSure && !failed.has(item.record.offset)),
     );
     this.#record(unit, outcome);
     this.#options.onEnd(unit, outcome, behind);

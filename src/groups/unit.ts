@@ -48,6 +48,11 @@ export class Unit {
     return (this.items[0] as Item).lease;
   }
 
+  /** Acknowledged in a transaction of the handler's own: the database knows whether it has committed. */
+  get isPromised(): boolean {
+    return this.acknowledgement.isGiven && !this.acknowledgement.isCommitted;
+  }
+
   get offsets(): bigint[] {
     return this.items.map(({ record }) => record.offset);
   }

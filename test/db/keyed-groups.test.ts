@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { connect, type Sluice, type Stream } from 'sluice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
 
@@ -171,6 +172,26 @@ test('I6: a partition is with one lease at a time', async () => {
   await lease?.ack({ failed: [{ offset: 2n, error: 'x', retryAt: new Date(Date.now() + 3_600_000) }] });
   expect(await group.claim()).toBeNull(); // 4 and the others wait for 2
   expect(await group.stats()).toMatchObject({ lag: 38 });
+});
+
+test('I6: what was acknowledged in a transaction that did not commit is not overtaken either', async () => {
+  const stream = await filled(6, () => 'one key');
+  const ending = new AbortController();
+  const handled: number[] = [];
+  const consuming = stream.group('g', KEYED).consume(
+    async ({ data }, { attempt, ack }) => {
+      handled.push(data);
+      await using client = await openClient(db.connectionString);
+      await client.query('begin');
+      await ack({ tx: client });
+      await client.query(data % 2 === 1 && attempt === 1 ? 'rollback' : 'commit');
+    },
+    { concurrency: 2, signal: ending.signal },
+  );
+  await until(async () => (await stream.group('g').stats()).lag === 0);
+  ending.abort();
+  await consuming;
+  expect(handled).toEqual([1, 1, 2, 3, 3, 4, 5, 5, 6]);
 });
 
 test('interleaving 28: one read deals the events out to all partitions', async () => {
