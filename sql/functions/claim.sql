@@ -17,6 +17,7 @@
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
 --   missed      how many events the log let go of before they were handled
+--   dead        how many events of expired leases were given up
 --   paused      whether the group is
 --
 -- Without p_since it looks at everything that is due, however long, and at leases that have expired: now and then, since
@@ -61,6 +62,7 @@ declare
   v_expires timestamptz;
   v_from bigint;
   v_missed bigint := 0;
+  v_dead bigint := 0;
   v_room bigint := p_max;
   v_taken bigint := 0;
   v_fresh bigint := 0;
@@ -98,7 +100,7 @@ begin
     v_room := 0;
   end if;
   if p_since is null and not v_paused then
-    perform :"schema".reap_leases(p_group, p_max_attempts);
+    v_dead := :"schema".reap_leases(p_group, p_max_attempts);
     v_now := clock_timestamp();
   end if;
   v_expires := v_now + p_lease_ms * interval '1 ms';
@@ -257,6 +259,7 @@ begin
         where p.group_id = p_group and p.due_at <= v_now and not exists (
           select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition)),
       'missed', v_missed,
+      'dead', v_dead,
       'paused', v_paused))::text;
 end
 $$;

@@ -1,9 +1,9 @@
 -- Takes back what is left of a group's expired leases, up to p_limit of them; the caller holds the group. Due at once.
 -- An event that was alone in its lease has a strike, and is given up after p_max_attempts; among others, nobody knows
 -- whose fault it was: the first, most likely the one in hand, then stands alone, and the rest in two halves, until the
--- culprit is found. What somebody is acknowledging in an open transaction is locked, and left for the next time.
+-- culprit is found. Returns how many were given up. What somebody is acknowledging in an open transaction is locked, and left for the next time.
 create or replace function :"schema".reap_leases(p_group bigint, p_max_attempts integer, p_limit integer default 100)
-returns void
+returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
@@ -15,6 +15,7 @@ declare
   v_row record;
   v_range int8range;
   v_middle bigint;
+  v_dead bigint := 0;
   v_due timestamptz; -- of a keyed group: no clock may put it behind what comes after it
 begin
   for v_token in
@@ -32,8 +33,10 @@ begin
     from :"schema".leases l, unnest(l.open - v_acked) r where l.token = v_token;
     for v_row in delete from :"schema".leases l where l.token = v_token returning l.*, l.open - v_acked as rest loop
       if v_left = 1 and not isempty(v_row.rest) then
-        perform :"schema".fail_event(p_group, lower(v_row.rest), v_row.attempts, v_row.strikes, v_row.partition,
-          'the lease expired: its consumer died, stopped or could not reach the database', null, p_max_attempts, 0, 0);
+        if :"schema".fail_event(p_group, lower(v_row.rest), v_row.attempts, v_row.strikes, v_row.partition,
+            'the lease expired: its consumer died, stopped or could not reach the database', null, p_max_attempts, 0, 0) then
+          v_dead := v_dead + 1;
+        end if;
         continue;
       end if;
       continue when isempty(v_row.rest);
@@ -50,5 +53,6 @@ begin
     end loop;
     delete from :"schema".acks a where a.token = v_token;
   end loop;
+  return v_dead;
 end
 $$;

@@ -1,7 +1,7 @@
 -- Settles a lease, or a part of it: p_done and p_acked are handled (null for p_done: all that is left), p_failed are not,
 -- p_returned were never handed to a handler and go back uncounted; each set of p_again goes back together and by itself,
 -- after p_again_ms: one of its events failed, and nobody knows which. What is left stays leased, until p_extend_ms from
--- now if that is given.
+-- now at least if that is given: an extension never brings the end nearer.
 --
 -- p_acked were acknowledged by ack_events in transactions that should have committed: those that have not are answered,
 -- and stay leased. With p_doubt, some of those that failed may yet be acknowledged by a transaction of which nobody knows
@@ -66,6 +66,7 @@ begin
     if v_rows = 0 then
       perform :"schema".refuse_lease(p_token);
     end if;
+    delete from :"schema".acks a where a.token = p_token; -- those that were told of before
     more := v_partitions is not null and exists (
       select from :"schema".pieces p
       where p.group_id = v_group and p.due_at <= clock_timestamp() and p.partition = any (v_partitions));
@@ -137,7 +138,7 @@ begin
     return;
   end if;
   if p_extend_ms is not null then
-    expires_at := v_now + p_extend_ms * interval '1 ms';
+    expires_at := greatest(expires_at, v_now + p_extend_ms * interval '1 ms');
   end if;
   delete from :"schema".leases l where l.token = p_token and l.open <@ v_gone;
   update :"schema".leases l set open = l.open - v_gone, expires_at = settle.expires_at

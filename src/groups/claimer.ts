@@ -9,6 +9,7 @@ import { random } from '../util/random.ts';
 import type { Groups, Member } from './groups.ts';
 import type { Membership } from './membership.ts';
 import { MAX_CLAIM } from './options.ts';
+import { reportClaim } from './reports.ts';
 import { claimEvents, type Claimed, type ClaimRequest, type GroupRef } from './store.ts';
 import { turnMs } from './turn.ts';
 
@@ -162,14 +163,11 @@ export class Claimer {
 
   #answered(claimed: Claimed, askedAt: number): void {
     const { groups, group, member, membership } = this.#options;
-    const { events, cursor, more, others, dueInMs, missed, lookedAt } = claimed;
+    const { events, cursor, more, others, dueInMs, lookedAt } = claimed;
     const names = { stream: group.stream.name, group: group.name };
     const ms = performance.now() - askedAt;
     report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
-    if (missed > 0) {
-      groups.logger.error({ ...names, missed }, 'events were trimmed before the group had handled them');
-      report('sluice:group.missed', () => ({ ...names, events: missed }));
-    }
+    reportClaim(groups, group, claimed);
     this.#since = lookedAt ?? this.#since;
     if (others) groups.look(group.id);
     else if (cursor > this.#cursor && membership.members > 1 && !more) groups.taken(member, cursor);

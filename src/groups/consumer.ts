@@ -15,6 +15,7 @@ import { KeyGuard } from './key-guard.ts';
 import { Leases } from './leases.ts';
 import { Membership } from './membership.ts';
 import type { ConsumeSettings } from './options.ts';
+import { reportDead } from './reports.ts';
 import type { FailurePolicy, GroupRef } from './store.ts';
 import type { Item, Outcome, Unit } from './unit.ts';
 import { Window } from './window.ts';
@@ -46,6 +47,7 @@ export class Consumer<T> implements Member {
   readonly #ended = deferred();
   readonly #keys: KeyGuard;
   #unsticking: NodeJS.Timeout | undefined;
+  #reopening: NodeJS.Timeout | undefined;
   /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
   #member: string = randomUUID();
   #failure: SluiceError | undefined;
@@ -203,11 +205,11 @@ export class Consumer<T> implements Member {
     const message = 'too many failures in a row: the consumer pauses';
     this.#report('sluice:group.paused', 'error', message, { ...breaker });
     this.#return(this.#crew.remove());
-    const reopen = setTimeout(() => {
+    this.#reopening = setTimeout(() => {
       this.#breaker?.close();
       this.look();
     }, breaker.pauseMs);
-    reopen.unref();
+    this.#reopening.unref();
   }
 
   #lost(lease: HeldLease, error: unknown): void {
@@ -234,6 +236,7 @@ export class Consumer<T> implements Member {
     const { groups, settings } = this.#options;
     this.#stopping.abort();
     clearTimeout(this.#unsticking);
+    clearTimeout(this.#reopening);
     await this.#claimer.close();
     this.#return(this.#crew.remove());
     const deadline = nap(settings.drainMs, new AbortController().signal);
@@ -267,10 +270,7 @@ export class Consumer<T> implements Member {
       onSettled: (lease) => this.#window.learn(lease.events, performance.now() - lease.beganAt),
       onLost: (lease, error) => this.#lost(lease, error),
       onMore: () => this.#claimer.want(),
-      onDead: (count) => {
-        const message = 'events were given up: see the dead letters of the group';
-        this.#report('sluice:group.died', 'error', message, { events: count });
-      },
+      onDead: (count) => reportDead(groups, group, count),
       onAgain: () => this.look(), // to learn when that is
     });
   }

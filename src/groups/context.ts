@@ -8,7 +8,7 @@ interface Context {
   /** Aborts when the handler has taken too long, its lease is lost, or consuming ends and it has not finished in time. */
   readonly signal: AbortSignal;
   /**
-   * Makes the lease last for `ms` milliseconds from now. It is extended by itself while a handler runs; this is for who
+   * Makes the lease last for `ms` milliseconds from now, at least. It is extended by itself while a handler runs; this is for who
    * wants to know that it still holds.
    *
    * @throws SluiceError lease_lost

@@ -21,7 +21,7 @@ export interface Lease<T> {
    * @throws RangeError for an offset that is not in the lease
    */
   ack(options?: AckOptions): Promise<void>;
-  /** Makes it last for `ms` milliseconds from now. @throws SluiceError lease_lost */
+  /** Makes it last for `ms` milliseconds from now, at least. @throws SluiceError lease_lost */
   extend(ms: number): Promise<void>;
   /** Gives the events back, uncounted. @throws SluiceError lease_lost */
   release(): Promise<void>;

@@ -89,6 +89,8 @@ export interface Claimed {
   /** There is something for other members, which this one may not have. */
   readonly others: boolean;
   readonly missed: number;
+  /** Events of expired leases that were given up. */
+  readonly dead: number;
   readonly paused: boolean;
 }
 

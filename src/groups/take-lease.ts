@@ -6,6 +6,7 @@ import { MAX_LEASE_BYTES } from './claimer.ts';
 import type { Groups } from './groups.ts';
 import type { HandedOut } from './handed-out.ts';
 import { LeaseHandle, type Lease } from './lease.ts';
+import { reportClaim } from './reports.ts';
 import { claimEvents, settleLease, type Failure, type FailurePolicy, type GroupRef } from './store.ts';
 import { errorText } from './unit.ts';
 
@@ -24,7 +25,7 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
   const { groups, group, decode, policy, max, leaseMs, signal } = options;
   const { database } = groups;
   const token = randomUUID();
-  const { events: handed, expiresAt } = await claimEvents(database, group, {
+  const claimed = await claimEvents(database, group, {
     token,
     member: token, // of a keyed group, nobody else gets its partitions until it is over
     max,
@@ -36,6 +37,8 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
     members: 1,
     blocked: [],
   });
+  reportClaim(groups, group, claimed);
+  const { events: handed, expiresAt } = claimed;
   if (handed.length === 0) return null;
   const onReturned = (): void => groups.look(group.id);
   if (signal?.aborted === true) {

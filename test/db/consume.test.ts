@@ -299,6 +299,26 @@ describe('acknowledged by the handler itself', () => {
     expect(rows).toEqual(upTo(60).map((n) => ({ n, times: 1 })));
   });
 
+  test('I7: acknowledgements leave nothing behind, whatever else was in the lease', async () => {
+    const stream = await filled(40);
+    const ending = new AbortController();
+    const consuming = stream.group('g').consume(
+      async ({ data }, { transaction }) => {
+        if (data < 20) await transaction(async () => Promise.resolve());
+        // The others come after these were told of, at the end of their leases.
+        if (data === 20) await nextMessage('sluice:group.settled');
+      },
+      { signal: ending.signal, maxBatch: 40, concurrency: 40 },
+    );
+    await until(async () => (await stream.group('g').stats()).lag === 0);
+    ending.abort();
+    await consuming;
+    const { rows } = await db.query(
+      'select count(*)::int as left from sluice.acks a where not exists (select from sluice.leases l where l.token = a.token)',
+    );
+    expect(rows).toEqual([{ left: 0 }]);
+  });
+
   test('a transaction that is not committed acknowledges nothing', async () => {
     const stream = await filled(1);
     const ending = new AbortController();

@@ -85,6 +85,28 @@ describe('claim', () => {
     expect(() => again?.attempt(3n)).toThrow(RangeError);
   });
 
+  test('an extension never brings the end of a lease nearer', async () => {
+    const group = (await filled(1)).group('g');
+    const lease = await group.claim({ leaseMs: 60_000 });
+    const before = lease?.expiresAt.getTime() ?? Infinity;
+    await lease?.extend(100);
+    expect(lease?.expiresAt.getTime()).toBeGreaterThanOrEqual(before);
+    const { rows } = await db.query(
+      `select l.expires_at > now() + interval '50 s' as holds from sluice.leases l join sluice.groups g on g.id = l.group_id
+       join sluice.streams s on s.id = g.stream_id where s.name = $1`,
+      [`work ${made}`],
+    );
+    expect(rows).toEqual([{ holds: true }]);
+  });
+
+  test('I5: what is given up because its consumers died is reported, by whoever takes it back', async () => {
+    const group = (await filled(1)).group('g', { maxAttempts: 1 });
+    const died = nextMessage('sluice:group.died');
+    await group.claim({ leaseMs: 100 });
+    await until(async () => (await group.claim()) === null && (await group.stats()).dead === 1);
+    expect(await died).toMatchObject({ stream: `work ${made}`, group: 'g', events: 1 });
+  });
+
   test('I5: part of a lease can fail: it comes again by itself, at its time; the rest is done', async () => {
     const group = (await filled(3)).group('g', { backoff: { initialMs: 1, maxMs: 1 } });
     const lease = await group.claim();
