@@ -178,7 +178,8 @@ test('I6: what was acknowledged in a transaction that did not commit is not over
   const stream = await filled(6, () => 'one key');
   const ending = new AbortController();
   const handled: number[] = [];
-  const consuming = stream.group('g', KEYED).consume(
+  const group = stream.group('g', KEYED); // whichever call comes first makes it
+  const consuming = group.consume(
     async ({ data }, { attempt, ack }) => {
       handled.push(data);
       await using client = await openClient(db.connectionString);
@@ -188,7 +189,7 @@ test('I6: what was acknowledged in a transaction that did not commit is not over
     },
     { concurrency: 2, signal: ending.signal },
   );
-  await until(async () => (await stream.group('g').stats()).lag === 0);
+  await until(async () => (await group.stats()).lag === 0);
   ending.abort();
   await consuming;
   expect(handled).toEqual([1, 1, 2, 3, 3, 4, 5, 5, 6]);
