@@ -42,6 +42,8 @@ export interface ClaimerOptions {
   /** Keys of which nothing more is wanted now. */
   blocked(): readonly string[];
   onTaken(taken: Taken): void;
+  /** What was taken may be begun: if there is more to be had, that was asked for before. */
+  onAnswered(): void;
   /** Asking again would not help. */
   onFatal(error: SluiceError): void;
 }
@@ -104,6 +106,9 @@ export class Claimer {
     this.#claiming = this.#claim(max).finally(() => {
       this.#claiming = undefined;
       this.wake();
+      // Handlers may keep this thread busy: the next claim leaves before they begin.
+      if (this.#claiming) setImmediate(() => this.#options.onAnswered());
+      else this.#options.onAnswered();
     });
   }
 

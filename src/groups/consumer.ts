@@ -22,8 +22,8 @@ import { Window } from './window.ts';
 
 /** A handler that takes so long holds up other keys that came after those behind its own. */
 const STUCK_MS = 200;
-/** Events held ready for fast batch handlers, at most. */
-const MAX_HELD = 1000;
+/** Events held ready for fast batch handlers, beside what they have in hand: so many, or a batch if that is more. */
+const MAX_READY = 1000;
 
 export interface ConsumerOptions<T> {
   readonly groups: Groups;
@@ -83,6 +83,7 @@ export class Consumer<T> implements Member {
       room: () => this.#room(),
       blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
+      onAnswered: () => this.#crew.begin(),
       onFatal: (error) => {
         this.#failure = error;
         this.#stopping.abort(error);
@@ -166,12 +167,15 @@ export class Consumer<T> implements Member {
     if (events.length === 0) return;
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
-    const items = events.map((handed): Item => ({ ...handed, key: handed.record.key, lease, alone }));
+    // Field by field: there are many of them, and a spread costs more than all the rest.
+    const items = events.map(
+      ({ record, attempt }): Item => ({ record, attempt, key: record.key, lease, alone }),
+    );
     const isCurrent = this.group.partitions === null || taken.member === this.#member;
-    const isWanted = ({ key }: Item): boolean => !this.#isHalted && isCurrent && !this.#keys.refuses(key);
-    this.#return(items.filter((item) => !isWanted(item)));
-    this.#crew.add(items.filter(isWanted));
-    this.#crew.begin();
+    const isRefused = this.#isHalted || !isCurrent ? () => true : ({ key }: Item) => this.#keys.refuses(key);
+    const refused = items.filter(isRefused);
+    this.#return(refused);
+    this.#crew.add(refused.length === 0 ? items : items.filter((item) => !isRefused(item)));
   }
 
   #handled(unit: Unit, outcome: Outcome, behind: readonly Item[]): void {
@@ -222,6 +226,7 @@ export class Consumer<T> implements Member {
 
   /** What was not begun goes back, and others may have it. */
   #return(items: readonly Item[]): void {
+    if (items.length === 0) return;
     for (const { lease, record } of items) lease.returned([record.offset]);
     const leases = new Set(items.map((item) => item.lease));
     const told = Promise.all([...leases].map(async (lease) => this.#leases.tell(lease)));
@@ -256,8 +261,9 @@ export class Consumer<T> implements Member {
 
   #makeWindow(): Window {
     const { handler, settings } = this.#options;
-    const most = handler.kind === 'event' ? settings.maxBatch : MAX_HELD;
-    return new Window({ least: settings.concurrency * this.#unit, most });
+    const least = settings.concurrency * this.#unit;
+    const most = handler.kind === 'event' ? settings.maxBatch : least + Math.max(MAX_READY, this.#unit);
+    return new Window({ least, most });
   }
 
   #makeLeases(): Leases {

@@ -142,7 +142,8 @@ export class Crew<T> {
       const events: StreamEvent<T>[] = [];
       for (const { record } of unit.items) {
         try {
-          events.push(await decode(group.stream, record));
+          const event = decode(group.stream, record);
+          events.push(event instanceof Promise ? await event : event);
         } catch (error) {
           unit.fail(record.offset, errorText(error), undefined); // it is known which one it was
         }
@@ -154,17 +155,20 @@ export class Crew<T> {
   #ended(unit: Unit, outcome: Outcome): void {
     this.#running.delete(unit);
     this.#alone = false;
-    const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
-    // What a lost lease had is handed out again, and so may be what somebody's transaction is to acknowledge: what stands
-    // behind it must not overtake that.
-    const isSure = unit.lease.isOurs && !unit.isPromised;
-    const behind = unit.items.flatMap((item) =>
-      this.#queue.finish(item, isSure && !failed.has(item.record.offset)),
-    );
+    const behind = this.#options.group.partitions === null ? [] : this.#finish(unit, outcome);
     this.#record(unit, outcome);
     this.#options.onEnd(unit, outcome, behind);
     if (this.#running.size === 0) this.#idle?.resolve();
     if (this.#running.size === 0) this.#idle = undefined;
+  }
+
+  /** What stood behind the events of a keyed group, and must not be begun. */
+  #finish(unit: Unit, outcome: Outcome): Item[] {
+    const failed = new Set(outcome.kind === 'done' ? unit.failures.keys() : unit.offsets);
+    // What a lost lease had is handed out again, and so may be what somebody's transaction is to acknowledge: what stands
+    // behind it must not overtake that.
+    const isSure = unit.lease.isOurs && !unit.isPromised;
+    return unit.items.flatMap((item) => this.#queue.finish(item, isSure && !failed.has(item.record.offset)));
   }
 
   #record(unit: Unit, outcome: Outcome): void {
@@ -173,7 +177,7 @@ export class Crew<T> {
     if (isGiven) return lease.acked(offsets); // as the transaction says, whatever the handler did then
     if (outcome.kind === 'done') {
       for (const failure of failures.values()) lease.failed(failure, doubt);
-      return lease.done(offsets.filter((offset) => !failures.has(offset)));
+      return lease.done(failures.size === 0 ? offsets : offsets.filter((offset) => !failures.has(offset)));
     }
     if (outcome.kind === 'abandoned')
       return lease.again(

@@ -29,6 +29,7 @@ export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) =
 
 export class Unit {
   readonly items: readonly Item[];
+  readonly offsets: readonly bigint[];
   readonly beganAt: number = performance.now();
   readonly acknowledgement: Acknowledgement;
   /** Events of a batch that its handler said failed. */
@@ -40,6 +41,7 @@ export class Unit {
 
   constructor(database: Database, items: readonly Item[], onEnd: (unit: Unit, outcome: Outcome) => void) {
     this.items = items;
+    this.offsets = items.map(({ record }) => record.offset);
     this.acknowledgement = new Acknowledgement(database, this.lease, this.offsets);
     this.#onEnd = onEnd;
   }
@@ -51,10 +53,6 @@ export class Unit {
   /** Acknowledged in a transaction of the handler's own: the database knows whether it has committed. */
   get isPromised(): boolean {
     return this.acknowledgement.isGiven && !this.acknowledgement.isCommitted;
-  }
-
-  get offsets(): bigint[] {
-    return this.items.map(({ record }) => record.offset);
   }
 
   /** Made when it is asked for: most handlers never do. */
