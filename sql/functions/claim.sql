@@ -1,19 +1,20 @@
 -- Hands events of a group out under a lease: what is due again first, then what comes next in the log. At most p_max of
--- them, and no more once they have p_max_bytes of data. Returns a row for each of the two that there is something of,
--- with its events side by side, since a row for each would cost the client more than all the rest:
+-- them, and no more once they have p_max_bytes of data. They stand side by side in one row, since a row for each would
+-- cost the client more than all the rest:
 --
---   first_offset, offsets   of the events, in order, separated by commas; null: they are dense from the first
---   data, headers           JSON texts, separated by U+001E, which they cannot contain; null: none has headers
---   tags, at_ms, attempts   separated by commas; attempts, this one included, are null if it is everybody's first
---   types, keys, visible_to, exclude   JSON objects by the number of the event from 1; null: none has any
+--   first_offset, offsets   of the events, in order; null: they are dense from the first
+--   data, types             separated by U+001E, which they cannot contain; an empty type: it has none
+--   tags, at_ms, attempts   attempts, this one included, are null if it is everybody's first
+--   keys                    a JSON object by offset; null: none has any
+--   rest                    likewise, of arrays: visible_to, exclude and headers as text, of those that have one of them
 --
--- and a last row that has only meta, a JSON object:
+-- Numbers are the text of an array; data is null if there are no events. Beside them meta, a JSON object:
 --
---   expiresAt   when the lease ends, in milliseconds since 1970 (absent: nothing was handed out)
+--   expiresAt   when the lease ends, in milliseconds since 1970 (null: nothing was handed out)
 --   cursor      up to where the group has come
 --   suspect     whether it is to be handled by itself: it may have taken a consumer down
 --   more        whether there is more to be had now
---   dueInMs     when something will be due again, or a lease end (absent: nothing is known to)
+--   dueInMs     when something will be due again, or, without p_since, a lease of others end (null: nothing is known to)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
 --   missed      how many events the log let go of before they were handled
@@ -23,6 +24,9 @@
 -- Without p_since it looks at everything that is due, however long, and at leases that have expired: now and then, since
 -- what a long transaction left is not seen otherwise, but not each time, since behind an old snapshot the index is full
 -- of what is done. p_per_second bounds the rate of the whole group.
+--
+-- Statements and expressions are few on the way of an event that comes alone: what they cost to begin is nearly all that
+-- its claim costs.
 create or replace function :"schema".claim(
   p_group bigint,
   p_token uuid,
@@ -34,10 +38,9 @@ create or replace function :"schema".claim(
   p_since double precision default null,
   p_per_second double precision default null,
   p_members integer default 1,
-  p_blocked text[] default '{}'
-) returns table (
-  first_offset bigint, offsets text, data text, tags text, at_ms text, attempts text, types text, keys text,
-  visible_to text, exclude text, headers text, meta text
+  p_blocked text[] default '{}',
+  out first_offset bigint, out offsets text, out data text, out types text, out tags text, out at_ms text,
+  out attempts text, out keys text, out rest text, out meta text
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -46,220 +49,165 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  c_deal constant integer := 1000; -- events dealt out at least, when there are so many
-  c_steps constant integer := 20; -- pieces emptied by keys that wait, in one call
-  c_mark constant interval := '30 s';
-  v_stream bigint;
-  v_partitions integer;
-  v_paused boolean;
-  v_trimmed bigint;
-  v_state record;
-  v_cursor bigint;
+  v_group record;
+  v record;
+  v_pieces record;
+  v_room bigint;
   v_next_at timestamptz;
-  v_turn boolean;
-  v_now timestamptz;
-  v_since timestamptz := coalesce(to_timestamp(p_since), '-infinity');
-  v_expires timestamptz;
-  v_from bigint;
-  v_missed bigint := 0;
-  v_dead bigint := 0;
-  v_room bigint := p_max;
-  v_taken bigint := 0;
-  v_fresh bigint := 0;
-  v_bytes bigint := 0;
-  v_pieces bigint[] := '{}';
-  v_suspect boolean := false;
-  v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
-  v_more boolean := false;
+  v_handed bigint; -- events, of either kind
+  v_fresh bigint; -- so many of the next in the log were handed out, or dealt out to partitions
+  v_count bigint;
+  v_missed bigint;
+  v_dead bigint;
+  v_bytes bigint;
+  v_suspect boolean;
+  v_left boolean; -- something that is due was left
+  v_more boolean;
+  v_others boolean;
   v_due timestamptz;
 begin
-  perform :"schema".require_read_committed();
-  select g.stream_id, g.partitions, g.paused_at is not null into v_stream, v_partitions, v_paused
-  from :"schema".groups g where g.id = p_group for no key update;
+  select g.stream_id, g.partitions, g.paused_at is not null as paused, current_setting('transaction_isolation') as isolation
+  into v_group from :"schema".groups g where g.id = p_group for no key update;
+  if v_group.isolation <> 'read committed' then
+    perform :"schema".require_read_committed();
+  end if;
+  if p_since is null and not v_group.paused then
+    v_dead := :"schema".reap_leases(p_group, p_max_attempts);
+  end if;
   -- Later statements: their snapshots are younger than the lock.
-  select t.*, s.trimmed_to into v_state from :"schema".streams s cross join lateral (
+  select t.*, s.trimmed_to, greatest(t."offset", s.trimmed_to) as "from", f.last, f.bytes, clock_timestamp() as now, (
+    select p.due_at from :"schema".pieces p
+    where p.group_id = p_group and p.due_at >= case when v_group.partitions is null
+      then coalesce(to_timestamp(p_since), '-infinity') else statement_timestamp() end
+    order by p.due_at limit 1
+  ) as due_at
+  into v from :"schema".streams s cross join lateral (
     select x.* from :"schema".group_states x where x.group_id = p_group order by x.seq desc limit 1
-  ) t where s.id = v_stream;
+  ) t cross join lateral (
+    select max(e."offset") as last, sum(e.size) as bytes from :"schema".events e
+    where e.stream_id = s.id and e."offset" > greatest(t."offset", s.trimmed_to)
+      and e."offset" <= greatest(t."offset", s.trimmed_to) + case when v_group.partitions is null and not v_group.paused
+        then least(p_max, ceil(p_per_second)) + 1 else 0 end::bigint
+  ) f where s.id = v_group.stream_id;
   if not found then
     raise exception 'the group is gone: it was deleted, or its stream was' using errcode = 'SL001';
   end if;
-  v_now := clock_timestamp();
-  v_cursor := v_state."offset";
-  v_next_at := v_state.next_at;
-  v_trimmed := v_state.trimmed_to;
-  v_from := v_cursor;
-  if v_cursor < v_trimmed then
-    v_missed := v_trimmed - v_cursor;
-    v_from := v_trimmed;
-  end if;
+  v_room := case when v_group.paused then 0 else p_max end;
+  v_next_at := v.next_at;
   if p_per_second is not null then
-    v_next_at := greatest(v_next_at, v_now - greatest(1 / p_per_second, 0.1) * interval '1 s');
-    v_room := least(v_room, floor(date_part('epoch', v_now - v_next_at) * p_per_second + 1e-6)::bigint);
+    v_next_at := greatest(v_next_at, v.now - greatest(1 / p_per_second, 0.1) * interval '1 s');
+    v_room := least(v_room, floor(date_part('epoch', v.now - v_next_at) * p_per_second + 1e-6)::bigint);
   end if;
-  if v_paused then
-    v_room := 0;
-  end if;
-  if p_since is null and not v_paused then
-    v_dead := :"schema".reap_leases(p_group, p_max_attempts);
-    v_now := clock_timestamp();
-  end if;
-  v_expires := v_now + p_lease_ms * interval '1 ms';
+  v_missed := v."from" - v."offset";
 
-  if v_room > 0 then
-    for v_step in 1 .. c_steps loop
-      v_pieces := :"schema".due_pieces(p_group, v_now, v_since, v_room, v_partitions, p_member, p_members, v_blocked);
-      exit when v_partitions is null;
-      if cardinality(v_pieces) = 0 then
-        exit when v_fresh > 0;
-        v_fresh := :"schema".dispatch(p_group, v_stream, v_partitions, v_from, greatest(p_max, c_deal)) - v_from;
-        v_now := clock_timestamp();
-        exit when v_fresh = 0;
-      else
-        -- What is chosen is looked at as it is: another choice could hold what nobody has looked at.
-        exit when :"schema".park_blocked(p_group, v_stream, v_pieces, v_blocked) = 0;
-        v_pieces := '{}';
-        v_more := v_step = c_steps;
-      end if;
-    end loop;
-    if cardinality(v_pieces) > 0 then
-      -- What the log has let go of meanwhile cannot be handed out any more.
-      with gone as materialized (
-        select p.id, p.events * int8multirange(int8range(null, v_trimmed + 1)) as events
-        from :"schema".pieces p where p.id = any (v_pieces) and p.first_offset <= v_trimmed
-      ), emptied as (
-        delete from :"schema".pieces p using gone g where p.id = g.id and p.events <@ g.events
-      ), cut as (
-        update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
-      )
-      select v_missed + coalesce(sum(upper(r) - lower(r)), 0) into v_missed from gone g, unnest(g.events) r;
-      -- offset 0: the events are looked up range by range, also by a plan made while there were few.
-      return query
-      with chosen as materialized (
-        select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
-        from unnest(v_pieces) with ordinality w (id, nth) join :"schema".pieces p on p.id = w.id
-      ), event as materialized (
-        select c.id, c.attempts as handed, e.*,
-          row_number() over w as rank, coalesce(sum(e.size) over (w rows between unbounded preceding and 1 preceding), 0) as before
-        from chosen c cross join lateral (
-          select r from unnest(:"schema".first_offsets(c.events, v_room)) r
-        ) f
-        cross join lateral (
-          select x.* from :"schema".events x
-          where x.stream_id = v_stream and x."offset" >= lower(f.r) and x."offset" < upper(f.r) offset 0
-        ) e
-        -- Of a partition, nothing goes before what waits there and was not chosen: it may have the same key.
-        where v_partitions is null or e."offset" < all (
-          select p.first_offset from :"schema".pieces p
-          where p.group_id = p_group and p.partition = c.partition and p.key_hash is null and p.id <> all (v_pieces)
-        )
-        window w as (order by case when v_partitions is null then c.nth end, e."offset")
-      ), kept as materialized (
-        select e.* from event e where e.rank <= v_room and e.before < p_max_bytes
-      ), taken as materialized (
-        select k.id, range_agg(int8range(k."offset", k."offset" + 1)) as events from kept k group by k.id
-      ), leased as (
-        insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, partition, claimed_at, expires_at)
-        select p_token, c.nth, p_group, p_member, t.events, c.attempts, c.strikes, c.suspect, c.partition, v_now, v_expires
-        from taken t join chosen c on c.id = t.id
-      ), emptied as (
-        delete from :"schema".pieces p using taken t where p.id = t.id and p.events <@ t.events
-      ), cut as (
-        update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
-      )
-      select min(e."offset"), string_agg(e."offset"::text, ','), string_agg(e.data::text, e'\u001e'), string_agg(e.tag::text, ','),
-        string_agg(floor(date_part('epoch', e.at) * 1000)::bigint::text, ','), string_agg(e.handed::text, ','),
-        (json_object_agg(e.n, e.type) filter (where e.type is not null))::text,
-        (json_object_agg(e.n, e.key) filter (where e.key is not null))::text,
-        (json_object_agg(e.n, e.visible_to) filter (where e.visible_to is not null))::text,
-        (json_object_agg(e.n, e.exclude) filter (where e.exclude is not null))::text,
-        case when count(e.headers) > 0 then string_agg(coalesce(e.headers::text, ''), e'\u001e') end, null::text
-      from (select k.*, row_number() over (order by k."offset") as n from kept k order by k."offset") e
-      having count(*) > 0;
-      select coalesce(sum(upper(r) - lower(r)), 0), coalesce(bool_or(l.suspect), false) into v_taken, v_suspect
-      from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
-      if v_taken < v_room and v_partitions is null then
-        select coalesce(sum(e.size), 0) into v_bytes
-        from :"schema".leases l cross join lateral unnest(l.open) r cross join lateral (
-          select x.size from :"schema".events x
-          where x.stream_id = v_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
-        ) e
-        where l.token = p_token;
-      end if;
-      v_more := v_more or v_taken >= v_room or v_suspect or v_bytes >= p_max_bytes or v_taken > 0 and exists (
-        select from :"schema".pieces p
-        where p.group_id = p_group and p.due_at <= v_now and p.due_at >= v_since and p.key_hash is null
-          and (v_partitions is null or p.partition in (select l.partition from :"schema".leases l where l.token = p_token)));
-    end if;
-    if v_partitions is null and v_taken < v_room and v_bytes < p_max_bytes and not v_suspect then
-      select max(e."offset") - v_from into v_fresh from (
+  if v_room > 0 and (v_group.partitions is not null or v.due_at <= v.now) then
+    select c.* into v_pieces from :"schema".claim_pieces(p_group, v_group.stream_id, v_group.partitions, p_token, p_member,
+      v.trimmed_to, v."from", v.now, p_since, p_lease_ms, v_room, p_max, p_max_bytes, p_members, p_blocked) c;
+    v_handed := v_pieces.handed;
+    v_missed := v_missed + v_pieces.missed;
+    v_suspect := v_pieces.suspect;
+    v_left := v_pieces."left";
+    v_fresh := v_pieces.dealt;
+    v_bytes := v_pieces.bytes;
+  end if;
+  if v_room > 0 and v.last > v."from" and v_left is not true then
+    v_fresh := least(v.last - v."from", v_room - coalesce(v_handed, 0));
+    if v.bytes > p_max_bytes - coalesce(v_bytes, 0) then
+      select max(e."offset") - v."from" into v_fresh from (
         select x."offset", coalesce(sum(x.size) over (order by x."offset" rows between unbounded preceding and 1 preceding), 0) as before
         from :"schema".events x
-        where x.stream_id = v_stream and x."offset" > v_from and x."offset" <= v_from + v_room - v_taken
-      ) e where e.before < p_max_bytes - v_bytes;
-      v_fresh := coalesce(v_fresh, 0);
-      return query
-      select v_from + 1, null::text, string_agg(e.data::text, e'\u001e'), string_agg(e.tag::text, ','),
-        string_agg(floor(date_part('epoch', e.at) * 1000)::bigint::text, ','), null::text,
-        (json_object_agg(e.n, e.type) filter (where e.type is not null))::text,
-        (json_object_agg(e.n, e.key) filter (where e.key is not null))::text,
-        (json_object_agg(e.n, e.visible_to) filter (where e.visible_to is not null))::text,
-        (json_object_agg(e.n, e.exclude) filter (where e.exclude is not null))::text,
-        case when count(e.headers) > 0 then string_agg(coalesce(e.headers::text, ''), e'\u001e') end, null::text
-      from (
-        select x.*, x."offset" - v_from as n from :"schema".events x
-        where x.stream_id = v_stream and x."offset" > v_from and x."offset" <= v_from + v_fresh order by x."offset"
-      ) e having count(*) > 0;
-      if v_fresh > 0 then
-        insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, claimed_at, expires_at)
-        values (p_token, 0, p_group, p_member, int8multirange(int8range(v_from + 1, v_from + v_fresh + 1)), 1, 0, false, v_now, v_expires);
-      end if;
+        where x.stream_id = v_group.stream_id and x."offset" > v."from" and x."offset" <= v."from" + v_fresh
+      ) e where e.before < p_max_bytes - coalesce(v_bytes, 0);
     end if;
   end if;
+  v_handed := coalesce(v_handed, 0) + case when v_group.partitions is null then coalesce(v_fresh, 0) else 0 end;
 
+  if v_fresh > 0 or v_missed > 0 or p_per_second is not null and v_handed > 0 then
+    with leased as (
+      insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, claimed_at, expires_at)
+      select p_token, 0, p_group, p_member, int8multirange(int8range(v."from" + 1, v."from" + v_fresh + 1)), 1, 0, false,
+        v.now, v.now + p_lease_ms * interval '1 ms'
+      where v_group.partitions is null and v_fresh > 0
+    ), moved as (
+      insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
+      select p_group, v.seq + 1, v."from" + coalesce(v_fresh, 0),
+        v_next_at + coalesce(v_handed / p_per_second * interval '1 s', interval '0'),
+        case when m.turn then v.now else v.mark_at end, case when m.turn then v."offset" else v.mark_offset end,
+        case when m.turn then v.mark_at else v.last_mark_at end, case when m.turn then v.mark_offset else v.last_mark_offset end
+      from (select v.now > v.mark_at + interval '30 s' as turn) m
+    ), removed as (
+      delete from :"schema".group_states x where x.group_id = p_group and x.seq = v.seq
+    )
+    select count(*), min(e."offset"), string_agg(e.data::text, e'\u001e'), string_agg(coalesce(e.type, ''), e'\u001e'),
+      array_agg(e.tag)::text, array_agg(floor(date_part('epoch', e.at) * 1000)::bigint)::text,
+      (json_object_agg(e."offset", e.key) filter (where e.key is not null))::text,
+      (json_object_agg(e."offset", json_build_array(e.visible_to, e.exclude, e.headers::text))
+        filter (where e.visible_to is not null or e.exclude is not null or e.headers is not null))::text
+    into v_count, first_offset, data, types, tags, at_ms, keys, rest
+    from (
+      select x.* from :"schema".events x
+      where x.stream_id = v_group.stream_id and x."offset" > v."from"
+        and x."offset" <= v."from" + case when v_group.partitions is null then v_fresh else 0 end
+      order by x."offset"
+    ) e;
+    if v_count < v_fresh and v_group.partitions is null then -- the log let go of them between the two statements
+      v_missed := v_missed + v_fresh - v_count;
+      v_handed := v_handed - v_fresh + v_count;
+      delete from :"schema".leases l where l.token = p_token and l.n = 0 and v_count = 0;
+      update :"schema".leases l set open = l.open * int8multirange(int8range(claim.first_offset, null))
+      where l.token = p_token and l.n = 0 and v_count > 0;
+    end if;
+  end if;
+  if v_handed > coalesce(v_count, 0) then -- what was due comes first
+    offsets := array_cat(v_pieces.offsets, array(select generate_series(first_offset, v."from" + v_fresh)))::text;
+    attempts := array_cat(v_pieces.attempts, array_fill(1, array[coalesce(v_count, 0)::integer]))::text;
+    tags := array_cat(v_pieces.tags, tags::integer[])::text;
+    at_ms := array_cat(v_pieces.at_ms, at_ms::bigint[])::text;
+    data := concat_ws(e'\u001e', v_pieces.data, data);
+    types := concat_ws(e'\u001e', v_pieces.types, types);
+    keys := coalesce(left(v_pieces.keys, -1) || ',' || substr(keys, 2), v_pieces.keys, keys);
+    rest := coalesce(left(v_pieces.rest, -1) || ',' || substr(rest, 2), v_pieces.rest, rest);
+  end if;
   if v_missed > 0 then
     update :"schema".groups g set missed = g.missed + v_missed where g.id = p_group;
   end if;
-  if v_from + v_fresh > v_cursor or p_per_second is not null and v_taken + v_fresh > 0 then
-    v_turn := v_now > v_state.mark_at + c_mark;
-    insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
-    values (p_group, v_state.seq + 1, v_from + v_fresh,
-      case when p_per_second is null then v_next_at
-        else v_next_at + (v_taken + case when v_partitions is null then v_fresh else 0 end) / p_per_second * interval '1 s' end,
-      case when v_turn then v_now else v_state.mark_at end,
-      case when v_turn then v_cursor else v_state.mark_offset end,
-      case when v_turn then v_state.mark_at else v_state.last_mark_at end,
-      case when v_turn then v_state.mark_offset else v_state.last_mark_offset end);
-    delete from :"schema".group_states x where x.group_id = p_group and x.seq = v_state.seq;
+
+  v_due := v.due_at;
+  if p_since is null or v.due_at <= v.now then
+    v_due := (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v.now order by p.due_at limit 1);
   end if;
-  -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
-  v_more := not v_paused and (v_more
-    or (v_partitions is null or v_taken > 0 or v_fresh > 0) and exists (
-      select from :"schema".events e where e.stream_id = v_stream and e."offset" = v_from + v_fresh + 1)
-    or v_room = 0 and exists (
-      select from :"schema".pieces p where p.group_id = p_group and p.due_at <= v_now and p.due_at >= v_since));
-  if p_per_second is not null and v_more and v_taken + v_fresh >= v_room then
+  if p_since is null then
+    v_due := least(v_due, (
+      select l.expires_at from :"schema".leases l
+      where l.group_id = p_group and l.expires_at > v.now and l.token <> p_token order by l.expires_at limit 1));
+  end if;
+  v_more := coalesce(v_left, false) or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)
+    or v_room <= 0 and coalesce(v.due_at <= v.now, false);
+  if v_group.partitions is not null then
+    -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
+    v_more := coalesce(v_left, false) or (v_handed > 0 or v_fresh > 0) and exists (
+        select from :"schema".events e where e.stream_id = v_group.stream_id and e."offset" = v."from" + v_fresh + 1)
+      or v_room <= 0 and not v_group.paused and exists (
+        select from :"schema".pieces p where p.group_id = p_group and p.due_at <= v.now);
+    v_others := v_fresh > 0 and exists (
+      select from :"schema".pieces p
+      where p.group_id = p_group and p.due_at <= v.now and not exists (
+        select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition));
+  end if;
+  if p_per_second is not null and v_more and v_handed >= v_room then
     v_more := false;
-    v_due := v_next_at + (v_taken + v_fresh + 1) / p_per_second * interval '1 s';
-  else
-    v_due := least(
-      (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v_now order by p.due_at limit 1),
-      (select l.expires_at from :"schema".leases l
-       where l.group_id = p_group and l.expires_at > v_now and l.token <> p_token order by l.expires_at limit 1));
+    v_due := v_next_at + (v_handed + 1) / p_per_second * interval '1 s';
   end if;
-  return query select null::bigint, null::text, null::text, null::text, null::text, null::text, null::text, null::text,
-    null::text, null::text, null::text, json_strip_nulls(json_build_object(
-      'expiresAt', case when v_taken > 0 or v_partitions is null and v_fresh > 0 then date_part('epoch', v_expires) * 1000 end,
-      'cursor', (v_from + v_fresh)::text,
-      'suspect', v_suspect,
-      'more', v_more,
-      'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
-      'lookedAt', case when v_taken < v_room and not v_more then date_part('epoch', v_now) end,
-      'others', v_partitions is not null and v_fresh > 0 and exists (
-        select from :"schema".pieces p
-        where p.group_id = p_group and p.due_at <= v_now and not exists (
-          select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition)),
-      'missed', v_missed,
-      'dead', v_dead,
-      'paused', v_paused))::text;
+  meta := json_build_object(
+    'expiresAt', case when v_handed > 0 then date_part('epoch', v.now + p_lease_ms * interval '1 ms') * 1000 end,
+    'cursor', (v."from" + coalesce(v_fresh, 0))::text,
+    'suspect', coalesce(v_suspect, false),
+    'more', v_more,
+    'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
+    'lookedAt', case when v_room > 0 and v_left is not true then date_part('epoch', v.now) end,
+    'others', coalesce(v_others, false),
+    'missed', v_missed,
+    'dead', coalesce(v_dead, 0),
+    'paused', v_group.paused)::text;
 end
 $$;

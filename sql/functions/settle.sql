@@ -61,15 +61,17 @@ begin
       delete from :"schema".leases l where l.token = p_token and l.expires_at > clock_timestamp()
       returning l.group_id, l.partition
     )
-    select count(*), min(g.group_id), array_agg(distinct g.partition) filter (where g.partition is not null)
+    select count(*), min(g.group_id), array_agg(g.partition) filter (where g.partition is not null)
     into v_rows, v_group, v_partitions from gone g;
     if v_rows = 0 then
       perform :"schema".refuse_lease(p_token);
     end if;
     delete from :"schema".acks a where a.token = p_token; -- those that were told of before
-    more := v_partitions is not null and exists (
-      select from :"schema".pieces p
-      where p.group_id = v_group and p.due_at <= clock_timestamp() and p.partition = any (v_partitions));
+    if v_partitions is not null then
+      more := exists (
+        select from :"schema".pieces p
+        where p.group_id = v_group and p.due_at <= clock_timestamp() and p.partition = any (v_partitions));
+    end if;
     return;
   end if;
   if p_doubt then

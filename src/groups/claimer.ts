@@ -57,6 +57,8 @@ export class Claimer {
   #isFull = true;
   #since: number | undefined;
   #lookedAt = -Infinity;
+  /** When leases that end are to be looked at, by performance.now(). */
+  #lookAgainAt = Infinity;
   #failures = 0;
   #isOver = false;
   #claiming: Promise<void> | undefined;
@@ -157,7 +159,11 @@ export class Claimer {
         members: membership.members,
         blocked: group.partitions === null ? [] : this.#options.blocked(),
       });
-      if (full) this.#lookedAt = askedAt;
+      if (full) {
+        this.#lookedAt = askedAt;
+        // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
+        this.#lookAgainAt = performance.now() + Math.min(claimed.dueInMs ?? Infinity, asked.leaseMs);
+      }
       this.#failures = 0;
       this.#answered(claimed, askedAt);
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
@@ -179,7 +185,8 @@ export class Claimer {
     this.#cursor = cursor;
     this.#wanted ||= more;
     if (more) return;
-    this.#lookIn(Math.min(dueInMs ?? Infinity, jittered(groups.fallbackPollMs, random())));
+    const againMs = Math.max(this.#lookAgainAt - performance.now(), 0);
+    this.#lookIn(Math.min(dueInMs ?? Infinity, againMs, jittered(groups.fallbackPollMs, random())));
     this.#awaitTurn();
   }
 

@@ -168,9 +168,13 @@ export class Consumer<T> implements Member {
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
     // Field by field: there are many of them, and a spread costs more than all the rest.
-    const items = events.map(
-      ({ record, attempt }): Item => ({ record, attempt, key: record.key, lease, alone }),
-    );
+    const items = events.map(({ record, attempt }): Item => ({
+      record,
+      attempt,
+      key: record.key,
+      lease,
+      alone,
+    }));
     const isCurrent = this.group.partitions === null || taken.member === this.#member;
     const isRefused = this.#isHalted || !isCurrent ? () => true : ({ key }: Item) => this.#keys.refuses(key);
     const refused = items.filter(isRefused);

@@ -10,46 +10,54 @@ export interface HandedOut {
 
 /** As sql/functions/claim.sql describes it. */
 export interface HandedOutRow {
-  readonly first: string;
+  readonly first: string | null;
   readonly offsets: string | null;
-  readonly data: string;
-  readonly tags: string;
-  readonly at: string;
+  readonly data: string | null;
+  readonly tags: string | null;
+  readonly at: string | null;
   readonly attempts: string | null;
   readonly types: string | null;
   readonly keys: string | null;
-  readonly visibleTo: string | null;
-  readonly exclude: string | null;
-  readonly headers: string | null;
+  readonly rest: string | null;
 }
 
-/** Separates JSON texts, which cannot contain it. */
+/** Of an event: visibleTo, exclude and headers. */
+type Rest = readonly [string | null, string | null, string | null];
+const NOTHING: Rest = [null, null, null];
+
+/** Separates texts that cannot contain it. */
 const SEPARATOR = '\u001E';
 
 export function toHandedOut(row: HandedOutRow): HandedOut[] {
-  const first = BigInt(row.first);
-  const tags = row.tags.split(',');
-  const at = row.at.split(',');
-  const offsets = row.offsets?.split(',');
-  const attempts = row.attempts?.split(',');
-  const headers = row.headers?.split(SEPARATOR);
-  const [types, keys] = [textsOf(row.types), textsOf(row.keys)];
-  const [visibleTo, exclude] = [textsOf(row.visibleTo), textsOf(row.exclude)];
-  return row.data.split(SEPARATOR).map((data, index) => ({
-    record: {
-      offset: offsets ? BigInt(offsets[index] as string) : first + BigInt(index),
-      tag: Number(tags[index]),
-      atMs: Number(at[index]),
-      type: types?.[index + 1] ?? null,
-      key: keys?.[index + 1] ?? null,
-      visibleTo: visibleTo?.[index + 1] ?? null,
-      exclude: exclude?.[index + 1] ?? null,
-      headers: headers?.[index] || null,
-      data,
-    },
-    attempt: attempts ? Number(attempts[index]) : 1,
-  }));
+  if (row.data === null) return [];
+  const first = BigInt(row.first ?? 0);
+  const tags = numbersOf(row.tags);
+  const at = numbersOf(row.at);
+  const offsets = row.offsets?.slice(1, -1).split(',');
+  const attempts = row.attempts === null ? undefined : numbersOf(row.attempts);
+  const types = row.types?.split(SEPARATOR);
+  const keys = row.keys === null ? undefined : (JSON.parse(row.keys) as Record<string, string>);
+  const rest = row.rest === null ? undefined : (JSON.parse(row.rest) as Record<string, Rest>);
+  return row.data.split(SEPARATOR).map((data, index) => {
+    const offset = offsets ? BigInt(offsets[index] as string) : first + BigInt(index);
+    const [visibleTo, exclude, headers] = rest?.[String(offset)] ?? NOTHING;
+    return {
+      record: {
+        offset,
+        tag: tags[index] as number,
+        atMs: at[index] as number,
+        type: types?.[index] || null,
+        key: keys?.[String(offset)] ?? null,
+        visibleTo,
+        exclude,
+        headers,
+        data,
+      },
+      attempt: attempts?.[index] ?? 1,
+    };
+  });
 }
 
-const textsOf = (json: string | null): Record<string, string> | undefined =>
-  json === null ? undefined : (JSON.parse(json) as Record<string, string>);
+/** Of the text of an array. */
+const numbersOf = (text: string | null): number[] =>
+  text === null ? [] : (JSON.parse(`[${text.slice(1, -1)}]`) as number[]);

@@ -94,9 +94,9 @@ export interface Claimed {
   readonly paused: boolean;
 }
 
-interface Answer extends Omit<Claimed, 'events' | 'cursor' | 'expiresAt'> {
+type Optional = 'expiresAt' | 'dueInMs' | 'lookedAt';
+interface Answer extends Omit<Claimed, 'events' | 'cursor' | Optional>, Record<Optional, number | null> {
   readonly cursor: string;
-  readonly expiresAt?: number;
 }
 
 /** @throws SluiceError stream_not_found: the group is gone, or its stream */
@@ -106,9 +106,8 @@ export async function claimEvents(
   request: ClaimRequest,
 ): Promise<Claimed> {
   const { token, member, max, maxBytes, leaseMs, maxAttempts, since, perSecond, members, blocked } = request;
-  const rows = await database.query<HandedOutRow & { readonly meta: string }>(
-    `select c.first_offset::text as first, c.offsets, c.data, c.tags, c.at_ms as at, c.attempts, c.types, c.keys,
-       c.visible_to as "visibleTo", c.exclude, c.headers, c.meta
+  const [row] = await database.query<HandedOutRow & { readonly meta: string }>(
+    `select c.first_offset::text as first, c.offsets, c.data, c.types, c.tags, c.at_ms as at, c.attempts, c.keys, c.rest, c.meta
      from (select set_config('synchronous_commit', 'off', true)) s,
      ${database.names.quoted}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) c`,
     [
@@ -126,15 +125,16 @@ export async function claimEvents(
     ],
     'sluice_claim',
   );
-  const {
-    cursor,
-    expiresAt = 0,
-    dueInMs,
-    lookedAt,
-    ...answer
-  } = JSON.parse(rows.pop()?.meta ?? '{}') as Answer;
-  const events = rows.flatMap(toHandedOut);
-  return { ...answer, events, cursor: BigInt(cursor), expiresAt, dueInMs, lookedAt };
+  const { meta, ...handed } = row as HandedOutRow & { readonly meta: string }; // there always is one
+  const { cursor, expiresAt, dueInMs, lookedAt, ...answer } = JSON.parse(meta) as Answer;
+  return {
+    ...answer,
+    events: toHandedOut(handed),
+    cursor: BigInt(cursor),
+    expiresAt: expiresAt ?? 0,
+    dueInMs: dueInMs ?? undefined,
+    lookedAt: lookedAt ?? undefined,
+  };
 }
 
 /** An event that failed, by its own fault. */

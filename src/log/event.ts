@@ -1,7 +1,7 @@
 // An event as it travels inside the process (a record, its payload still text) and as users see it (parsed). The one
 // place where a row becomes either.
-import { encodePosition } from '../protocol/cursor.ts';
 import { SluiceError } from '../util/errors.ts';
+import { cursorOf } from './cursor-of.ts';
 
 /** One event of a known stream, as stored. */
 export interface EventRecord {
@@ -61,7 +61,7 @@ export function withData<T>(
   return {
     stream: name,
     offset,
-    cursor: encodePosition({ incarnation, offset, tag }),
+    cursor: cursorOf(incarnation, offset, tag),
     type,
     key,
     visibleTo,

@@ -72,6 +72,42 @@ describe('claim', () => {
     expect(await group.claim()).toBeNull();
   });
 
+  test('I5: what comes again and what comes next are one lease, each with what it has of its own', async () => {
+    const stream = await filled(0);
+    const events = [
+      { data: 1, key: 'a', headers: { n: '1' }, visibleTo: 'staff' },
+      { data: 2, type: 'paid' },
+      { data: 3, type: 'sent', key: '\u0001"', headers: { n: '3' } },
+      { data: 4 },
+    ];
+    await stream.appendMany(events);
+    const group = stream.group('g');
+    await group.claim({ max: 2 }).then(async (lease) => lease?.release());
+    const lease = await group.claim({ max: 10 });
+    expect(lease?.events.map(({ offset }) => offset)).toEqual([1n, 2n, 3n, 4n]);
+    const none = { type: null, key: null, visibleTo: null, headers: {} };
+    expect(lease?.events).toMatchObject(events.map((event) => ({ ...none, ...event })));
+    await lease?.ack();
+    expect(await group.stats()).toMatchObject({ lag: 0, inFlight: 0 });
+  });
+
+  test('I8: what the log lets go of while it is being claimed is counted, and nothing takes its place', async () => {
+    const stream = await filled(5, (n) => `key ${n}`);
+    const group = stream.group('g');
+    await db.query(
+      `delete from sluice.events e using sluice.streams s
+       where s.id = e.stream_id and s.name = $1 and e."offset" <= 2`,
+      [stream.name],
+    );
+    const lease = await group.claim({ max: 10 });
+    expect(lease?.events).toMatchObject(
+      [3, 4, 5].map((n) => ({ offset: BigInt(n), data: n, key: `key ${n}` })),
+    );
+    expect(await group.stats()).toMatchObject({ missed: 2, inFlight: 3 });
+    await lease?.ack();
+    expect(await group.stats()).toMatchObject({ lag: 0, inFlight: 0 });
+  });
+
   test('a lease that is extended lasts; what is released comes again uncounted', async () => {
     const group = (await filled(2)).group('g');
     const lease = await group.claim({ leaseMs: 30_000 });

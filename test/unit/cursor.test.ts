@@ -12,6 +12,7 @@ import {
   parseBase36,
   type CursorPosition,
 } from '../../src/protocol/cursor.ts';
+import { cursorOf } from '../../src/log/cursor-of.ts';
 import { parsePosition } from '../../src/protocol/position.ts';
 
 const maxInt8 = 2n ** 63n - 1n;
@@ -25,6 +26,16 @@ const positions = fc.uniqueArray(position, {
   minLength: 1,
   maxLength: MAX_CURSOR_POSITIONS,
   selector: ({ incarnation }) => incarnation,
+});
+
+test('I2: the cursor of an event is written like any other', () => {
+  fc.assert(
+    fc.property(position, ({ incarnation, offset, tag }) => {
+      expect(cursorOf(incarnation, offset, tag)).toBe(encodePosition({ incarnation, offset, tag }));
+    }),
+  );
+  for (const offset of [35n, 36n, 1295n, 1296n, 46_655n, 46_656n, 2n ** 53n - 1n, 2n ** 53n])
+    expect(cursorOf(7n, offset, -1)).toBe(encodePosition({ incarnation: 7n, offset, tag: -1 }));
 });
 
 test('I2: a cursor decodes to the positions it was made of', () => {

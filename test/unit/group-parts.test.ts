@@ -84,17 +84,23 @@ describe('what is handed out', () => {
   const row = {
     first: '5',
     offsets: null,
-    tags: '1,2',
-    at: '10,20',
+    tags: '{1,-2}',
+    at: '{10,20}',
     attempts: null,
     types: null,
     keys: null,
+    rest: null,
   };
-  const rest = { visibleTo: null, exclude: null, headers: null };
-
   test('dense from the first, with what some events have and others not', () => {
     const data = ['{"a":"\\u001e"}', ' [1,\n2] '].join('\u001E');
-    const handed = toHandedOut({ ...row, ...rest, data, keys: '{"2":"k"}', headers: '\u001E{"x":"y"}' });
+    const types = 'paid\u001E';
+    const handed = toHandedOut({
+      ...row,
+      data,
+      types,
+      keys: '{"6":"k"}',
+      rest: '{"6":["a",null,"{}"]}',
+    });
     expect(handed).toEqual([
       expect.objectContaining({
         attempt: 1,
@@ -103,6 +109,7 @@ describe('what is handed out', () => {
           tag: 1,
           atMs: 10,
           data: '{"a":"\\u001e"}',
+          type: 'paid',
           key: null,
           headers: null,
         }) as object,
@@ -111,11 +118,14 @@ describe('what is handed out', () => {
         attempt: 1,
         record: expect.objectContaining({
           offset: 6n,
-          tag: 2,
+          tag: -2,
           atMs: 20,
           data: ' [1,\n2] ',
+          type: null,
           key: 'k',
-          headers: '{"x":"y"}',
+          visibleTo: 'a',
+          exclude: null,
+          headers: '{}',
         }) as object,
       }),
     ]);
@@ -123,10 +133,15 @@ describe('what is handed out', () => {
 
   test('with offsets of their own, and attempts', () => {
     const data = ['1', '2'].join('\u001E');
-    const handed = toHandedOut({ ...row, ...rest, data, offsets: '7,9', attempts: '2,3' });
+    const handed = toHandedOut({ ...row, data, offsets: '{7,9}', attempts: '{2,3}' });
     expect(handed.map(({ record, attempt }) => [record.offset, attempt])).toEqual([
       [7n, 2],
       [9n, 3],
     ]);
+  });
+
+  test('nothing', () => {
+    const none = { ...row, first: null, data: null, tags: null, at: null, types: null };
+    expect(toHandedOut(none)).toEqual([]);
   });
 });

@@ -1,0 +1,122 @@
+-- Hands out what is due again in a group, and in a keyed group what was dealt out, under a lease: a part of claim, which
+-- says what the columns are, and holds the group. Beside them:
+--
+--   handed    how many events; bytes, of their data
+--   dealt     how many of the log were dealt out to partitions, because nothing else was there
+--   missed    how many are handed out no more, because the log let go of them
+--   suspect   whether they are to be handled by themselves
+--   left      whether something that is due was left
+create or replace function :"schema".claim_pieces(
+  p_group bigint,
+  p_stream bigint,
+  p_partitions integer,
+  p_token uuid,
+  p_member uuid,
+  p_trimmed bigint,
+  p_from bigint,
+  p_now timestamptz,
+  p_since double precision,
+  p_lease_ms double precision,
+  p_room bigint,
+  p_max integer,
+  p_max_bytes bigint,
+  p_members integer,
+  p_blocked text[],
+  out offsets bigint[], out data text, out types text, out tags integer[], out at_ms bigint[], out attempts integer[],
+  out keys text, out rest text,
+  out handed bigint, out bytes bigint, out dealt bigint, out missed bigint, out suspect boolean, out "left" boolean
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  c_deal constant integer := 1000; -- events dealt out at least, when there are so many
+  c_steps constant integer := 20; -- pieces emptied by keys that wait, in one call
+  v_since timestamptz := coalesce(to_timestamp(p_since), '-infinity');
+  v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
+  v_pieces bigint[];
+begin
+  handed := 0;
+  bytes := 0;
+  dealt := 0;
+  missed := 0;
+  suspect := false;
+  "left" := false;
+  for v_step in 1 .. c_steps loop
+    v_pieces := :"schema".due_pieces(p_group, p_now, v_since, p_room, p_partitions, p_member, p_members, v_blocked);
+    exit when p_partitions is null;
+    if cardinality(v_pieces) = 0 then
+      exit when dealt > 0;
+      dealt := :"schema".dispatch(p_group, p_stream, p_partitions, p_from, greatest(p_max, c_deal)) - p_from;
+      exit when dealt = 0;
+    else
+      -- What is chosen is looked at as it is: another choice could hold what nobody has looked at.
+      exit when :"schema".park_blocked(p_group, p_stream, v_pieces, v_blocked) = 0;
+      v_pieces := '{}';
+      "left" := v_step = c_steps;
+    end if;
+  end loop;
+  if cardinality(v_pieces) = 0 then
+    return;
+  end if;
+  -- What the log has let go of meanwhile cannot be handed out any more.
+  with gone as materialized (
+    select p.id, p.events * int8multirange(int8range(null, p_trimmed + 1)) as events
+    from :"schema".pieces p where p.id = any (v_pieces) and p.first_offset <= p_trimmed
+  ), emptied as (
+    delete from :"schema".pieces p using gone g where p.id = g.id and p.events <@ g.events
+  ), cut as (
+    update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
+  )
+  select coalesce(sum(upper(r) - lower(r)), 0) into missed from gone g, unnest(g.events) r;
+  -- offset 0: the events are looked up range by range, also by a plan made while there were few.
+  with chosen as materialized (
+    select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
+    from unnest(v_pieces) with ordinality w (id, nth) join :"schema".pieces p on p.id = w.id
+  ), event as materialized (
+    select c.id, c.attempts as handed, e.*,
+      row_number() over w as rank, coalesce(sum(e.size) over (w rows between unbounded preceding and 1 preceding), 0) as before
+    from chosen c cross join lateral (
+      select r from unnest(:"schema".first_offsets(c.events, p_room)) r
+    ) f
+    cross join lateral (
+      select x.* from :"schema".events x
+      where x.stream_id = p_stream and x."offset" >= lower(f.r) and x."offset" < upper(f.r) offset 0
+    ) e
+    -- Of a partition, nothing goes before what waits there and was not chosen: it may have the same key.
+    where p_partitions is null or e."offset" < all (
+      select p.first_offset from :"schema".pieces p
+      where p.group_id = p_group and p.partition = c.partition and p.key_hash is null and p.id <> all (v_pieces)
+    )
+    window w as (order by case when p_partitions is null then c.nth end, e."offset")
+  ), kept as materialized (
+    select e.* from event e where e.rank <= p_room and e.before < p_max_bytes
+  ), taken as materialized (
+    select k.id, range_agg(int8range(k."offset", k."offset" + 1)) as events from kept k group by k.id
+  ), leased as (
+    insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, partition, claimed_at, expires_at)
+    select p_token, c.nth, p_group, p_member, t.events, c.attempts, c.strikes, c.suspect, c.partition, p_now, p_now + p_lease_ms * interval '1 ms'
+    from taken t join chosen c on c.id = t.id
+  ), emptied as (
+    delete from :"schema".pieces p using taken t where p.id = t.id and p.events <@ t.events
+  ), cut as (
+    update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
+  )
+  select array_agg(e."offset"), string_agg(e.data::text, e'\u001e'), string_agg(coalesce(e.type, ''), e'\u001e'),
+    array_agg(e.tag), array_agg(floor(date_part('epoch', e.at) * 1000)::bigint), array_agg(e.handed),
+    (json_object_agg(e."offset", e.key) filter (where e.key is not null))::text,
+    (json_object_agg(e."offset", json_build_array(e.visible_to, e.exclude, e.headers::text))
+      filter (where e.visible_to is not null or e.exclude is not null or e.headers is not null))::text,
+    count(*), coalesce(sum(e.size), 0)
+  into offsets, data, types, tags, at_ms, attempts, keys, rest, handed, bytes
+  from (select k.* from kept k order by k."offset") e;
+  suspect := coalesce((select bool_or(l.suspect) from :"schema".leases l where l.token = p_token), false);
+  "left" := "left" or handed >= p_room or suspect or bytes >= p_max_bytes or handed > 0 and exists (
+    select from :"schema".pieces p
+    where p.group_id = p_group and p.due_at <= p_now and p.key_hash is null
+      and (p_partitions is null and p.due_at >= v_since
+        or p.partition in (select l.partition from :"schema".leases l where l.token = p_token)));
+end
+$$;
