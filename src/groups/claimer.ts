@@ -37,8 +37,8 @@ export interface ClaimerOptions {
   readonly membership: Membership;
   /** What hardly changes from claim to claim. */
   request(this: void): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
-  /** Events that there is room for now. */
-  room(): number;
+  /** Events that there is room for now. `isMore`: the last answer said that there is more. */
+  room(isMore: boolean): number;
   /** Keys of which nothing more is wanted now. */
   blocked(): readonly string[];
   onTaken(taken: Taken): void;
@@ -53,6 +53,7 @@ export class Claimer {
   #head = 0n;
   #cursor = 0n;
   #wanted = true;
+  #isMore = false;
   /** Look at all that is due, and at expired leases. */
   #isFull = true;
   #since: number | undefined;
@@ -103,7 +104,7 @@ export class Claimer {
   /** There may be room now. */
   wake(): void {
     if (!this.#wanted || this.#claiming || this.#isOver) return;
-    const max = Math.min(this.#options.room(), MAX_CLAIM);
+    const max = Math.min(this.#options.room(this.#isMore), MAX_CLAIM);
     if (max <= 0) return;
     this.#claiming = this.#claim(max).finally(() => {
       this.#claiming = undefined;
@@ -184,6 +185,7 @@ export class Claimer {
     else if (cursor > this.#cursor && membership.members > 1 && !more) groups.taken(member, cursor);
     this.#cursor = cursor;
     this.#wanted ||= more;
+    this.#isMore = more;
     if (more) return;
     const againMs = Math.max(this.#lookAgainAt - performance.now(), 0);
     this.#lookIn(Math.min(dueInMs ?? Infinity, againMs, jittered(groups.fallbackPollMs, random())));

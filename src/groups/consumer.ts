@@ -80,7 +80,7 @@ export class Consumer<T> implements Member {
         maxAttempts: policy.maxAttempts,
         perSecond: settings.perSecond,
       }),
-      room: () => this.#room(),
+      room: (isMore) => this.#room(isMore),
       blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
       onAnswered: () => this.#crew.begin(),
@@ -138,9 +138,11 @@ export class Consumer<T> implements Member {
     return this.#stopping.signal.aborted || this.#breaker?.isOpen === true;
   }
 
-  #room(): number {
+  #room(isMore: boolean): number {
     if (this.#isHalted) return 0;
     const { queued, inHand, free } = this.#crew;
+    // A batch is of one lease: what comes one by one while handlers are busy would be a batch each.
+    if (!isMore && this.#options.handler.kind === 'batch' && free === 0) return 0;
     const room = this.#window.room({ queued, inHand, free: free * this.#unit });
     const mayShed = this.group.partitions !== null && free > 0 && queued > 0;
     return room <= 0 && mayShed ? this.#shed() : room;

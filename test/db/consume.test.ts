@@ -134,6 +134,35 @@ test('I5: a batch that fails is halved until the culprit is alone; its neighbour
   expect(dead).toEqual([17]);
 });
 
+test('what comes one by one while a batch is handled is the next batch, however fast those before it were', async () => {
+  const stream = await filled(0);
+  const ending = new AbortController();
+  const batches: number[][] = [];
+  let release = (): void => {};
+  const blocked = new Promise<void>((resolve) => (release = resolve));
+  const consuming = stream.group('g').consumeBatch(
+    async (events) => {
+      batches.push(events.map(({ data }) => data));
+      if (events.some(({ data }) => data === 4)) await blocked;
+    },
+    { maxBatch: 2, signal: ending.signal },
+  );
+  for (const n of [1, 2, 3, 4]) {
+    await stream.append(n);
+    await until(() => batches.length === n);
+  }
+  for (const n of [5, 6]) {
+    const heard = nextMessage('sluice:readers.notified');
+    await stream.append(n);
+    await heard;
+  }
+  release();
+  await until(() => batches.flat().length === 6);
+  ending.abort();
+  await consuming;
+  expect(batches).toEqual([[1], [2], [3], [4], [5, 6]]);
+});
+
 describe('handlers that misbehave', () => {
   test('I5: one that throws, whatever it throws, is tried again and then given up', async () => {
     const stream = await filled(5);
