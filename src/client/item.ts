@@ -5,8 +5,11 @@ export interface EventItem<T = unknown> {
   readonly kind: 'event';
   readonly stream: string;
   readonly offset: bigint;
-  /** Resumes the subscription, with all its streams, just after this event. */
-  readonly cursor: string;
+  /**
+   * Resumes the subscription, with all its streams, just after this event. Undefined only in a subscription of several
+   * streams that were refused together, while one of them has not begun: where that one starts is not known yet.
+   */
+  readonly cursor: string | undefined;
   readonly type: string | null;
   readonly key: string | null;
   readonly data: T;
@@ -26,8 +29,8 @@ export interface LossItem {
   readonly requested: bigint;
   readonly oldest: bigint;
   readonly head: bigint;
-  /** Resumes the subscription, with all its streams, behind the loss. */
-  readonly cursor: string;
+  /** Resumes the subscription, with all its streams, behind the loss. Undefined where that of an event would be. */
+  readonly cursor: string | undefined;
 }
 
 /** An ephemeral: sent to whoever is connected, never stored, never resumed. */

@@ -16,8 +16,8 @@ export interface Subscription<T = unknown> extends AsyncIterable<StreamItem<T>> 
   /** Resolves when every stream has its starting point; what is appended from then on arrives. Rejects if it never will. */
   readonly ready: Promise<void>;
   /**
-   * Resumes after the last of `batches`, before the first one where it began; undefined until that is known. Who iterates
-   * item by item takes the cursor of the item.
+   * Resumes after the last of `batches`, before the first one where it began. Undefined until every stream has begun, and,
+   * where one of them began with a loss, until that is taken. Who iterates item by item takes the cursor of the item.
    */
   readonly cursor: string | undefined;
   /** The same items as many at a time as there are, for consumers that would rather render once. Iterate one or the other. */

@@ -87,7 +87,8 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
       );
       for await (const item of subscription) {
         if (signal.aborted) return;
-        if ('cursor' in item) this.#cursor = item.cursor;
+        // One that says too little takes nothing back: what came since comes again, and nothing is left out.
+        if ('cursor' in item) this.#cursor = item.cursor ?? this.#cursor;
         this.#tell(item.kind, item);
       }
     }

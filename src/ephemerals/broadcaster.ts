@@ -4,6 +4,7 @@ import { textArrayLiteral } from '../db/array-literal.ts';
 import type { Database } from '../db/database.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
+import type { Ephemeral } from './unseen.ts';
 
 /** JSON of one message, at most; the same in sql/functions/broadcast.sql. */
 export const MAX_EPHEMERAL_BYTES = 65_536;
@@ -13,14 +14,7 @@ const MAX_BATCH = 100;
 const MAX_QUEUED = 10_000;
 const MAX_QUEUED_LENGTH = 8 * 2 ** 20;
 
-export interface Message {
-  readonly stream: string;
-  readonly type: string | null;
-  /** JSON text. */
-  readonly data: string;
-}
-
-type Waiting = Message & { readonly sent: Deferred<void> };
+type Waiting = Ephemeral & { readonly sent: Deferred<void> };
 
 export class Broadcaster {
   readonly #database: Database;
@@ -41,7 +35,7 @@ export class Broadcaster {
    *
    * @throws SluiceError overloaded, payload_invalid, connection_lost, permission_denied, closed
    */
-  send(message: Message): Promise<void> {
+  send(message: Ephemeral): Promise<void> {
     if (this.#closed) return Promise.reject(new SluiceError('closed', 'this Sluice is closed'));
     const length = this.#length + message.data.length;
     if (this.#queue.length >= MAX_QUEUED || length > MAX_QUEUED_LENGTH) {
@@ -87,15 +81,18 @@ export class Broadcaster {
     this.#onSent();
   }
 
-  async #insert(batch: readonly Message[]): Promise<void> {
+  async #insert(batch: readonly Ephemeral[]): Promise<void> {
     const { quoted } = this.#database.names;
     await this.#database.query(
-      `select ${quoted}.broadcast(m.stream, m.data::json, m.type)
-       from unnest($1::text::text[], $2::text::text[], $3::text::text[]) m (stream, data, type)`,
+      `select ${quoted}.broadcast(m.stream, m.data::json, m.type, m.visible_to, m.exclude)
+       from unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::uuid[])
+         m (stream, data, type, visible_to, exclude)`,
       [
         textArrayLiteral(batch.map(({ stream }) => stream)),
         textArrayLiteral(batch.map(({ data }) => data)),
         textArrayLiteral(batch.map(({ type }) => type)),
+        textArrayLiteral(batch.map(({ visibleTo }) => visibleTo)),
+        textArrayLiteral(batch.map(({ exclude }) => exclude)),
       ],
       'sluice_broadcast',
     );

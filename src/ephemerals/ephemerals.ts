@@ -3,16 +3,16 @@
 // once, and hands the same bytes to all. Keeps nothing: who is not connected then does not get it.
 import type { Database } from '../db/database.ts';
 import type { Listener } from '../listen/listener.ts';
-import { encodeEvent } from '../protocol/frames.ts';
 import { CONTROL_EVENTS } from '../protocol/wire.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Broadcasts } from './broadcasts.ts';
 import { readUnseen, startReading, type Ephemeral, type Progress } from './unseen.ts';
 
 export interface EphemeralSink {
-  /** Takes the frames, or not: nobody waits for it. */
-  ephemeral(frames: Buffer): void;
+  /** Takes what of them is for it, or not: nobody waits for it. */
+  broadcast(messages: Broadcasts): void;
 }
 
 export interface EphemeralsOptions {
@@ -143,14 +143,7 @@ export class Ephemerals {
   #send(stream: string, messages: readonly Ephemeral[]): void {
     const sinks = this.#sinks.get(stream);
     if (!sinks) return;
-    const frames = Buffer.from(messages.map(encodeBroadcast).join(''));
-    for (const sink of sinks) sink.ephemeral(frames);
+    const broadcasts = new Broadcasts(messages);
+    for (const sink of sinks) sink.broadcast(broadcasts);
   }
 }
-
-/** The frame of a message: no id, since nothing of it is kept to resume from. */
-export const encodeBroadcast = ({ stream, type, data }: Ephemeral): string =>
-  encodeEvent({
-    event: CONTROL_EVENTS.broadcast,
-    data: `{"stream":${JSON.stringify(stream)},"type":${JSON.stringify(type)},"data":${data}}`,
-  });

@@ -13,6 +13,10 @@ const MAX_AGE_S = 10;
 export interface Ephemeral {
   readonly stream: string;
   readonly type: string | null;
+  /** The label of its audience; null: everybody. */
+  readonly visibleTo: string | null;
+  /** The connection that need not be told. */
+  readonly exclude: string | null;
   /** JSON text. */
   readonly data: string;
 }
@@ -25,7 +29,16 @@ export interface Progress {
   readonly page?: { readonly until: string; readonly xid: string; readonly id: string };
 }
 
-type Row = [until: string, xid: string | null, id: string, stream: string, type: string | null, data: string];
+type Row = [
+  until: string,
+  xid: string | null,
+  id: string,
+  stream: string,
+  type: string | null,
+  visibleTo: string | null,
+  exclude: string | null,
+  data: string,
+];
 
 /** A beginning: what is broadcast from now on. */
 export async function startReading(database: Database): Promise<Progress> {
@@ -43,7 +56,7 @@ export async function readUnseen(
     `with bounds as materialized (
        select $1::text::pg_snapshot as since, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until
      )
-     select b.until::text, e.xid::text, e.id::text, e.stream, e.type, e.data::text
+     select b.until::text, e.xid::text, e.id::text, e.stream, e.type, e.visible_to, e.exclude::text, e.data::text
      from bounds b left join lateral (
        select * from ${database.names.quoted}.ephemerals e
        where e.xid >= pg_snapshot_xmin(b.since) and not pg_visible_in_snapshot(e.xid, b.since)
@@ -65,7 +78,9 @@ export async function readUnseen(
   const until = rows[0]?.[0] ?? since;
   const last = rows.length === PAGE ? rows.at(-1) : undefined;
   return {
-    messages: rows.flatMap(([, xid, , stream, type, data]) => (xid === null ? [] : [{ stream, type, data }])),
+    messages: rows.flatMap(([, xid, , stream, type, visibleTo, exclude, data]) =>
+      xid === null ? [] : [{ stream, type, visibleTo, exclude, data }],
+    ),
     progress: last ? { since, page: { until, xid: last[1] ?? '0', id: last[2] } } : { since: until },
   };
 }

@@ -53,6 +53,11 @@ export class Groups {
     this.#bell = new ReaderBell(database, logger, database.names.groupsChannel);
   }
 
+  /** The groups that have members here. */
+  get consumed(): bigint[] {
+    return [...new Set(Array.from(this.#members, ({ group }) => group.id))];
+  }
+
   /** @throws SluiceError closed */
   async join(member: Member): Promise<() => void> {
     this.requireOpen();

@@ -9,7 +9,8 @@ import type { FrameFormat } from '../tail/entry.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Admitted } from './admission.ts';
 import { requestGrant, type Authorize, type Grant } from './authorize.ts';
-import type { Ephemerals } from '../ephemerals/ephemerals.ts';
+import type { Ephemerals, EphemeralSink } from '../ephemerals/ephemerals.ts';
+import type { BroadcastFilter } from './filters.ts';
 import { MAX_TIMER_MS } from './handler-options.ts';
 import type { Presence } from '../presence/presence.ts';
 import { memberOf, parsePresence } from './presence-request.ts';
@@ -31,6 +32,7 @@ export interface EventsRequest {
 export interface EventsContext {
   readonly tails: Tails;
   readonly ephemerals: Ephemerals;
+  readonly broadcastFilter: BroadcastFilter;
   readonly presence: Presence;
   readonly authorize: Authorize;
   readonly revocations: Revocations | undefined;
@@ -125,9 +127,15 @@ interface Beginning {
 async function begin(
   session: EventSession,
   { asked, grant, askedAt, signal }: Beginning,
-  { ephemerals, revocations, tails }: EventsContext,
+  { ephemerals, broadcastFilter, revocations, tails }: EventsContext,
 ): Promise<Response | undefined> {
-  session.onceEnded(ephemerals.join(asked.streams, session));
+  const sink: EphemeralSink = {
+    broadcast: (messages) => {
+      const frames = broadcastFilter(messages, grant, session.id);
+      if (frames) session.ephemeral(frames);
+    },
+  };
+  session.onceEnded(ephemerals.join(asked.streams, sink));
   await Promise.all([revocations?.ready(), ephemerals.ready()]);
   if (revocations?.watch(session, grant, askedAt) === false) {
     session.end('revoked');

@@ -47,8 +47,8 @@ export interface HandlerOptions {
   /** Decides who may read what. Required: nothing is open by default. */
   readonly authorize: Authorize;
   /**
-   * Who sees events with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does. A label that
-   * is not here hides its events, and so does a predicate that throws or answers anything but `true`.
+   * Who sees events and broadcasts with `visibleTo`: by label, a predicate on the grant's `context`. Default: nobody does.
+   * A label that is not here hides what has it, and so does a predicate that throws or answers anything but `true`.
    */
   readonly audiences?: Readonly<Record<string, Audience>> | undefined;
   /** Where the handler is mounted, such as `/sluice`. Default: at the root. */

@@ -11,7 +11,7 @@ import { clientAddress, trustOf, type Trust } from './client-address.ts';
 import { corsRules, type CorsRules } from './cors.ts';
 import { crossOrigin } from './cross-origin.ts';
 import { count, duration, statsHistorySettings, type HandlerOptions } from './handler-options.ts';
-import { createEventFilter } from './event-filter.ts';
+import { createFilters } from './filters.ts';
 import { handleEvents, type EventsContext } from './events.ts';
 import { Metrics, type MetricRegistry } from './metrics.ts';
 import { methodNotAllowed, notFound, problem, unavailable } from './problem.ts';
@@ -144,10 +144,11 @@ class HttpServer {
       ),
     });
     const { logger } = core.settings;
-    const filter = createEventFilter(audiencesFrom(options.audiences ?? {}), logger);
+    const filters = createFilters(audiencesFrom(options.audiences ?? {}), logger);
     this.#context = {
       tails: core.tails,
       ephemerals: core.ephemerals,
+      broadcastFilter: filters.broadcasts,
       presence: core.presence,
       authorize: options.authorize,
       revocations: this.#revocations,
@@ -161,7 +162,7 @@ class HttpServer {
             format,
             retryMs,
             drainTimeoutMs,
-            filter,
+            filter: filters.events,
             viewer,
             logger,
             stats: this.stats,

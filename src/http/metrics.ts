@@ -5,7 +5,7 @@
 import type { Sluice } from '../sluice/connect.ts';
 import { deadline } from '../util/deadline.ts';
 import { Activity } from './activity.ts';
-import type { GroupCounts } from './group-activity.ts';
+import { groupMetrics, positionsOf } from './group-metrics.ts';
 import { counter, gauge, histogram, inSeconds, labelled, registered, type Metric } from './metric.ts';
 import { methodNotAllowed } from './problem.ts';
 import type { HandlerStats, Stats } from './stats.ts';
@@ -40,6 +40,7 @@ const LISTENER_STATES: readonly NotifyBusStats['state'][] = [
 export class Metrics {
   readonly #options: MetricsOptions;
   readonly #isDatabaseUp: () => Promise<number>;
+  readonly #positions: ReturnType<typeof positionsOf>;
   #activity: Activity | undefined;
   #closed = false;
 
@@ -50,6 +51,7 @@ export class Metrics {
       throw new TypeError('metrics must be true, or a function that decides on a request');
     this.#options = options;
     this.#isDatabaseUp = databaseProbe(options.sluice);
+    this.#positions = positionsOf(options.sluice);
     if (readers !== false) this.#activity = new Activity();
   }
 
@@ -61,7 +63,9 @@ export class Metrics {
     const all = [
       deliveryMetrics(stats),
       listenerMetrics(sluice, this.#isDatabaseUp),
-      ...processMetrics(this.#activity),
+      writeMetrics(this.#activity),
+      groupMetrics(this.#activity.groups, this.#positions),
+      backgroundMetrics(this.#activity),
     ].flat();
     for (const metric of all) registry.registerMetric(registered(metric) as never);
   }
@@ -85,12 +89,6 @@ export class Metrics {
     this.#activity?.close();
   }
 }
-
-const processMetrics = (activity: Activity): Metric[][] => [
-  writeMetrics(activity),
-  groupMetrics(activity),
-  backgroundMetrics(activity),
-];
 
 function deliveryMetrics(stats: Stats): Metric[] {
   const totals = (): Omit<HandlerStats, 'streams'> => stats.totals();
@@ -190,25 +188,6 @@ function writeMetrics(activity: Activity): Metric[] {
       'Published events whose stream was gone.',
       () => activity.undeliverableEvents,
     ),
-  ];
-}
-
-function groupMetrics({ groups }: Activity): Metric[] {
-  type Count = Exclude<keyof GroupCounts, 'stream' | 'group'>;
-  const each = (name: string, help: string, count: Count): Metric =>
-    counter(`sluice_group_${name}_total`, help, () =>
-      groups.counts.map(({ stream, group, [count]: value }) => ({
-        labels: { stream: stream ?? '', group: group ?? '' },
-        value,
-      })),
-    );
-  return [
-    each('claims', 'Times that consumers asked for events.', 'claims'),
-    each('events', 'Events handed out to consumers, once for each attempt.', 'events'),
-    each('failures', 'Calls of handlers that failed.', 'failures'),
-    each('dead_events', 'Events given up.', 'dead'),
-    each('lost_leases', 'Leases that were over before their events were.', 'lost'),
-    each('missed_events', 'Events trimmed before they were handled.', 'missed'),
   ];
 }
 

@@ -12,14 +12,13 @@ import { encodePosition } from '../protocol/cursor.ts';
 import type { Batch, FrameFormat, Frames } from '../tail/entry.ts';
 import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
-import type { EphemeralSink } from '../ephemerals/ephemerals.ts';
 import type { Attending, Presence, Seat } from '../presence/presence.ts';
 import type { PresenceSink } from '../presence/rosters.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Viewer } from './audience.ts';
 import { Backlog } from './backlog.ts';
-import type { EventFilter } from './event-filter.ts';
+import type { EventFilter } from './filters.ts';
 import { Leg, type LegOwner } from './leg.ts';
 import type { Stats } from './stats.ts';
 import type { Transport, TransportEvents } from './transport.ts';
@@ -52,7 +51,7 @@ export type EndReason =
   | 'stream'
   | 'failed';
 
-export class EventSession implements TransportEvents, LegOwner, EphemeralSink, PresenceSink {
+export class EventSession implements TransportEvents, LegOwner, PresenceSink {
   readonly id: string = randomUUID();
   /** It is fixed where it starts; until then the database is asked, which is not the client's doing. */
   begun = false;

@@ -17,6 +17,7 @@ export interface Passed {
   readonly moved: number;
   /** Something is or may be left. */
   readonly more: boolean;
+  /** Of the server's time: seen from here, a busy process or a slow disk would count as work, and events would wait for it. */
   readonly spentMs: number;
 }
 

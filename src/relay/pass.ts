@@ -15,6 +15,8 @@ export interface PassResult {
   readonly more: boolean;
   /** Until the next delayed event is due; null: none waits. */
   readonly dueInMs: number | null;
+  /** What it took of the server's time, its commit and the way there not counted. */
+  readonly spentMs: number;
 }
 
 /** Told of every stream that moved, after the commit. */
@@ -29,6 +31,7 @@ interface Row {
   readonly next: string;
   readonly dueInMs: number | null;
   readonly dueFrom: number;
+  readonly spentMs: number;
 }
 
 export class Passes {
@@ -50,12 +53,13 @@ export class Passes {
     const full = started - this.#lookedAt >= FULL_LOOK_MS;
     const [row] = await this.#database.query<Row>(
       `select stream_ids::text[] as ids, heads::text[] as heads, moved::text, refused::text, more, next_after as next,
-         due_in_ms as "dueInMs", date_part('epoch', due_from) - 0.001 as "dueFrom"
+         due_in_ms as "dueInMs", date_part('epoch', due_from) - 0.001 as "dueFrom",
+         spent_ms as "spentMs"
        from ${this.#database.names.quoted}.pass($1, $2, $3, to_timestamp($4))`,
       [MAX_EVENTS_PER_STREAM, MAX_STREAMS_PER_PASS, this.#after, full ? -Infinity : this.#dueFrom],
       'sluice_pass',
     );
-    if (!row) return { moved: 0, more: false, dueInMs: null };
+    if (!row) return { moved: 0, more: false, dueInMs: null, spentMs: 0 };
     if (full) this.#lookedAt = started;
     this.#dueFrom = row.dueFrom;
     this.#after = row.next;
@@ -65,6 +69,6 @@ export class Passes {
     if (moved > 0 || row.more) {
       report('sluice:relay.passed', () => ({ moved, more: row.more, ms: performance.now() - started, by }));
     }
-    return { moved, more: row.more, dueInMs: row.dueInMs };
+    return { moved, more: row.more, dueInMs: row.dueInMs, spentMs: row.spentMs };
   }
 }

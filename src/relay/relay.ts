@@ -117,12 +117,11 @@ export class Relay {
     let before: Passed | undefined;
     for (let idle = 0; !this.#closing.signal.aborted;) {
       this.#rung = false;
-      const started = performance.now();
-      const { moved, more } = await passes.run('relay');
+      const passed = await passes.run('relay');
+      const { moved, more } = passed;
       if (moved === 0 && !more) return;
       await housekeeping.rotate();
       idle = moved > 0 ? 0 : idle + 1;
-      const passed = { moved, more, spentMs: performance.now() - started };
       await this.#pause(restAfter(passed, before, idle), false);
       before = passed;
     }

@@ -2,10 +2,7 @@
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { Position } from '../protocol/position.ts';
 
-interface WriteOptions {
-  readonly type?: string | undefined;
-  readonly key?: string | undefined;
-  readonly headers?: Record<string, string> | undefined;
+interface AudienceOptions {
   /**
    * Who may see it over HTTP: a label of 1 to 128 bytes that the handler's `audiences` decides on; a label it does not
    * know is seen by nobody there. Default: everybody who may read the stream. `read` and `subscribe` see everything.
@@ -16,6 +13,12 @@ interface WriteOptions {
    * Null and undefined: sent to all. It spares an echo and is no protection: the client's next connection has another id.
    */
   readonly exclude?: string | null | undefined;
+}
+
+interface WriteOptions extends AudienceOptions {
+  readonly type?: string | undefined;
+  readonly key?: string | undefined;
+  readonly headers?: Record<string, string> | undefined;
   /**
    * 1 to 255 bytes. What is written to the stream under one key within its window (24 hours by default) is written once;
    * the events of one call share its key.
@@ -42,7 +45,7 @@ export interface PublishOptions extends WriteOptions {
   readonly delayMs?: number | undefined;
 }
 
-export interface BroadcastOptions {
+export interface BroadcastOptions extends AudienceOptions {
   readonly type?: string | undefined;
   /** Stops waiting; what was already sent is still delivered. */
   readonly signal?: AbortSignal | undefined;

@@ -71,9 +71,10 @@ export interface Stream<In = unknown, Out = In> {
   /**
    * Sends a message to whoever is connected to the stream over HTTP, on every process, and stores nothing: it has no
    * offset and no id, and whoever connects later never sees it. Messages of one process keep their order. At most 64 KiB
-   * of JSON. A stream that does not exist has nobody connected.
+   * of JSON. A stream that does not exist has nobody connected. `visibleTo` and `exclude` as of an event.
    *
-   * @throws SluiceError payload_too_large, payload_invalid, name_invalid (the type), overloaded, and others
+   * @throws SluiceError payload_too_large, payload_invalid, name_invalid (the type, the label, the connection), overloaded,
+   *   and others
    * @example
    * await room.broadcast({ user: 'ann' }, { type: 'typing' });
    */
@@ -181,13 +182,14 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     return new EventIterator<Out>(this.#core.tails, { stream: this.name, after: position, signal, decode });
   }
 
-  async broadcast(data: In, { type, signal }: BroadcastOptions = {}): Promise<void> {
+  async broadcast(data: In, options: BroadcastOptions = {}): Promise<void> {
+    const { type, visibleTo, exclude, signal } = options;
     signal?.throwIfAborted();
     const { broadcaster } = this.#core;
-    const event = encodeEvent({ data, type }, { ...this.#core.limits, maxEventBytes: MAX_EPHEMERAL_BYTES });
+    const limits = { ...this.#core.limits, maxEventBytes: MAX_EPHEMERAL_BYTES };
+    const event = encodeEvent({ data, type, visibleTo, exclude }, limits);
     const draft = { payloads: [data], encoded: [event], inBatch: false };
-    const send = (): Promise<void> =>
-      broadcaster.send({ stream: this.name, type: event.type, data: event.data });
+    const send = (): Promise<void> => broadcaster.send({ ...event, stream: this.name });
     await waitOrAbort(this.#admission ? this.#admission.admit({ ...draft, signal }, send) : send(), signal);
   }
 

@@ -1,4 +1,5 @@
-// Guards <sluice-stream> where its attributes change while events are under way, and where others use its connection.
+// Guards <sluice-stream> where its attributes change while events are under way, where others use its connection, and where
+// it is moved while one of its streams is gone.
 import { connect, type Sluice } from 'sluice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { useBrowser } from '../support/chromium.ts';
@@ -31,6 +32,18 @@ const program = `
     element.setAttribute('after', after);
     document.body.append(element);
   };
+  globalThis.told = [];
+  document.addEventListener('sluice-event', ({ detail, target }) => {
+    if (target.id === 'several') told.push(detail.stream + detail.offset);
+  });
+  globalThis.makeSeveral = (streams) => {
+    const element = document.createElement('sluice-stream');
+    Object.assign(element, { id: 'several' });
+    element.setAttribute('streams', JSON.stringify(streams));
+    element.setAttribute('after', 'start');
+    document.body.append(element);
+  };
+  globalThis.move = () => document.body.append(document.getElementById('several'));
 `;
 
 beforeAll(async () => {
@@ -65,4 +78,22 @@ test('shows how the connection is from the start, also where it is there already
   await page.locator('#a[state=live]').waitFor({ state: 'attached' });
   await page.evaluate("make('b', 'end')");
   await page.locator('#b[state=live]').waitFor({ state: 'attached' });
+});
+
+test('I2: moved while one of its streams is gone, it goes on from where it knew all of them, and does not begin again', async () => {
+  await Promise.all(['stays', 'goes'].map(async (name) => sluice.stream(name).append(1)));
+  const page = await browser.newPage();
+  await page.goto(site.origin);
+  await page.waitForFunction('globalThis.makeSeveral');
+  await page.evaluate("makeSeveral(['stays', 'goes'])");
+  await page.waitForFunction('told.length === 2');
+  await sluice.deleteStream('goes');
+  await page.evaluate('move()');
+  await sluice.stream('stays').append(2);
+  await page.waitForFunction("told.at(-1) === 'stays2'");
+  await page.evaluate('told.length = 0; move()');
+  await sluice.stream('stays').append(3);
+  await page.waitForFunction("told.at(-1) === 'stays3'");
+  expect(await page.evaluate('told')).not.toContain('stays1');
+  expect(await page.evaluate('told')).toContain('stays2');
 });

@@ -36,7 +36,7 @@ const program = `
         for await (const item of client.subscribe(stream, { after })) {
           if (item.kind === 'event') {
             reader.offsets.push(Number(item.offset));
-            localStorage.setItem(stream, item.cursor);
+            if (item.cursor) localStorage.setItem(stream, item.cursor);
           } else reader.losses.push(item.kind);
         }
       })();

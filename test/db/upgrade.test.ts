@@ -9,14 +9,24 @@ import { purge, spanOf } from '../support/retained.ts';
 
 const db = useDatabase({ migrated: false });
 
-test('from version 1: streams deleted there go on losing their rows, and no other stream does', async () => {
-  await db.query('create schema sluice');
+/** What a package of that version left behind, without its functions. */
+async function installed(version: number): Promise<void> {
+  await db.query('drop schema if exists sluice cascade; create schema sluice');
   await db.query(
     `create table sluice.migrations (version integer primary key, name text not null, compatible_from integer not null,
        functions_hash text, applied_at timestamptz not null default clock_timestamp())`,
   );
-  await db.query(renderSql(migrations[0]!.sql, namesFor('sluice')));
-  await db.query(`insert into sluice.migrations (version, name, compatible_from) values (1, '0001_log', 1)`);
+  for (const { sql, name } of migrations.slice(0, version)) {
+    await db.query(renderSql(sql, namesFor('sluice')));
+    await db.query(
+      `insert into sluice.migrations (version, name, compatible_from) values ($1::text::int, $2, $1::text::int)`,
+      [name.slice(0, 4), name],
+    );
+  }
+}
+
+test('from version 1: streams deleted there go on losing their rows, and no other stream does', async () => {
+  await installed(1);
   await db.query(`insert into sluice.streams (name) values ('deleted'), ('kept')`);
   await db.query(
     `insert into sluice.events (stream_id, "offset", at, tag, size, data)
@@ -34,4 +44,21 @@ test('from version 1: streams deleted there go on losing their rows, and no othe
   expect(await spanOf(db, 'kept')).toEqual({ start: 0, rows: [1, 9] });
   await db.query(`select sluice.append('kept', '2')`);
   expect((await logOf(db, 'kept')).at(-1)).toBe('2');
+});
+
+test('from version 7: a broadcast without an audience is still one call, and not two that it could mean', async () => {
+  await installed(7);
+  await db.query(
+    `create function sluice.broadcast(p_stream text, p_data json, p_type text default null) returns void
+     language sql as 'select'`,
+  );
+  expect(await migrate({ connectionString: db.connectionString })).toEqual({ from: 7, to: SCHEMA_VERSION });
+  await db.query(`select sluice.broadcast('room', '1'), sluice.broadcast('room', '2', p_type => 'note')`);
+  const { rows } = await db.query(
+    'select type, visible_to, exclude, data from sluice.ephemerals order by id',
+  );
+  expect(rows).toEqual([
+    { type: null, visible_to: null, exclude: null, data: 1 },
+    { type: 'note', visible_to: null, exclude: null, data: 2 },
+  ]);
 });

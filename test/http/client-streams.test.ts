@@ -148,6 +148,27 @@ describe('a stream that is refused', () => {
     expect(readers.map(({ offsets }) => offsets)).toEqual(names.map(() => [1, 2]));
   });
 
+  test('leaves its neighbours without a cursor until it begins, and the next one says all', async () => {
+    await Promise.all(['h1', 'h2'].map((name) => append(name, 1)));
+    forbidden.add('h2');
+    const subscription = open().subscribe(['h1', 'h2'], { after: 'start' });
+    const reader = collect(subscription);
+    await reader.received(1);
+    expect([reader.of('h1'), subscription.cursor]).toEqual([[1], undefined]);
+    forbidden.clear();
+    await subscription.ready;
+    await reader.received(2);
+    await append('h1', 1);
+    await reader.received(3);
+    const heads = await Promise.all(
+      ['h1', 'h2'].map(async (name) => (await sluice.stream(name).read({ after: 'end' })).cursor),
+    );
+    const cursors = reader.items.map((item) => (item.kind === 'event' ? item.cursor : 'other'));
+    expect([cursors[0], cursors[2]]).toEqual([undefined, heads.join('.')]);
+    expect(cursors[1]?.split('.')[1]).toBe(heads[1]);
+    expect(subscription.cursor).toBe(heads.join('.'));
+  });
+
   test('for its name throws, and the others go on', async () => {
     await append('e1', 1);
     const client = open();

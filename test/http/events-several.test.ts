@@ -1,12 +1,12 @@
 // Guards I2, I8 and I9 for several streams on one connection: each event once and in the order of its stream, under one
 // cursor for all, which resumes each of them exactly, whatever cuts the connection and whatever happens to one of them.
-import { connect, type Sluice } from 'sluice';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Sluice } from 'sluice';
+import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
 import { randomFrom } from '../support/seed.ts';
-import { serve, type Serving } from '../support/serve.ts';
+import { serve, useServing, type Serving } from '../support/serve.ts';
 import { openSse, ResumingSse, type Frame } from '../support/sse.ts';
 import { upTo } from '../support/up-to.ts';
 
@@ -14,14 +14,7 @@ const db = useDatabase();
 let sluice: Sluice;
 let serving: Serving;
 
-beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 100, windowEvents: 50 });
-  serving = await serve(sluice);
-});
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]();
-  await sluice.close();
-});
+useServing(db, { fallbackPollMs: 100, windowEvents: 50 }, (started) => ({ sluice, serving } = started));
 
 let made = 0;
 const newStreams = async (count: number): Promise<string[]> => {

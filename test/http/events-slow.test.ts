@@ -1,8 +1,8 @@
 // Guards I7 on the wire: a client that does not read costs its socket buffer and delays nobody, catches up exactly when
 // it reads again, and is dropped past its deadline. And that whoever goes away, in whatever manner, is let go of.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { connect, type Sluice } from 'sluice';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Sluice } from 'sluice';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { Database } from '../../src/db/database.ts';
 import { EventSession } from '../../src/http/session.ts';
 import { Listener } from '../../src/listen/listener.ts';
@@ -12,7 +12,7 @@ import { silentLogger } from '../../src/util/logger.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
-import { anyone, serve, type Serving } from '../support/serve.ts';
+import { anyone, serve, useServing, type Serving } from '../support/serve.ts';
 import { openSse, type SseClient } from '../support/sse.ts';
 import { upTo } from '../support/up-to.ts';
 
@@ -20,14 +20,7 @@ const db = useDatabase();
 let sluice: Sluice;
 let serving: Serving;
 
-beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 200 });
-  serving = await serve(sluice);
-});
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]();
-  await sluice.close();
-});
+useServing(db, { fallbackPollMs: 200 }, (started) => ({ sluice, serving } = started));
 
 let names = 0;
 const newStream = async (): Promise<string> => {

@@ -1,26 +1,19 @@
 // Guards what stands on the wire of GET /v1/events: the opening frames, both formats, where a connection starts, what
 // carries an id, and that nothing stored can forge a frame.
 import * as fc from 'fast-check';
-import { connect, type Sluice } from 'sluice';
+import type { Sluice } from 'sluice';
 import { EventSource } from 'eventsource';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
-import { serve, type Serving } from '../support/serve.ts';
+import { serve, useServing, type Serving } from '../support/serve.ts';
 import { openSse, type Frame, type SseClient } from '../support/sse.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
 let serving: Serving;
 
-beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 100 });
-  serving = await serve(sluice);
-});
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]();
-  await sluice.close();
-});
+useServing(db, { fallbackPollMs: 100 }, (started) => ({ sluice, serving } = started));
 
 let names = 0;
 /** A stream of its own, with events 1 to `count`, each the number of its offset. */

@@ -4,6 +4,7 @@ import { Pool } from 'pg';
 import { connect, type PoolLike, type Sluice } from 'sluice';
 import { createHandler, type HandlerOptions } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { deferred } from '../../src/util/deferred.ts';
 import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
@@ -165,6 +166,70 @@ describe('what it tells', () => {
     for (const [name, value] of Object.entries(told))
       expect([name, valueOf(metrics, `sluice_group_${name}_total${labels}`)]).toEqual([name, value]);
     expect(valueOf(metrics, `sluice_group_claims_total${labels}`)).toBeGreaterThanOrEqual(2);
+  });
+
+  test('how far groups are that are consumed here, and of no other', async () => {
+    const stream = sluice.stream<number>('gauged');
+    await stream.appendMany([1, 2, 3, 4, 5, 6].map((data) => ({ data })));
+    await stream.group('elsewhere').stats();
+    const group = stream.group('g');
+    await group.stats();
+    await stream.trim({ before: 2n });
+    const [ending, holding] = [new AbortController(), deferred()];
+    const begun = deferred();
+    const consuming = group.consume(
+      async () => {
+        begun.resolve();
+        await holding.promise;
+      },
+      { signal: ending.signal },
+    );
+    await begun.promise; // 1 was trimmed, 2 is in hand
+    const gauges = async (): Promise<(number | undefined)[]> => {
+      await using serving = await serve(sluice, { metrics: true }); // keeps no answer of before
+      const metrics = await scrape(serving);
+      expect(valueOf(metrics, 'sluice_group_paused{stream="gauged",group="elsewhere"}')).toBeUndefined();
+      return ['unclaimed_events', 'unclaimed_age_seconds', 'paused'].map((name) =>
+        valueOf(metrics, `sluice_group_${name}{stream="gauged",group="g"}`),
+      );
+    };
+    expect(await gauges()).toEqual([4, expect.any(Number), 0]);
+    const [, age = 0] = await gauges();
+    expect(age).toBeGreaterThan(0);
+    expect(age).toBeLessThan(3600);
+    await group.pause();
+    await group.seek('end');
+    expect(await gauges()).toEqual([0, 0, 1]);
+    holding.resolve();
+    ending.abort();
+    await consuming;
+    expect(await gauges()).toEqual([undefined, undefined, undefined]);
+  });
+
+  test('where the rows of groups may not be read, it is said, and all others are told', async () => {
+    await using serving = await serve(sluice, { metrics: true });
+    const ending = new AbortController();
+    const joined = nextMessage('sluice:group.claimed');
+    const consuming = sluice
+      .stream('gauged')
+      .group('h')
+      .consume(async () => {}, { signal: ending.signal });
+    await joined;
+    await db.query('alter table sluice.groups rename to hidden');
+    try {
+      const failed = nextMessage<{ where: string }>(
+        'sluice:background.failed',
+        ({ where }) => where === 'group metrics',
+      );
+      const metrics = await scrape(serving);
+      await failed;
+      expect(metrics.get('sluice_group_paused')?.samples.size).toBe(0);
+      expect(valueOf(metrics, 'sluice_database_up')).toBe(1);
+    } finally {
+      await db.query('alter table sluice.hidden rename to groups');
+    }
+    ending.abort();
+    await consuming;
   });
 
   test('listener, bus and database', async () => {

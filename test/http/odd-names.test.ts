@@ -1,24 +1,17 @@
 // Guards that a stream may have any name that is valid, through everything that takes one: written and read by offset and
 // cursor, followed in the process and over HTTP, described, listed, bounded, trimmed and deleted, each by its own name
 // and never by another one that looks like it.
-import { connect, type Sluice } from 'sluice';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Sluice } from 'sluice';
+import { describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
-import { serve, type Serving } from '../support/serve.ts';
+import { useServing, type Serving } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
 let serving: Serving;
-beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 100 });
-  serving = await serve(sluice);
-});
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]();
-  await sluice.close();
-});
+useServing(db, { fallbackPollMs: 100 }, (started) => ({ sluice, serving } = started));
 
 const names: [string, string][] = [
   ['single quotes', "it's ''quoted''"],

@@ -5,7 +5,7 @@ import { connect, type Sluice } from 'sluice';
 import type { EndReason, HandlerStats } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { audiencesFrom } from '../../src/http/audience.ts';
-import { createEventFilter } from '../../src/http/event-filter.ts';
+import { createFilters } from '../../src/http/filters.ts';
 import { Histogram } from '../../src/http/histogram.ts';
 import { Stats } from '../../src/http/stats.ts';
 import { Batch, Entry } from '../../src/tail/entry.ts';
@@ -252,7 +252,7 @@ describe('counting', () => {
     const stats = new Stats();
     stats.opened([{ stream: 's', behind: 0 }]);
     const batch = new Batch([entry(1n), entry(2n), entry(3n), entry(4n)], { live: true });
-    const filter = createEventFilter(audiencesFrom({}), silentLogger);
+    const filter = createFilters(audiencesFrom({}), silentLogger).events;
     for (const part of [[3n], [1n, 2n], [2n, 3n], [1n]]) {
       const visible = ({ offset }: { offset: bigint }): boolean => part.includes(offset);
       const seen = filter(batch, { context: undefined, visible }, 'somebody');

@@ -2,27 +2,20 @@
 // page's streams, with a stock EventSource; also in a stream that did not exist when the page was rendered.
 import { EventSource } from 'eventsource';
 import { Client } from 'pg';
-import { connect, type Sluice } from 'sluice';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Sluice } from 'sluice';
+import { expect, test } from 'vitest';
 import { encodePosition, NOT_YET } from '../../src/protocol/cursor.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
 import { createProxy } from '../support/proxy.ts';
-import { serve, type Serving } from '../support/serve.ts';
+import { serve, useServing, type Serving } from '../support/serve.ts';
 import { openSse } from '../support/sse.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
 let serving: Serving;
 
-beforeAll(async () => {
-  sluice = await connect({ connectionString: db.connectionString, fallbackPollMs: 100 });
-  serving = await serve(sluice);
-});
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]();
-  await sluice.close();
-});
+useServing(db, { fallbackPollMs: 100 }, (started) => ({ sluice, serving } = started));
 
 const urlOf = (names: readonly string[], after: string, port = serving.port): string => {
   const streams = names.map((name) => `stream=${encodeURIComponent(name)}`).join('&');

@@ -3,9 +3,11 @@
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect as dial, type AddressInfo } from 'node:net';
-import type { Sluice } from 'sluice';
+import { connect, type ConnectOptions, type Sluice } from 'sluice';
 import { createHandler, type Authorize, type HandlerOptions, type SluiceHandler } from 'sluice/http';
 import { toNodeListener } from 'sluice/node';
+import { afterAll, beforeAll } from 'vitest';
+import type { Database } from './database.ts';
 
 export const anyone: Authorize = async () => ({ principal: null });
 
@@ -62,4 +64,23 @@ export async function serveHandler(handler: SluiceHandler, port = 0): Promise<Se
   serving.server.listen(port, '127.0.0.1');
   await once(serving.server, 'listening');
   return serving;
+}
+
+/** Gives the test file a Sluice on its database, served to anyone, from its first test to its last. */
+export function useServing(
+  db: Database,
+  options: ConnectOptions,
+  told: (started: { readonly sluice: Sluice; readonly serving: Serving }) => void,
+): void {
+  let end: (() => Promise<void>) | undefined;
+  beforeAll(async () => {
+    const sluice = await connect({ connectionString: db.connectionString, ...options });
+    const serving = await serve(sluice);
+    end = async () => {
+      await serving[Symbol.asyncDispose]();
+      await sluice.close();
+    };
+    told({ sluice, serving });
+  });
+  afterAll(async () => end?.());
 }

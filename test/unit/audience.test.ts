@@ -10,7 +10,8 @@ import {
   type Audience,
   type Viewer,
 } from '../../src/http/audience.ts';
-import { createEventFilter, type EventFilter } from '../../src/http/event-filter.ts';
+import { Broadcasts } from '../../src/ephemerals/broadcasts.ts';
+import { createFilters } from '../../src/http/filters.ts';
 import type { StreamEvent } from '../../src/log/event.ts';
 import { Batch, Entry, type Frames } from '../../src/tail/entry.ts';
 import { silentLogger, type LoggerLike } from '../../src/util/logger.ts';
@@ -44,12 +45,14 @@ const isAdmin: Audience = (context) => (context as { admin: boolean }).admin;
 /** Sees with the eyes of one viewer. */
 type See = (batch: Batch) => Frames | undefined;
 const filters = (audiences: Record<string, Audience>, logger: LoggerLike = silentLogger) => {
-  const filter: EventFilter = createEventFilter(audiencesFrom(audiences), logger);
+  const { events, broadcasts } = createFilters(audiencesFrom(audiences), logger);
   return {
     forViewer:
       (viewer: Viewer): See =>
       (batch) =>
-        filter(batch, viewer, me),
+        events(batch, viewer, me),
+    broadcasts: (messages: Broadcasts, viewer: Viewer): Buffer | undefined =>
+      broadcasts(messages, viewer, me),
   };
 };
 const seen = (see: See, batch: Batch): number[] =>
@@ -167,6 +170,53 @@ describe('a batch', () => {
       [3n, null, { secret: 3 }],
       [5n, null, { secret: 5 }],
     ]);
+  });
+});
+
+describe('what is broadcast', () => {
+  const messages = (...targets: Target[]): Broadcasts =>
+    new Broadcasts(
+      targets.map(({ visibleTo = null, exclude = null }, index) => ({
+        stream: 's',
+        type: null,
+        visibleTo,
+        exclude,
+        data: `{"secret":${index + 1}}`,
+      })),
+    );
+  const shown = (frames: Buffer | undefined): number[] =>
+    [...String(frames).matchAll(/"secret":(\d+)/g)].map(([, n]) => Number(n));
+
+  test('is one buffer for all who get the same of it', () => {
+    const all = filters({ admins: isAdmin });
+    const some = messages({}, { visibleTo: 'admins' }, {});
+    const [one, two, admin] = [false, false, true].map((isOne) =>
+      all.broadcasts(some, { context: { admin: isOne } }),
+    );
+    expect(one).toBe(two);
+    expect(shown(one)).toEqual([1, 3]);
+    expect(admin).toBe(some.bytes);
+    expect(String(admin)).not.toContain('admins');
+    const forAll = messages({}, {});
+    expect(all.broadcasts(forAll, { context: {} })).toBe(forAll.bytes);
+  });
+
+  test('I10: follows the same rules, closed in doubt; only the predicate for events is not asked', () => {
+    const all = filters({ admins: isAdmin, raising: () => thrown(new Error('who is it?')) });
+    const visible = (): boolean => thrown(new Error('no event'));
+    const given = messages(
+      {},
+      { visibleTo: 'admins' },
+      { visibleTo: 'unknown' },
+      { visibleTo: 'raising' },
+      { visibleTo: 'constructor' },
+      { exclude: me },
+      { exclude: other },
+      { visibleTo: 'admins', exclude: me },
+    );
+    expect(shown(all.broadcasts(given, { context: { admin: true }, visible }))).toEqual([1, 2, 7]);
+    expect(shown(all.broadcasts(given, { context: { admin: false } }))).toEqual([1, 7]);
+    expect(all.broadcasts(messages({ visibleTo: 'unknown' }), { context: {} })).toBeUndefined();
   });
 });
 

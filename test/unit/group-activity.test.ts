@@ -1,6 +1,9 @@
-// Guards what is counted of groups: each by its names, as many as are told apart and no more, until it is closed.
+// Guards what is counted of groups: each by its names, as many as are told apart and no more, until it is closed; and
+// that the database is asked how far they are once in a while, however many ask.
 import { expect, test } from 'vitest';
 import { GroupActivity, MAX_GROUPS } from '../../src/http/group-activity.ts';
+import { keptFor } from '../../src/http/group-metrics.ts';
+import { deferred } from '../../src/util/deferred.ts';
 import { report } from '../../src/util/diagnostics.ts';
 
 const claimed = (stream: string, group: string): void =>
@@ -32,4 +35,27 @@ test('each message has its count', () => {
   expect(activity.counts).toEqual([
     { ...names, claims: 1, events: 5, failures: 1, dead: 2, lost: 1, missed: 4 },
   ]);
+});
+
+test('I7: an answer is asked for once at a time, and anew when it is old enough', async () => {
+  let [nowMs, looks, answer] = [0, 0, deferred<number>()];
+  const ask = keptFor(
+    10,
+    async () => {
+      looks += 1;
+      return answer.promise;
+    },
+    () => nowMs,
+  );
+  const slow = [ask(), ask()];
+  nowMs = 100; // the first takes long: nobody asks beside it
+  slow.push(ask());
+  answer.resolve(1);
+  expect([await Promise.all(slow), looks]).toEqual([[1, 1, 1], 1]);
+  answer = deferred<number>();
+  answer.resolve(2);
+  nowMs = 109;
+  expect([await ask(), looks]).toEqual([1, 1]);
+  nowMs = 110;
+  expect([await ask(), await ask(), looks]).toEqual([2, 2, 2]);
 });

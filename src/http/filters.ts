@@ -1,5 +1,7 @@
-// What of a batch goes to one connection, replayed or live: the one way both take (I10). A batch that is for everybody
-// passes as it is, with its shared bytes. Faults are told to the logger, now and then, and never with a payload.
+// What goes to one connection: of a batch of events, replayed or live, the one way both take (I10); and of what is
+// broadcast. What is for everybody passes as it is, with its shared bytes. Faults are told to the logger, now and then,
+// and never with a payload.
+import type { Broadcasts } from '../ephemerals/broadcasts.ts';
 import type { Batch, Frames } from '../tail/entry.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -13,30 +15,56 @@ const MAX_TOLD = 100;
 /** Undefined: nothing of it is to be seen. */
 export type EventFilter = (batch: Batch, viewer: Viewer, connectionId: string) => Frames | undefined;
 
+/** The frames of what is to be seen; undefined: nothing. A grant's `visible` is for events, and not asked. */
+export type BroadcastFilter = (
+  messages: Broadcasts,
+  viewer: Viewer,
+  connectionId: string,
+) => Buffer | undefined;
+
+export interface Filters {
+  readonly events: EventFilter;
+  readonly broadcasts: BroadcastFilter;
+}
+
 /** One for all connections. Asks anew for each batch: what a predicate looks up may have changed. */
-export function createEventFilter(audiences: Audiences, logger: LoggerLike): EventFilter {
+export function createFilters(audiences: Audiences, logger: LoggerLike): Filters {
   const tell = faultTeller(logger);
   const settle = (label: string | null, { visible, fault }: Verdict): boolean => {
     if (fault !== undefined) tell(label, fault);
     return visible;
   };
-  return (batch, viewer, connectionId) => {
-    if (batch.isForAll && !viewer.visible) return batch;
+  const targeting = (viewer: Viewer, connectionId: string): ((target: Target) => boolean) => {
     const asked = new Map<string, boolean>(); // each audience once
     const belongsTo = (label: string): boolean => {
       const belongs = asked.get(label) ?? settle(label, judgeLabel(audiences, label, viewer.context));
       asked.set(label, belongs);
       return belongs;
     };
-    return batch.only((entry) => {
-      const { visibleTo, exclude } = entry.record;
-      if (exclude === connectionId || (visibleTo !== null && !belongsTo(visibleTo))) return false;
-      return settle(
-        null,
-        judgeEvent(viewer, () => entry.event),
-      );
-    });
+    return ({ visibleTo, exclude }) =>
+      exclude !== connectionId && (visibleTo === null || belongsTo(visibleTo));
   };
+  return {
+    events: (batch, viewer, connectionId) => {
+      if (batch.isForAll && !viewer.visible) return batch;
+      const isFor = targeting(viewer, connectionId);
+      return batch.only((entry) => {
+        if (!isFor(entry.record)) return false;
+        return settle(
+          null,
+          judgeEvent(viewer, () => entry.event),
+        );
+      });
+    },
+    broadcasts: (messages, viewer, connectionId) =>
+      messages.isForAll ? messages.bytes : messages.only(targeting(viewer, connectionId)),
+  };
+}
+
+/** Whom an event or a message is for, as its writer said. */
+interface Target {
+  readonly visibleTo: string | null;
+  readonly exclude: string | null;
 }
 
 /** `label` is null for the grant's own predicate. */
@@ -49,6 +77,6 @@ function faultTeller(logger: LoggerLike): (label: string | null, error: unknown)
     if (told.size >= MAX_TOLD) told.clear();
     told.set(label, now);
     const whose = label === null ? "a grant's visible" : 'an audience';
-    logger.error({ error, label }, `${whose} could not be asked; its events are hidden`);
+    logger.error({ error, label }, `${whose} could not be asked; what is for it is hidden`);
   };
 }
