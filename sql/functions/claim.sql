@@ -14,7 +14,8 @@
 --   cursor      up to where the group has come
 --   suspect     whether it is to be handled by itself: it may have taken a consumer down
 --   more        whether there is more to be had now
---   dueInMs     when something will be due again, or, without p_since, a lease of others end (null: nothing is known to)
+--   dueInMs     when something will be due again (null: nothing is known to)
+--   endsInMs    without p_since: when a lease of others will end, if nobody extends it (null: there is none)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
 --   missed      how many events the log let go of before they were handled
@@ -65,6 +66,7 @@ declare
   v_more boolean;
   v_others boolean;
   v_due timestamptz;
+  v_ends timestamptz;
 begin
   select g.stream_id, g.partitions, g.paused_at is not null as paused, current_setting('transaction_isolation') as isolation
   into v_group from :"schema".groups g where g.id = p_group for no key update;
@@ -177,9 +179,9 @@ begin
     v_due := (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v.now order by p.due_at limit 1);
   end if;
   if p_since is null then
-    v_due := least(v_due, (
+    v_ends := (
       select l.expires_at from :"schema".leases l
-      where l.group_id = p_group and l.expires_at > v.now and l.token <> p_token order by l.expires_at limit 1));
+      where l.group_id = p_group and l.expires_at > v.now and l.token <> p_token order by l.expires_at limit 1);
   end if;
   v_more := coalesce(v_left, false) or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)
     or v_room <= 0 and coalesce(v.due_at <= v.now, false);
@@ -204,6 +206,7 @@ begin
     'suspect', coalesce(v_suspect, false),
     'more', v_more,
     'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
+    'endsInMs', case when v_ends is not null then greatest(date_part('epoch', v_ends - clock_timestamp()) * 1000, 0) end,
     'lookedAt', case when v_room > 0 and v_left is not true then date_part('epoch', v.now) end,
     'others', coalesce(v_others, false),
     'missed', v_missed,

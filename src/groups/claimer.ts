@@ -6,6 +6,7 @@ import { backoffMs, jittered, type Backoff } from '../util/backoff.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
+import { Due } from './due.ts';
 import type { Groups, Member } from './groups.ts';
 import type { Membership } from './membership.ts';
 import { MAX_CLAIM } from './options.ts';
@@ -60,6 +61,9 @@ export class Claimer {
   #lookedAt = -Infinity;
   /** When leases that end are to be looked at, by performance.now(). */
   #lookAgainAt = Infinity;
+  readonly #due = new Due();
+  /** When it looks again, whatever it knows, by performance.now(). */
+  #pollAt = Infinity;
   #failures = 0;
   #isOver = false;
   #claiming: Promise<void> | undefined;
@@ -87,6 +91,13 @@ export class Claimer {
   /** Another member has taken what there was up to here. */
   taken(cursor: bigint): void {
     if (cursor > this.#cursor) this.#cursor = cursor;
+  }
+
+  /** Another member has taken what was due; it goes first for what is due in so many milliseconds (Infinity: nothing). */
+  due(ms: number): void {
+    const now = performance.now();
+    this.#due.told(now + ms, now);
+    this.#arm();
   }
 
   /** Something may be due, wherever. */
@@ -163,19 +174,19 @@ export class Claimer {
       if (full) {
         this.#lookedAt = askedAt;
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
-        this.#lookAgainAt = performance.now() + Math.min(claimed.dueInMs ?? Infinity, asked.leaseMs);
+        this.#lookAgainAt = performance.now() + Math.min(claimed.endsInMs ?? Infinity, asked.leaseMs);
       }
       this.#failures = 0;
-      this.#answered(claimed, askedAt);
+      this.#answered(claimed, askedAt, asked.perSecond === undefined);
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  #answered(claimed: Claimed, askedAt: number): void {
+  #answered(claimed: Claimed, askedAt: number, inTurns: boolean): void {
     const { groups, group, member, membership } = this.#options;
-    const { events, cursor, more, others, dueInMs, lookedAt } = claimed;
+    const { events, cursor, more, others, dueInMs = Infinity, lookedAt } = claimed;
     const names = { stream: group.stream.name, group: group.name };
     const ms = performance.now() - askedAt;
     report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
@@ -187,9 +198,18 @@ export class Claimer {
     this.#wanted ||= more;
     this.#isMore = more;
     if (more) return;
-    const againMs = Math.max(this.#lookAgainAt - performance.now(), 0);
-    this.#lookIn(Math.min(dueInMs ?? Infinity, againMs, jittered(groups.fallbackPollMs, random())));
+    const now = performance.now();
+    this.#pollAt = Math.min(this.#lookAgainAt, now + jittered(groups.fallbackPollMs, random()));
+    const isNews = this.#due.learn(now + dueInMs, now);
+    // What a throttle makes due is everybody's, and a partition's is for who has it.
+    if (isNews && inTurns && group.partitions === null && membership.members > 1) groups.due(member, dueInMs);
+    this.#arm();
     this.#awaitTurn();
+  }
+
+  #arm(): void {
+    const at = Math.min(this.#due.askAt(this.#options.membership.place), this.#pollAt);
+    this.#lookIn(Math.max(Math.ceil(at - performance.now()), 0)); // a timer cuts off fractions, and nothing is due too early
   }
 
   #failed(error: unknown): void {

@@ -126,6 +126,10 @@ export class Consumer<T> implements Member {
     this.#claimer.taken(cursor);
   }
 
+  due(ms: number): void {
+    this.#claimer.due(ms);
+  }
+
   look(): void {
     this.#claimer.look();
   }

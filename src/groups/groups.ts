@@ -22,6 +22,8 @@ export interface Member {
   moved(head: bigint): void;
   /** Another member has taken what there was up to `cursor`. */
   taken(cursor: bigint): void;
+  /** Another member has taken what was due; it goes first for what is due in so many milliseconds (Infinity: nothing). */
+  due(ms: number): void;
   /** Something is to be had, wherever. */
   look(): void;
   /** The members are others now. */
@@ -34,6 +36,9 @@ export interface Member {
 const LOOK = 2n ** 62n;
 /** Likewise: a member has come. Of what goes out together the highest is heard, and this says less than a look. */
 const RECOUNT = LOOK - 1n;
+/** Likewise, and so many milliseconds more: what is due next, of which more may be told later. */
+const DUE = 2n ** 61n;
+const NEVER_MS = 2 ** 50;
 
 export class Groups {
   readonly database: Database;
@@ -77,6 +82,13 @@ export class Groups {
   taken(by: Member, cursor: bigint): void {
     this.#tell(by.group.id, cursor, by);
     this.#bell.ring(by.group.id, cursor);
+  }
+
+  /** A member has learned when something is due, and goes for it; Infinity: nothing is. */
+  due(by: Member, ms: number): void {
+    const told = DUE + BigInt(Math.ceil(Math.min(ms, NEVER_MS)));
+    this.#tell(by.group.id, told, by);
+    this.#bell.ring(by.group.id, told);
   }
 
   /** A member has come; the others learn whose turn it is. */
@@ -135,7 +147,13 @@ export class Groups {
       if (member.group.id !== group || member === but) continue;
       if (cursor === LOOK) member.look();
       else if (cursor === RECOUNT) member.recount();
+      else if (cursor >= DUE) member.due(toDueMs(cursor));
       else member.taken(cursor);
     }
   }
+}
+
+function toDueMs(told: bigint): number {
+  const ms = Number(told - DUE);
+  return ms < NEVER_MS ? ms : Infinity;
 }

@@ -85,6 +85,8 @@ export interface Claimed {
   readonly suspect: boolean;
   readonly more: boolean;
   readonly dueInMs: number | undefined;
+  /** When a lease of others ends, asked for by looks at everything only. */
+  readonly endsInMs: number | undefined;
   readonly lookedAt: number | undefined;
   /** There is something for other members, which this one may not have. */
   readonly others: boolean;
@@ -94,7 +96,7 @@ export interface Claimed {
   readonly paused: boolean;
 }
 
-type Optional = 'expiresAt' | 'dueInMs' | 'lookedAt';
+type Optional = 'expiresAt' | 'dueInMs' | 'endsInMs' | 'lookedAt';
 interface Answer extends Omit<Claimed, 'events' | 'cursor' | Optional>, Record<Optional, number | null> {
   readonly cursor: string;
 }
@@ -126,13 +128,14 @@ export async function claimEvents(
     'sluice_claim',
   );
   const { meta, ...handed } = row as HandedOutRow & { readonly meta: string }; // there always is one
-  const { cursor, expiresAt, dueInMs, lookedAt, ...answer } = JSON.parse(meta) as Answer;
+  const { cursor, expiresAt, dueInMs, endsInMs, lookedAt, ...answer } = JSON.parse(meta) as Answer;
   return {
     ...answer,
     events: toHandedOut(handed),
     cursor: BigInt(cursor),
     expiresAt: expiresAt ?? 0,
     dueInMs: dueInMs ?? undefined,
+    endsInMs: endsInMs ?? undefined,
     lookedAt: lookedAt ?? undefined,
   };
 }

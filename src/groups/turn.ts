@@ -15,5 +15,8 @@ export function turnMs(
   if (members <= 1) return 0;
   const first = Number(head % BigInt(members));
   const behind = (place - first + members) % members;
-  return Math.min(behind * STEP_MS, MAX_MS);
+  return behindMs(behind);
 }
+
+/** Milliseconds that a member waits for so many before it. */
+export const behindMs = (members: number): number => Math.min(members * STEP_MS, MAX_MS);
