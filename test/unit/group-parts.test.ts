@@ -1,6 +1,7 @@
 // Guards the pure parts of groups: sets of offsets, whose turn it is, how much is held, and when a consumer pauses.
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Due } from '../../src/groups/due.ts';
 import { Breaker } from '../../src/groups/breaker.ts';
 import { toHandedOut } from '../../src/groups/handed-out.ts';
 import { fromMultirange, toMultirange } from '../../src/groups/offsets.ts';
@@ -143,5 +144,37 @@ describe('what is handed out', () => {
   test('nothing', () => {
     const none = { ...row, first: null, data: null, tags: null, at: null, types: null };
     expect(toHandedOut(none)).toEqual([]);
+  });
+});
+
+describe('what is due', () => {
+  test('who learns of it goes first; who is told waits for those before it', () => {
+    const [knows, hears] = [new Due(), new Due()];
+    expect(knows.learn(500, 100)).toBe(true);
+    hears.told(500, 100);
+    expect(knows.askAt(3)).toBe(500);
+    expect(hears.askAt(0)).toBe(520);
+    expect(hears.askAt(3)).toBe(580);
+    expect(hears.askAt(50)).toBe(700);
+  });
+
+  test('what is known already is no news, and changes nobody’s turn', () => {
+    const due = new Due();
+    expect(due.learn(Infinity, 100)).toBe(false);
+    due.told(500, 100);
+    expect(due.learn(510, 200)).toBe(false);
+    expect(due.askAt(0)).toBe(520);
+    expect(due.learn(510, 505)).toBe(true); // that one is over: it is another
+  });
+
+  test('what one knows to be due before what it is told of is not forgotten', () => {
+    const due = new Due();
+    due.learn(300, 100);
+    due.told(500, 200);
+    expect(due.askAt(9)).toBe(300);
+    due.told(500, 310);
+    expect(due.askAt(0)).toBe(520);
+    due.told(Infinity, 510);
+    expect(due.askAt(0)).toBe(Infinity);
   });
 });
