@@ -143,7 +143,10 @@ export class Consumer<T> implements Member {
     const { queued, inHand, free } = this.#crew;
     // A batch is of one lease: what comes one by one while handlers are busy would be a batch each.
     if (!isMore && this.#options.handler.kind === 'batch' && free === 0) return 0;
-    const room = this.#window.room({ queued, inHand, free: free * this.#unit });
+    const wanted = free * this.#unit;
+    const held = this.#window.room({ queued, inHand, free: wanted });
+    // What free handlers can begin now comes first; what is to be held ready, with the next claim.
+    const room = this.#options.handler.kind === 'batch' && wanted > queued ? Math.min(held, wanted - queued) : held;
     const mayShed = this.group.partitions !== null && free > 0 && queued > 0;
     return room <= 0 && mayShed ? this.#shed() : room;
   }
