@@ -32,12 +32,12 @@ export class Window {
 
   /**
    * The same for handlers of batches. A batch is of one lease: what comes one by one while they are busy would be a batch
-   * each, so only what is known to be there is held ready; and what free handlers can begin comes first, by itself.
+   * each, so only what is known to be there is held ready. And no more at once than what is held ready at most: some begin
+   * while the others' share is still to come.
    */
   batchRoom(load: Load, isMore: boolean): number {
     if (load.free === 0 && !isMore) return 0;
-    const room = this.room(load);
-    return load.free > load.queued ? Math.min(room, load.free - load.queued) : room;
+    return Math.min(this.room(load), this.#most - this.#least);
   }
 
   /** A lease of so many events took so long from the claim to the end. */
