@@ -21,10 +21,12 @@
 --   missed      how many events the log let go of before they were handled
 --   dead        how many events of expired leases were given up
 --   paused      whether the group is
+--   kept        those of p_done that settle is to be told (null: none)
 --
 -- Without p_since it looks at everything that is due, however long, and at leases that have expired: now and then, since
 -- what a long transaction left is not seen otherwise, but not each time, since behind an old snapshot the index is full
--- of what is done. p_per_second bounds the rate of the whole group.
+-- of what is done. p_per_second bounds the rate of the whole group. p_done are leases of a group without partitions all of
+-- which is done: they end here, without a statement for each; but nothing is waited for.
 --
 -- Statements and expressions are few on the way of an event that comes alone: what they cost to begin is nearly all that
 -- its claim costs.
@@ -40,6 +42,7 @@ create or replace function :"schema".claim(
   p_per_second double precision default null,
   p_members integer default 1,
   p_blocked text[] default '{}',
+  p_done uuid[] default '{}',
   out first_offset bigint, out offsets text, out data text, out types text, out tags text, out at_ms text,
   out attempts text, out keys text, out rest text, out meta text
 )
@@ -67,11 +70,25 @@ declare
   v_others boolean;
   v_due timestamptz;
   v_ends timestamptz;
+  v_done uuid[];
+  v_kept uuid[];
 begin
   select g.stream_id, g.partitions, g.paused_at is not null as paused, current_setting('transaction_isolation') as isolation
   into v_group from :"schema".groups g where g.id = p_group for no key update;
   if v_group.isolation <> 'read committed' then
     perform :"schema".require_read_committed();
+  end if;
+  if cardinality(p_done) > 0 then
+    with gone as (
+      delete from :"schema".leases l where l.ctid = any (array(
+        select d.ctid from :"schema".leases d
+        where d.token = any (p_done) and d.expires_at > clock_timestamp() for update skip locked
+      )) returning l.token
+    ) select array_agg(g.token) into v_done from gone g;
+    delete from :"schema".acks a where a.token = any (v_done); -- those that were told of before
+    v_kept := array(
+      select t from unnest(p_done) t
+      where t <> all (coalesce(v_done, '{}')) or exists (select from :"schema".leases l where l.token = t));
   end if;
   if p_since is null and not v_group.paused then
     v_dead := :"schema".reap_leases(p_group, p_max_attempts);
@@ -211,6 +228,7 @@ begin
     'others', coalesce(v_others, false),
     'missed', v_missed,
     'dead', coalesce(v_dead, 0),
-    'paused', v_group.paused)::text;
+    'paused', v_group.paused,
+    'kept', v_kept)::text;
 end
 $$;

@@ -7,6 +7,7 @@ import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import { Due } from './due.ts';
+import type { Finished } from './finished.ts';
 import type { Groups, Member } from './groups.ts';
 import type { Membership } from './membership.ts';
 import { MAX_CLAIM } from './options.ts';
@@ -36,6 +37,7 @@ export interface ClaimerOptions {
   readonly group: GroupRef;
   readonly member: Member;
   readonly membership: Membership;
+  readonly finished: Finished;
   /** What hardly changes from claim to claim. */
   request(this: void): Pick<ClaimRequest, 'member' | 'leaseMs' | 'maxAttempts' | 'perSecond'>;
   /** Events that there is room for now. `isMore`: the last answer said that there is more. */
@@ -154,13 +156,15 @@ export class Claimer {
   }
 
   async #claim(max: number): Promise<void> {
-    const { groups, group, membership, request } = this.#options;
+    const { groups, group, membership, finished, request } = this.#options;
     const askedAt = performance.now();
     const full = this.#isFull || askedAt - this.#lookedAt >= groups.fallbackPollMs;
     this.#wanted = false;
     this.#isFull = false;
     const token = randomUUID();
     const asked = request();
+    const done = finished.take();
+    let kept = done.tokens;
     try {
       const claimed = await claimEvents(groups.database, group, {
         ...asked,
@@ -170,7 +174,9 @@ export class Claimer {
         since: full || this.#since === undefined ? undefined : this.#since - LOOK_BACK_S,
         members: membership.members,
         blocked: group.partitions === null ? [] : this.#options.blocked(),
+        done: done.tokens,
       });
+      kept = claimed.kept;
       if (full) {
         this.#lookedAt = askedAt;
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
@@ -181,6 +187,8 @@ export class Claimer {
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       this.#failed(error);
+    } finally {
+      done.answered(kept);
     }
   }
 

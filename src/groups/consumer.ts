@@ -9,6 +9,7 @@ import { SluiceError } from '../util/errors.ts';
 import { Breaker } from './breaker.ts';
 import { Claimer, type Taken } from './claimer.ts';
 import { Crew, type Handler } from './crew.ts';
+import { Finished } from './finished.ts';
 import type { Groups, Member } from './groups.ts';
 import type { HeldLease } from './held-lease.ts';
 import { KeyGuard } from './key-guard.ts';
@@ -42,6 +43,7 @@ export class Consumer<T> implements Member {
   readonly #membership: Membership;
   readonly #window: Window;
   readonly #breaker: Breaker | undefined;
+  readonly #finished: Finished;
   readonly #leases: Leases;
   readonly #stopping = new AbortController();
   readonly #ended = deferred();
@@ -59,6 +61,7 @@ export class Consumer<T> implements Member {
     this.#membership = new Membership(groups, group, this.#member);
     this.#breaker = settings.breaker && new Breaker(settings.breaker.failures);
     this.#window = this.#makeWindow();
+    this.#finished = new Finished(settings.leaseMs / 3);
     this.#leases = this.#makeLeases();
     this.#crew = new Crew({
       ...options,
@@ -74,6 +77,7 @@ export class Consumer<T> implements Member {
       group,
       member: this,
       membership: this.#membership,
+      finished: this.#finished,
       request: () => ({
         member: this.#member,
         leaseMs: settings.leaseMs,
@@ -144,11 +148,10 @@ export class Consumer<T> implements Member {
 
   #room(isMore: boolean): number {
     if (this.#isHalted) return 0;
-    const { queued, inHand, free } = this.#crew;
-    // A batch is of one lease: what comes one by one while handlers are busy would be a batch each.
-    if (!isMore && this.#options.handler.kind === 'batch' && free === 0) return 0;
-    const room = this.#window.room({ queued, inHand, free: free * this.#unit });
-    const mayShed = this.group.partitions !== null && free > 0 && queued > 0;
+    const load = this.#crew.load(this.#unit);
+    const isBatch = this.#options.handler.kind === 'batch';
+    const room = isBatch ? this.#window.batchRoom(load, isMore) : this.#window.room(load);
+    const mayShed = this.group.partitions !== null && load.free > 0 && load.queued > 0;
     return room <= 0 && mayShed ? this.#shed() : room;
   }
 
@@ -164,8 +167,7 @@ export class Consumer<T> implements Member {
     }
     this.#keys.stick(stuck);
     this.#return(this.#crew.removeBehind());
-    const { queued, inHand, free } = this.#crew;
-    return this.#window.room({ queued, inHand, free: free * this.#unit });
+    return this.#window.room(this.#crew.load(this.#unit));
   }
 
   #take(taken: Taken): void {
@@ -283,6 +285,7 @@ export class Consumer<T> implements Member {
       group,
       leaseMs: settings.leaseMs,
       policy,
+      finished: this.#finished,
       onSettled: (lease) => this.#window.learn(lease.events, performance.now() - lease.beganAt),
       onLost: (lease, error) => this.#lost(lease, error),
       onMore: () => this.#claimer.want(),

@@ -10,6 +10,7 @@ import { batchContext, eventContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { GroupRef } from './store.ts';
 import { errorText, Unit, type BatchHandler, type EventHandler, type Item, type Outcome } from './unit.ts';
+import type { Load } from './window.ts';
 import { WorkQueue } from './work-queue.ts';
 
 export type Handler<T> =
@@ -57,6 +58,11 @@ export class Crew<T> {
   /** Handlers that could begin now, if there were something to do. */
   get free(): number {
     return this.#alone ? 0 : this.#options.concurrency - this.#running.size;
+  }
+
+  /** What it has and could begin, where a handler takes up to `unit` events. */
+  load(unit: number): Load {
+    return { queued: this.queued, inHand: this.inHand, free: this.free * unit };
   }
 
   add(items: readonly Item[]): void {

@@ -1,9 +1,10 @@
 // The leases that a consumer holds: keeps them alive, and tells the database what has become of their events; at once
 // when one is finished, else a few times a second, so that a crash costs little more than what was in hand.
 import { report } from '../util/diagnostics.ts';
+import type { Finished } from './finished.ts';
 import type { Groups } from './groups.ts';
 import { HeldLease } from './held-lease.ts';
-import { settleLease, type FailurePolicy, type GroupRef } from './store.ts';
+import { settleLease, type FailurePolicy, type GroupRef, type Settled, type Settlement } from './store.ts';
 import type { Taken } from './claimer.ts';
 
 /** How often what was handled is told, while a lease is worked on. */
@@ -14,6 +15,7 @@ export interface LeasesOptions {
   readonly group: GroupRef;
   readonly leaseMs: number;
   readonly policy: FailurePolicy;
+  readonly finished: Finished;
   /** All events of a lease are recorded. */
   onSettled(lease: HeldLease): void;
   onLost(lease: HeldLease, error: unknown): void;
@@ -41,14 +43,14 @@ export class Leases {
   }
 
   hold({ claimed, token, askedAt }: Taken): HeldLease {
-    const { groups, leaseMs, policy } = this.#options;
+    const { leaseMs } = this.#options;
     const lease: HeldLease = new HeldLease({
       token,
       events: claimed.events.length,
       leaseMs,
       askedAt,
       giveUp: this.#givingUp.signal,
-      settle: async (settlement) => settleLease(groups.database, { token, settlement, policy }),
+      settle: async (settlement) => this.#settle(token, settlement),
       onSettled: () => {
         this.#held.delete(lease);
         void this.tell(lease);
@@ -86,6 +88,7 @@ export class Leases {
   /** Tells what is left to tell, once. */
   async close(): Promise<void> {
     this.#givingUp.abort();
+    this.#options.finished.close();
     clearInterval(this.#extending);
     clearTimeout(this.#progress);
     this.#tellAll();
@@ -96,9 +99,23 @@ export class Leases {
     for (const lease of this.#held) void this.tell(lease, extendMs);
   }
 
+  async #settle(token: string, settlement: Settlement): Promise<Settled> {
+    const { groups, group, policy, finished } = this.#options;
+    if (group.partitions === null && isAllDone(settlement) && (await finished.isTold(token)))
+      return NOTHING_LEFT;
+    return settleLease(groups.database, { token, settlement, policy });
+  }
+
   async #tell(lease: HeldLease, extendMs: number | undefined): Promise<void> {
     await lease.flush(extendMs);
     const { name, stream } = this.#options.group;
     report('sluice:group.settled', () => ({ stream: stream.name, group: name }));
   }
 }
+
+const NOTHING_LEFT: Settled = { expiresAt: 0, dead: 0, unacked: [], more: false };
+
+const isAllDone = ({ done, failed, returned, again, acked, extendMs }: Settlement): boolean =>
+  done === 'rest' &&
+  extendMs === undefined &&
+  [failed, returned, again, acked].every((others) => (others?.length ?? 0) === 0);

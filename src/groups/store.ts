@@ -75,6 +75,8 @@ export interface ClaimRequest {
   readonly members: number;
   /** Keys of which nothing more is wanted now. */
   readonly blocked: readonly string[];
+  /** Tokens of leases of which all is done, in a group without partitions. */
+  readonly done: readonly string[];
 }
 
 export interface Claimed {
@@ -94,11 +96,15 @@ export interface Claimed {
   /** Events of expired leases that were given up. */
   readonly dead: number;
   readonly paused: boolean;
+  /** Of `done`: those that are still to be settled. */
+  readonly kept: readonly string[];
 }
 
 type Optional = 'expiresAt' | 'dueInMs' | 'endsInMs' | 'lookedAt';
-interface Answer extends Omit<Claimed, 'events' | 'cursor' | Optional>, Record<Optional, number | null> {
+interface Answer
+  extends Omit<Claimed, 'events' | 'cursor' | 'kept' | Optional>, Record<Optional, number | null> {
   readonly cursor: string;
+  readonly kept: readonly string[] | null;
 }
 
 /** @throws SluiceError stream_not_found: the group is gone, or its stream */
@@ -107,11 +113,12 @@ export async function claimEvents(
   group: GroupRef,
   request: ClaimRequest,
 ): Promise<Claimed> {
-  const { token, member, max, maxBytes, leaseMs, maxAttempts, since, perSecond, members, blocked } = request;
+  const { token, member, max, maxBytes, leaseMs, maxAttempts, since, perSecond, members, blocked, done } =
+    request;
   const [row] = await database.query<HandedOutRow & { readonly meta: string }>(
     `select c.first_offset::text as first, c.offsets, c.data, c.types, c.tags, c.at_ms as at, c.attempts, c.keys, c.rest, c.meta
      from (select set_config('synchronous_commit', 'off', true)) s,
-     ${database.names.quoted}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) c`,
+     ${database.names.quoted}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) c`,
     [
       String(group.id),
       token,
@@ -124,11 +131,12 @@ export async function claimEvents(
       perSecond ?? null,
       members,
       blocked,
+      done,
     ],
     'sluice_claim',
   );
   const { meta, ...handed } = row as HandedOutRow & { readonly meta: string }; // there always is one
-  const { cursor, expiresAt, dueInMs, endsInMs, lookedAt, ...answer } = JSON.parse(meta) as Answer;
+  const { cursor, expiresAt, dueInMs, endsInMs, lookedAt, kept, ...answer } = JSON.parse(meta) as Answer;
   return {
     ...answer,
     events: toHandedOut(handed),
@@ -137,6 +145,7 @@ export async function claimEvents(
     dueInMs: dueInMs ?? undefined,
     endsInMs: endsInMs ?? undefined,
     lookedAt: lookedAt ?? undefined,
+    kept: kept ?? [],
   };
 }
 

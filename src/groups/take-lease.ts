@@ -36,6 +36,7 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
     perSecond: undefined,
     members: 1,
     blocked: [],
+    done: [],
   });
   reportClaim(groups, group, claimed);
   const { events: handed, expiresAt } = claimed;

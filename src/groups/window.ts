@@ -6,6 +6,13 @@ const FAST_MS = 100;
 /** One done later asks for less. */
 const SLOW_MS = 500;
 
+/** Events: queued, in the hands of handlers, and those for which handlers are free. */
+export interface Load {
+  readonly queued: number;
+  readonly inHand: number;
+  readonly free: number;
+}
+
 export class Window {
   readonly #least: number;
   readonly #most: number;
@@ -17,18 +24,20 @@ export class Window {
     this.#size = least;
   }
 
-  /** How many more may be taken, with so many queued, so many in the hands of handlers, and room in those for `free`. */
-  room({
-    queued,
-    inHand,
-    free,
-  }: {
-    readonly queued: number;
-    readonly inHand: number;
-    readonly free: number;
-  }): number {
+  /** How many more may be taken. */
+  room({ queued, inHand, free }: Load): number {
     if (this.#size === this.#least) return free - queued;
     return queued * 2 <= this.#size ? this.#size - queued - inHand : 0;
+  }
+
+  /**
+   * The same for handlers of batches. A batch is of one lease: what comes one by one while they are busy would be a batch
+   * each, so only what is known to be there is held ready. And no more at once than what is held ready at most: some begin
+   * while the others' share is still to come.
+   */
+  batchRoom(load: Load, isMore: boolean): number {
+    if (load.free === 0 && !isMore) return 0;
+    return Math.min(this.room(load), this.#most - this.#least);
   }
 
   /** A lease of so many events took so long from the claim to the end. */

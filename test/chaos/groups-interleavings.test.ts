@@ -215,7 +215,7 @@ test(
       );
       await db.query('select * from sluice.settle($1::uuid, null)', [token]);
     }
-    expect(await pagesOfOne(id)).toBeLessThan(before + 200); // an updated row would add one each time
+    expect(await pagesOfOne(id)).toBeLessThan(before + 20); // an updated row would add one each time
   },
 );
 

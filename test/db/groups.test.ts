@@ -108,6 +108,33 @@ describe('claim', () => {
     expect(await group.stats()).toMatchObject({ lag: 0, inFlight: 0 });
   });
 
+  test('I5: a claim ends the leases that are done, but for those that are over or that somebody acknowledges', async () => {
+    const stream = await filled(3);
+    const group = stream.group('g');
+    await group.claim({ max: 1, leaseMs: 100 });
+    await group.claim({ max: 1 });
+    await group.claim({ max: 1 });
+    const { rows } = await db.query<{ group_id: string; token: string }>(
+      `select l.group_id, l.token from sluice.leases l join sluice.groups g on g.id = l.group_id
+       join sluice.streams s on s.id = g.stream_id where s.name = $1 order by lower(l.open)`,
+      [stream.name],
+    );
+    const tokens = rows.map(({ token }) => token);
+    await using handler = await openClient(db.connectionString);
+    await handler.query('begin');
+    await handler.query(`select sluice.ack_events($1, '{[2,3)}')`, [tokens[1]]);
+    await until(async () => (await group.stats()).inFlight < 3 || (await group.claim({ max: 1 })) !== null);
+    const { rows: answers } = await db.query<{ meta: string }>(
+      `select meta from sluice.claim($1, gen_random_uuid(), gen_random_uuid(), 1, 1000, 1000, 10, p_done => $2)`,
+      [rows[0]?.group_id, tokens],
+    );
+    const { kept } = JSON.parse(answers[0]?.meta ?? '{}') as { kept: string[] };
+    expect(kept.toSorted()).toEqual(tokens.slice(0, 2).toSorted());
+    await handler.query('commit');
+    await db.query('select sluice.settle($1, null)', [tokens[1]]);
+    expect(await group.stats()).toMatchObject({ lag: 1, inFlight: 1 }); // the one that came again
+  });
+
   test('a lease that is extended lasts; what is released comes again uncounted', async () => {
     const group = (await filled(2)).group('g');
     const lease = await group.claim({ leaseMs: 30_000 });

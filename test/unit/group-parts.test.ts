@@ -58,6 +58,15 @@ describe('the window', () => {
     expect(window.room(idle)).toBe(4);
   });
 
+  test('for batches: in pieces, and ahead of busy handlers only what is known to be there', () => {
+    const window = new Window({ least: 10, most: 20 });
+    window.learn(10, 5);
+    expect(window.batchRoom({ queued: 0, inHand: 0, free: 10 }, true)).toBe(10);
+    expect(window.batchRoom({ queued: 0, inHand: 10, free: 0 }, true)).toBe(10);
+    expect(window.batchRoom({ queued: 0, inHand: 10, free: 0 }, false)).toBe(0);
+    expect(window.batchRoom({ queued: 4, inHand: 0, free: 4 }, false)).toBe(10); // behind keys in hand
+  });
+
   test('small leases in a large window say nothing about it', () => {
     const window = new Window({ least: 1, most: 100 });
     window.learn(1, 1);
