@@ -8,7 +8,7 @@ import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import { Due } from './due.ts';
 import type { Finished } from './finished.ts';
-import type { Groups, Member } from './groups.ts';
+import type { Groups, Hints, Member } from './groups.ts';
 import type { Membership } from './membership.ts';
 import { MAX_CLAIM } from './options.ts';
 import { reportClaim } from './reports.ts';
@@ -51,7 +51,7 @@ export interface ClaimerOptions {
   onFatal(error: SluiceError): void;
 }
 
-export class Claimer {
+export class Claimer implements Hints {
   readonly #options: ClaimerOptions;
   #head = 0n;
   #cursor = 0n;
@@ -83,26 +83,22 @@ export class Claimer {
     return this.#claiming;
   }
 
-  /** The stream has gone on. */
   moved(head: bigint): void {
     if (head <= this.#head) return;
     this.#head = head;
     this.#awaitTurn();
   }
 
-  /** Another member has taken what there was up to here. */
   taken(cursor: bigint): void {
     if (cursor > this.#cursor) this.#cursor = cursor;
   }
 
-  /** Another member has taken what was due; it goes first for what is due in so many milliseconds (Infinity: nothing). */
   due(ms: number): void {
     const now = performance.now();
     this.#due.told(now + ms, now);
     this.#arm();
   }
 
-  /** Something may be due, wherever. */
   look(): void {
     this.#isFull = true;
     this.want();

@@ -10,7 +10,7 @@ import { Breaker } from './breaker.ts';
 import { Claimer, type Taken } from './claimer.ts';
 import { Crew, type Handler } from './crew.ts';
 import { Finished } from './finished.ts';
-import type { Groups, Member } from './groups.ts';
+import type { Groups, Hints, Member } from './groups.ts';
 import type { HeldLease } from './held-lease.ts';
 import { KeyGuard } from './key-guard.ts';
 import { Leases } from './leases.ts';
@@ -71,7 +71,7 @@ export class Consumer<T> implements Member {
       backoff: policy,
       onEnd: (...end) => this.#handled(...end),
     });
-    this.#keys = new KeyGuard({ claiming: () => this.#claimer.claiming, onFree: () => this.look() });
+    this.#keys = new KeyGuard({ claiming: () => this.#claimer.claiming, onFree: () => this.#claimer.look() });
     this.#claimer = new Claimer({
       groups,
       group,
@@ -122,20 +122,8 @@ export class Consumer<T> implements Member {
     await this.#ended.promise;
   }
 
-  moved(head: bigint): void {
-    this.#claimer.moved(head);
-  }
-
-  taken(cursor: bigint): void {
-    this.#claimer.taken(cursor);
-  }
-
-  due(ms: number): void {
-    this.#claimer.due(ms);
-  }
-
-  look(): void {
-    this.#claimer.look();
+  get hints(): Hints {
+    return this.#claimer;
   }
 
   recount(): void {
@@ -223,7 +211,7 @@ export class Consumer<T> implements Member {
     this.#return(this.#crew.remove());
     this.#reopening = setTimeout(() => {
       this.#breaker?.close();
-      this.look();
+      this.#claimer.look();
     }, breaker.pauseMs);
     this.#reopening.unref();
   }
@@ -233,7 +221,7 @@ export class Consumer<T> implements Member {
     if (this.group.partitions !== null) this.#member = randomUUID();
     this.#return(this.#crew.lost(lease, error));
     this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
-    this.look();
+    this.#claimer.look();
   }
 
   /** What was not begun goes back, and others may have it. */
@@ -290,7 +278,7 @@ export class Consumer<T> implements Member {
       onLost: (lease, error) => this.#lost(lease, error),
       onMore: () => this.#claimer.want(),
       onDead: (count) => reportDead(groups, group, count),
-      onAgain: () => this.look(), // to learn when that is
+      onAgain: () => this.#claimer.look(), // to learn when that is
     });
   }
 

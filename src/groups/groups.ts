@@ -15,9 +15,8 @@ export interface GroupsOptions {
   readonly fallbackPollMs: number;
 }
 
-/** Somebody who consumes in a group. */
-export interface Member {
-  readonly group: GroupRef;
+/** What a member is told, so that it looks sooner, or need not look. */
+export interface Hints {
   /** The stream has gone on to `head`. */
   moved(head: bigint): void;
   /** Another member has taken what there was up to `cursor`. */
@@ -26,6 +25,12 @@ export interface Member {
   due(ms: number): void;
   /** Something is to be had, wherever. */
   look(): void;
+}
+
+/** Somebody who consumes in a group. */
+export interface Member {
+  readonly group: GroupRef;
+  readonly hints: Hints;
   /** The members are others now. */
   recount(): void;
   /** Ends; resolves when nothing of it is left. */
@@ -74,7 +79,7 @@ export class Groups {
   /** A stream has gone on. */
   moved(incarnation: bigint, head: bigint): void {
     for (const member of this.#members) {
-      if (member.group.stream.incarnation === incarnation) member.moved(head);
+      if (member.group.stream.incarnation === incarnation) member.hints.moved(head);
     }
   }
 
@@ -119,7 +124,7 @@ export class Groups {
   async #listen(): Promise<void> {
     const { readersChannel, groupsChannel } = this.database.names;
     const gap = (): void => {
-      for (const member of this.#members) member.look();
+      for (const member of this.#members) member.hints.look();
     };
     this.#unhear ??= [
       this.#listener.hear(readersChannel, { message: ({ payload }) => this.#hearMoved(payload), gap }),
@@ -133,22 +138,22 @@ export class Groups {
   #hearMoved(payload: string): void {
     const heads = decodeHeads(payload);
     for (const { incarnation, head } of heads ?? []) this.moved(incarnation, head);
-    if (!heads) for (const member of this.#members) member.look();
+    if (!heads) for (const member of this.#members) member.hints.look();
   }
 
   #hearGroups(payload: string): void {
     const cursors = decodeHeads(payload);
     for (const { incarnation: group, head } of cursors ?? []) this.#tell(group, head);
-    if (!cursors) for (const member of this.#members) member.look();
+    if (!cursors) for (const member of this.#members) member.hints.look();
   }
 
   #tell(group: bigint, cursor: bigint, but?: Member): void {
     for (const member of this.#members) {
       if (member.group.id !== group || member === but) continue;
-      if (cursor === LOOK) member.look();
+      if (cursor === LOOK) member.hints.look();
       else if (cursor === RECOUNT) member.recount();
-      else if (cursor >= DUE) member.due(toDueMs(cursor));
-      else member.taken(cursor);
+      else if (cursor >= DUE) member.hints.due(toDueMs(cursor));
+      else member.hints.taken(cursor);
     }
   }
 }
