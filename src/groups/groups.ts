@@ -41,7 +41,7 @@ export interface Member {
 const LOOK = 2n ** 62n;
 /** Likewise: a member has come. Of what goes out together the highest is heard, and this says less than a look. */
 const RECOUNT = LOOK - 1n;
-/** Likewise, and so many milliseconds more: what is due next, of which more may be told later. */
+/** Likewise, with milliseconds added: when something is due next. */
 const DUE = 2n ** 61n;
 const NEVER_MS = 2 ** 50;
 
