@@ -8,27 +8,41 @@ import { compare, median, percentile } from './support/statistics.mjs';
 const BURST = 100;
 const KINDS = ['bare', 'sluice', 'better-sse'];
 const SETTLE_MS = 500;
-
+const TURNS = 3;
 /** @typedef {{ perSecond: number, p50: number, p99: number }} Speed */
-/** @typedef {{ kib: number, singly: Speed, bursts: Speed }} Result */
+/** @typedef {{ kib: number, mib: number, singly: Speed, bursts: Speed }} Result */
 
-/** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
-export async function run({ server, quick }) {
+/** @param {{ server: import('./support/server.mjs').Server, quick: boolean, tell: (line: string) => void }} context */
+export async function run({ server, quick, tell }) {
   return server.withDatabase(async (url) => {
     const tables = [];
-    for (const connections of quick ? [500] : [1000, 5000, 10_000]) {
+    for (const connections of countsOf(quick)) {
       /** @type {Record<string, Result[]>} */
       const results = { bare: [], sluice: [], 'better-sse': [] };
-      for (let turn = 0; turn < (quick ? 1 : 3); turn += 1) {
-        for (const kind of KINDS) results[kind]?.push(await measure(kind, url, connections, quick));
+      for (let turn = 0; turn < TURNS; turn += 1) {
+        for (const kind of KINDS) {
+          const result = await measure(kind, url, connections, quick);
+          results[kind]?.push(result);
+          tell(`${connections} connections, ${kind}: ${toLine(result)}`);
+        }
       }
       tables.push(toTable(connections, results));
     }
     return {
       tables,
-      notes: ['Latency is from before the event is made to its arrival, on one connection in a hundred.'],
+      notes: [
+        'Latency is from before the event is made to its arrival, on one connection in a hundred.',
+        'Memory, after a collection: what is in use for one more connection, as the second half of them adds it; and all that is resident.',
+      ],
     };
   });
+}
+
+/** How many connections are measured, one count after the other. @param {boolean} quick */
+function countsOf(quick) {
+  const asked = process.env['SLUICE_BENCH_CONNECTIONS'];
+  if (asked !== undefined) return asked.split(',').map(Number);
+  return quick ? [500] : [1000, 5000, 10_000];
 }
 
 /** @param {string} kind @param {string} url @param {number} connections @param {boolean} quick @returns {Promise<Result>} */
@@ -36,12 +50,18 @@ async function measure(kind, url, connections, quick) {
   const serving = await startRole('fanout-server', kind, url);
   try {
     const [port, controlPort] = await serving.call('ports');
-    const before = await serving.call('memory');
-    const clients = await startRole('fanout-clients', port, controlPort, connections);
+    const clients = await startRole('fanout-clients', port, controlPort);
     try {
-      await new Promise((done) => setTimeout(done, SETTLE_MS));
-      const kib = ((await serving.call('memory')) - before) / connections / 1024;
-      const deliveries = quick ? 100_000 : 1_000_000;
+      /** Once so many more are connected. @param {number} count */
+      const memoryWith = async (count) => {
+        await clients.call('connect', count);
+        await new Promise((done) => setTimeout(done, SETTLE_MS));
+        return serving.call('memory');
+      };
+      const before = await memoryWith(connections / 2);
+      const { inUse, resident } = await memoryWith(connections / 2);
+      const kib = (inUse - before.inUse) / (connections / 2) / 1024;
+      const deliveries = quick ? 100_000 : 300_000;
       /** @param {number} size @param {number} rounds @returns {Promise<Speed>} */
       const send = async (size, rounds) => {
         await clients.call('expect', size);
@@ -55,9 +75,9 @@ async function measure(kind, url, connections, quick) {
       };
       await send(1, 5); // warm
       const singly = await send(1, Math.max(10, Math.round(deliveries / connections)));
-      await send(BURST, 1);
-      const bursts = await send(BURST, Math.max(3, Math.round((deliveries * 3) / connections / BURST)));
-      return { kib, singly, bursts };
+      await send(BURST / 10, 1);
+      const bursts = await send(BURST, Math.max(1, Math.round((deliveries * 3) / connections / BURST)));
+      return { kib, mib: resident / 2 ** 20, singly, bursts };
     } finally {
       await clients.stop();
     }
@@ -65,6 +85,10 @@ async function measure(kind, url, connections, quick) {
     await serving.stop();
   }
 }
+
+/** @param {Result} result */
+const toLine = ({ kib, singly, bursts }) =>
+  `${round(singly.perSecond)}/s singly, p99 ${round(singly.p99)} ms; ${round(bursts.perSecond)}/s in bursts; ${round(kib)} KiB a connection`;
 
 /** @param {number} connections @param {Record<string, Result[]>} results */
 function toTable(connections, results) {
@@ -82,9 +106,10 @@ function toTable(connections, results) {
       cell(({ singly }) => singly.perSecond),
       cell(({ singly }) => singly.p50),
       cell(({ singly }) => singly.p99),
-      `${cell(({ bursts }) => bursts.perSecond)}`,
+      cell(({ bursts }) => bursts.perSecond),
       cell(({ bursts }) => bursts.p99),
       cell(({ kib }) => kib),
+      cell(({ mib }) => mib),
     ];
   };
   const singleBare = median(values('bare', ({ singly }) => singly.perSecond));
@@ -99,6 +124,7 @@ function toTable(connections, results) {
       `deliveries/s, bursts of ${BURST}`,
       'p99 ms',
       'KiB a connection',
+      'MiB in all',
     ],
     rows: KINDS.map(row),
   };

@@ -39,6 +39,11 @@ if (names.length === 0 || unknown.length > 0) {
   await run();
 }
 
+/** What a long benchmark has measured so far. @param {string} line */
+function tell(line) {
+  if (!values.json) console.log(line);
+}
+
 async function run() {
   const server = await openServer();
   const results = [];
@@ -51,7 +56,7 @@ async function run() {
       const flushMs = server.flushMs();
       if (!values.json) console.log(`\n## ${name}\n\nflush: ${flushText(flushMs)}`);
       const started = performance.now();
-      const report = await bench.run({ server, quick: values.quick });
+      const report = await bench.run({ server, quick: values.quick, tell });
       const seconds = Math.round((performance.now() - started) / 1000);
       results.push({ name, flushMs, flushAfterMs: server.flushMs(), seconds, ...report });
       if (!values.json) console.log(toTextReport(report), `\n(${seconds} s)`);

@@ -7,20 +7,22 @@ import { serve } from '../support/role.mjs';
 
 const MARK = '"sent":';
 const AT_A_TIME = 100;
+const PATH = '/v1/events?stream=fanout';
 const nowMicros = () => performance.timeOrigin * 1000 + performance.now() * 1000;
 
 /** @type {import('node:net').Socket[]} */
 const sockets = [];
 /** @type {import('node:net').Socket} */
 let control;
+let port = 0;
 let missing = Infinity;
 let size = 1;
 /** @type {number[]} */
 let latencies = [];
 
-/** @param {number} port @param {string} path @param {boolean} sampled */
-async function open(port, path, sampled) {
-  const socket = dial(port, path);
+/** @param {boolean} sampled */
+async function open(sampled) {
+  const socket = dial(port, PATH);
   await once(socket, 'data'); // the head
   let rest = '';
   socket.on('data', (chunk) => {
@@ -44,20 +46,17 @@ async function open(port, path, sampled) {
 }
 
 serve({
-  open: async (
-    /** @type {number} */ port,
-    /** @type {number} */ controlPort,
-    /** @type {number} */ count,
-  ) => {
+  open: async (/** @type {number} */ serverPort, /** @type {number} */ controlPort) => {
+    port = serverPort;
     control = connect({ port: controlPort, host: '127.0.0.1', noDelay: true });
     control.on('error', () => {});
     await once(control, 'connect');
+  },
+  /** So many more. */
+  connect: async (/** @type {number} */ count) => {
     for (let from = 0; from < count; from += AT_A_TIME) {
-      await Promise.all(
-        Array.from({ length: Math.min(AT_A_TIME, count - from) }, (_, n) =>
-          open(port, '/v1/events?stream=fanout', (from + n) % 100 === 0),
-        ),
-      );
+      const size = Math.min(AT_A_TIME, count - from);
+      await Promise.all(Array.from({ length: size }, (_, n) => open((from + n) % 100 === 0)));
     }
   },
   expect: (/** @type {number} */ events) => {

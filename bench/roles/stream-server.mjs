@@ -82,8 +82,10 @@ serve({
     return listen(server);
   },
   port: () => /** @type {import('node:net').AddressInfo} */ (server.address()).port,
-  /** How many connections cannot take more. */
-  full: () => [...responses].filter(({ writableNeedDrain }) => writableNeedDrain).length,
+  /** How many connections cannot take more. A socket that is written to directly says so itself. */
+  full: () =>
+    [...responses].filter((response) => response.writableNeedDrain || response.socket?.writableNeedDrain)
+      .length,
   /** The processor time it has used so far, in milliseconds. */
   cpuMs() {
     const { user, system } = process.cpuUsage();

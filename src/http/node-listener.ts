@@ -6,8 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import { report } from '../util/diagnostics.ts';
 import { sessionOf } from './events.ts';
 import type { RequestHandler } from './handler.ts';
+import { NodeTransport } from './node-transport.ts';
 import { badRequest } from './problem.ts';
-import { NodeTransport } from './transport.ts';
 
 export type NodeListener = (
   request: IncomingMessage,
@@ -55,7 +55,8 @@ async function serve(
   // Left while a middleware before this one was at work: 'close' has been, and would not come again.
   if (outgoing.destroyed || incoming.socket.destroyed) return;
   const gone = new AbortController();
-  outgoing.once('close', () => gone.abort());
+  const leave = (): void => gone.abort();
+  outgoing.on('close', leave);
   const request = toRequest(incoming, gone.signal);
   const response =
     request instanceof Response
@@ -63,10 +64,12 @@ async function serve(
       : await handler(request, { remoteAddress: incoming.socket.remoteAddress });
   if (gone.signal.aborted) return response.body?.cancel(); // left while the handler was at work
   const session = sessionOf(response);
+  const headers = headersOf(response);
   // So that a server that closes need not wait for idle connections; HTTP/2 has no such header.
-  if (session && incoming.httpVersionMajor === 1) outgoing.setHeader('connection', 'close');
-  outgoing.writeHead(response.status, headersOf(response));
+  if (session && incoming.httpVersionMajor === 1) headers['connection'] = 'close';
+  outgoing.writeHead(response.status, headers);
   if (session) {
+    outgoing.off('close', leave); // from here on the transport is told; a connection that lives for hours keeps no request
     outgoing.flushHeaders();
     incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
     incoming.socket.setNoDelay(true);

@@ -66,7 +66,7 @@ export class EventSession implements TransportEvents, LegOwner, PresenceSink {
   #quiet = true; // nothing written since the last heartbeat
   #over = false;
   #countEnd: ((reason: EndReason) => void) | undefined;
-  readonly #onEnd: (() => void)[] = [];
+  #onEnd: readonly (() => void)[] = [];
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -80,7 +80,7 @@ export class EventSession implements TransportEvents, LegOwner, PresenceSink {
   /** Calls back when the session has ended, at once if it has. */
   onceEnded(told: () => void): void {
     if (this.#over) told();
-    else this.#onEnd.push(told);
+    else this.#onEnd = this.#onEnd.concat(told); // exactly as long as need be, for each of thousands
   }
 
   /** Fixes where the session starts; nothing is sent yet. @throws SluiceError stream_not_found, cursor_invalid */

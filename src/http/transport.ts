@@ -1,6 +1,5 @@
-// Where a session's bytes go: a web stream (any host) or a Node response (the fast path). Both say "full" honestly and
-// hold at most what the session has just written.
-import type { ServerResponse } from 'node:http';
+// Where a session's bytes go: a web stream (any host, below) or a Node response (node-transport.ts, the fast path). Both say
+// "full" honestly and hold at most what the session has just written.
 
 export interface TransportEvents {
   /** There is room again. */
@@ -17,36 +16,6 @@ export interface Transport {
   /** Drops the connection with whatever is still unsent. */
   destroy(): void;
 }
-
-/** Writes straight to the socket: a buffer shared by thousands of connections is never copied. */
-export class NodeTransport implements Transport {
-  readonly #response: ServerResponse;
-
-  constructor(response: ServerResponse, events: TransportEvents) {
-    this.#response = response;
-    response.on('drain', () => events.drained());
-    response.once('close', () => events.closed());
-    response.on('error', ignore); // 'close' follows
-  }
-
-  write(bytes: Buffer): boolean {
-    return this.#response.write(bytes);
-  }
-
-  end(withinMs: number): void {
-    const response = this.#response;
-    response.end();
-    const late = setTimeout(() => response.destroy(), withinMs);
-    late.unref();
-    response.once('close', () => clearTimeout(late));
-  }
-
-  destroy(): void {
-    this.#response.destroy();
-  }
-}
-
-const ignore = (): void => {};
 
 /** What a body belongs to. */
 export interface BodyOwner {

@@ -29,6 +29,7 @@ export class Entry {
   #body: Buffer | undefined;
   readonly #frames: Partial<Record<FrameFormat, Buffer>> = {};
   #event: StreamEvent | undefined;
+  #position: CursorPosition | undefined;
   #size: number;
   /** Told how much more it holds in memory, by whoever keeps it within a bound. */
   grew: ((bytes: number) => void) | undefined;
@@ -43,10 +44,10 @@ export class Entry {
     return this.record.offset;
   }
 
-  /** Just after it. */
+  /** Just after it: one object, for all who stand there. */
   get position(): CursorPosition {
     const { offset, tag } = this.record;
-    return { incarnation: this.identity.incarnation, offset, tag };
+    return (this.#position ??= { incarnation: this.identity.incarnation, offset, tag });
   }
 
   /** As users see it: parsed once, whoever asks, and not before. */

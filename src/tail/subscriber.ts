@@ -32,9 +32,8 @@ export class Subscriber {
   /** Hands over what of the batch it has not had; keeps position and readiness. A sink that fails ends alone. */
   deliver(batch: Batch): void {
     if (this.closed || batch.last.offset <= this.position.offset) return;
-    const { offset, tag } = batch.last.record;
     const rest = batch.after(this.position.offset);
-    this.position = { incarnation: this.position.incarnation, offset, tag };
+    this.position = batch.last.position;
     try {
       this.ready = this.sink.write(rest);
     } catch (error) {

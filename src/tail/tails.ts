@@ -9,9 +9,10 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Ends } from './ends.ts';
 import { Pages } from './pages.ts';
 import type { Replica } from './replica.ts';
-import { findStart } from './start.ts';
+import { findStart, type Start } from './start.ts';
 import { findStarts, startsFromMemory, type Resume } from './starts.ts';
 import type { Sink } from './subscriber.ts';
 import { Subscription, type Opened, type Reopened } from './subscription.ts';
@@ -37,6 +38,7 @@ export interface TailsOptions {
 export class Tails {
   readonly #options: TailsOptions;
   readonly #pages: Pages;
+  readonly #ends: Ends;
   readonly #closing = new AbortController();
   readonly #tails = new Map<bigint, Tail>();
   readonly #timers = new Map<bigint, NodeJS.Timeout>();
@@ -47,6 +49,7 @@ export class Tails {
     this.#options = options;
     const { database, maxReads, replica } = options;
     this.#pages = new Pages(database, { maxReads, replica, signal: this.#closing.signal });
+    this.#ends = new Ends(this.#pages, (stream) => findStart(database, stream, { kind: 'end' }, 0));
   }
 
   /**
@@ -63,9 +66,7 @@ export class Tails {
   ): Promise<Subscription> {
     await this.#listen(); // before the first read: a hint sent after that read is then heard
     const hints = this.#hints;
-    const start =
-      this.#resumeFromMemory(stream, after) ??
-      (await this.#pages.start(async () => findStart(this.#options.database, stream, after, 0), signal));
+    const start = this.#resumeFromMemory(stream, after) ?? (await this.#find(stream, after, signal));
     this.#requireOpen();
     if (start.kind === 'lost')
       return new Subscription(this, { stream, sink, opened: { kind: 'lost', loss: start.loss } });
@@ -153,11 +154,14 @@ export class Tails {
     this.#closeIfIdle(tail);
   }
 
+  #find(stream: string, after: ParsedPosition, signal: AbortSignal | undefined): Promise<Start> {
+    return after.kind === 'end'
+      ? this.#ends.find(stream, signal)
+      : this.#pages.start(async () => findStart(this.#options.database, stream, after, 0), signal);
+  }
+
   // A client that comes back with a cursor inside the window costs no query.
-  #resumeFromMemory(
-    stream: string,
-    after: ParsedPosition,
-  ): Awaited<ReturnType<typeof findStart>> | undefined {
+  #resumeFromMemory(stream: string, after: ParsedPosition): Start | undefined {
     const place = after.kind === 'cursor' && after.positions.length === 1 ? after.positions[0] : undefined;
     const tail = place && this.#tails.get(place.incarnation);
     if (!tail || tail.identity.name !== stream || !tail.holds(place)) return undefined;

@@ -168,7 +168,7 @@ describe('then the server closes', () => {
     client.pause();
     const data = 'x'.repeat(900_000);
     await sluice.stream(name).appendMany(Array.from({ length: 20 }, () => ({ data })));
-    await until(() => serving.responses[0]?.writableNeedDrain === true);
+    await until(() => serving.responses[0]?.socket?.writableNeedDrain === true);
     await serving.handler.close();
     serving.server.close();
     await once(serving.server, 'close');
