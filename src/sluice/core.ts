@@ -29,6 +29,8 @@ import type { Settings } from './options.ts';
 
 /** A tail without subscribers goes away after this long. */
 const TAIL_IDLE_MS = 10_000;
+/** A page that one reader caught up with serves others for so long. */
+const KEEP_PAGE_MS = 1000;
 /** A standby that has not answered by then is left for the primary: a page takes it milliseconds. */
 const STANDBY_DEADLINE_MS = 5000;
 
@@ -71,6 +73,7 @@ export class Core {
       logger,
       window: { maxEvents: settings.windowEvents, maxBytes: settings.windowBytes },
       maxReads: settings.maxReads,
+      shelf: { maxBytes: settings.sharedPageBytes, keepMs: KEEP_PAGE_MS },
       idleMs: TAIL_IDLE_MS,
     });
     this.#bell = new ReaderBell(this.database, logger);

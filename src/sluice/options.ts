@@ -48,6 +48,11 @@ export interface ConnectOptions {
   readonly windowBytes?: number | undefined;
   /** Catch-up reads at a time. Default 4. */
   readonly maxReads?: number | undefined;
+  /**
+   * What is kept for a second of what readers among others caught up with, for those who come by the same place: its size
+   * in memory, at most, in bytes. Default 64 MiB. 0: nothing is kept.
+   */
+  readonly sharedPageBytes?: number | undefined;
   /** Bytes of JSON in one event, at most. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
   /** How far ahead an event may be published, in milliseconds. Default 366 days; at most 100 years. */
@@ -91,6 +96,7 @@ export interface Settings extends Heartbeat {
   readonly windowEvents: number;
   readonly windowBytes: number;
   readonly maxReads: number;
+  readonly sharedPageBytes: number;
   readonly maxEventBytes: number;
   readonly maxDelayMs: number;
   readonly presenceLeaseMs: number;
@@ -133,6 +139,7 @@ export function settle(
     windowEvents: atLeast('windowEvents', options.windowEvents ?? 2000, 1),
     windowBytes: atLeast('windowBytes', options.windowBytes ?? 8 * 2 ** 20, 1),
     maxReads: atLeast('maxReads', options.maxReads ?? 4, 1),
+    sharedPageBytes: atLeast('sharedPageBytes', options.sharedPageBytes ?? 64 * 2 ** 20, 0),
     maxEventBytes: atLeast('maxEventBytes', options.maxEventBytes ?? 2 ** 20, 1),
     maxDelayMs: within('maxDelayMs', options.maxDelayMs ?? 366 * DAY_MS, [1, 36_525 * DAY_MS]),
     presenceLeaseMs: within('presenceLeaseMs', options.presenceLeaseMs ?? 30_000, [100, DAY_MS]),

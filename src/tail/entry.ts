@@ -20,6 +20,10 @@ const BUFFER_OVERHEAD = 100;
 /** Bytes of memory for a character of JSON, once it is parsed: a rough mean of small objects. */
 const PARSED_BYTES = 4;
 
+/** Roughly what an event holds in memory once all has been made of it: an entry, parsed, in a frame, in a batch's bytes. */
+export const estimatedBytes = ({ data, headers }: EventRecord): number =>
+  2 * ENTRY_OVERHEAD + 2 * BUFFER_OVERHEAD + (data.length + (headers?.length ?? 0)) * (PARSED_BYTES + 4);
+
 /** Selections of one batch that are kept to be shared, at most. */
 const MAX_PARTS = 16;
 
@@ -102,6 +106,17 @@ const isFramable = (type: string | null): boolean => type !== null && typeProble
 /** Events to write, in order. */
 export type Frames = Pick<Batch, 'entries' | 'first' | 'last' | 'live' | 'whole' | 'bytes'>;
 
+export interface BatchOptions {
+  /** On its way as it came. Default: false. */
+  readonly live?: boolean;
+  /** What it is a selection of. Default: itself. */
+  readonly whole?: Batch;
+  /** The end of another batch, from this entry on. */
+  readonly endOf?: { readonly batch: Batch; readonly index: number } | undefined;
+  /** Told how many bytes it holds, when its frames are joined. */
+  readonly joined?: ((bytes: number) => void) | undefined;
+}
+
 /** One or more consecutive events. */
 export class Batch {
   readonly entries: readonly Entry[];
@@ -111,14 +126,15 @@ export class Batch {
   readonly live: boolean;
   /** What it is a part of, as it came; itself if it is all of that. */
   readonly whole: Batch;
+  readonly #endOf: BatchOptions['endOf'];
+  readonly #joined: BatchOptions['joined'];
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
   #parts: Map<string, Batch> | undefined;
   #isForAll: boolean | undefined;
+  /** What was asked for last: of a page, most go on from the same event. */
+  #rest: Batch | undefined;
 
-  constructor(
-    entries: readonly Entry[],
-    { live = false, whole }: { readonly live?: boolean; readonly whole?: Batch } = {},
-  ) {
+  constructor(entries: readonly Entry[], { live = false, whole, endOf, joined }: BatchOptions = {}) {
     const first = entries[0];
     const last = entries.at(-1);
     if (!first || !last) throw new RangeError('a batch holds at least one event');
@@ -127,21 +143,20 @@ export class Batch {
     this.entries = entries;
     this.first = first;
     this.last = last;
+    this.#endOf = endOf;
+    this.#joined = joined;
   }
 
-  /** All frames as one buffer. */
+  /** All frames as one buffer; of a batch that is the end of another, the end of its buffer. */
   bytes(format: FrameFormat): Buffer {
-    return (this.#bytes[format] ??=
-      this.entries.length === 1
-        ? this.first.frame(format)
-        : Buffer.concat(this.entries.map((entry) => entry.frame(format))));
+    return (this.#bytes[format] ??= this.#encode(format));
   }
 
   /** Whether everybody may see all of it, as far as the events say. */
   get isForAll(): boolean {
-    return (this.#isForAll ??= this.entries.every(
-      ({ record }) => record.visibleTo === null && record.exclude === null,
-    ));
+    return (this.#isForAll ??=
+      this.#endOf?.batch.isForAll === true ||
+      this.entries.every(({ record }) => record.visibleTo === null && record.exclude === null));
   }
 
   /** Those of its events that are kept; the same buffer for all who keep the same. Undefined: none. */
@@ -155,7 +170,7 @@ export class Batch {
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
     const parts = (this.#parts ??= new Map<string, Batch>());
-    const part = parts.get(which) ?? new Batch(kept, this);
+    const part = parts.get(which) ?? new Batch(kept, { live: this.live, whole: this.whole });
     if (parts.size < MAX_PARTS) parts.set(which, part);
     return part;
   }
@@ -167,8 +182,26 @@ export class Batch {
 
   /** The part after an offset, which lies within the batch or just before it. */
   after(offset: bigint): Batch {
-    return offset < this.first.offset
-      ? this
-      : new Batch(this.entries.slice(Number(offset - this.first.offset) + 1), this);
+    if (offset < this.first.offset) return this;
+    if (this.#rest?.first.offset === offset + 1n) return this.#rest;
+    const from = Number(offset - this.first.offset) + 1;
+    const { batch, index } = this.#endOf ?? { batch: this, index: 0 };
+    const endOf = { batch, index: index + from };
+    return (this.#rest = new Batch(this.entries.slice(from), { live: this.live, whole: this.whole, endOf }));
+  }
+
+  #encode(format: FrameFormat): Buffer {
+    if (this.#endOf) return this.#endOf.batch.#bytesFrom(this.#endOf.index, format);
+    if (this.entries.length === 1) return this.first.frame(format);
+    const bytes = Buffer.concat(this.entries.map((entry) => entry.frame(format)));
+    this.#joined?.(bytes.length);
+    return bytes;
+  }
+
+  #bytesFrom(index: number, format: FrameFormat): Buffer {
+    let start = 0;
+    for (let before = 0; before < index; before += 1)
+      start += this.entries[before]?.frame(format).length ?? 0;
+    return this.bytes(format).subarray(start);
   }
 }

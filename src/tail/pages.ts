@@ -1,15 +1,16 @@
 // Catch-up reads: a bounded number at a time for the whole process, shared by those who ask for the same page or stand
 // near each other, so that many clients coming back at once cost few queries and never crowd out the rest. A read that
-// fails because the database is away is tried again until it is back or nobody waits any more.
+// fails because the database is away is tried again until it is back or nobody waits any more; not for a reader that
+// has not begun yet, who is refused.
 import type { Database } from '../db/database.ts';
 import type { StreamIdentity } from '../log/event.ts';
 import { readPage, type Page } from '../log/read.ts';
-import type { CursorPosition } from '../protocol/cursor.ts';
 import { nap, throwIfAborted } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
-import { Nearby } from './nearby.ts';
+import { Nearby, type Behind } from './nearby.ts';
 import type { Replica } from './replica.ts';
-import { STEP_BYTES } from './window.ts';
+import type { ShelfOptions } from './shelf.ts';
+import { STEP_BYTES } from './steps.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
@@ -21,6 +22,8 @@ export interface PagesOptions {
   /** Reads at a time. */
   readonly maxReads: number;
   readonly signal: AbortSignal;
+  /** Pages kept for readers who come by the same place. */
+  readonly shelf: ShelfOptions;
   /** Where to look first for what a reader far behind lacks. */
   readonly replica?: Replica | undefined;
 }
@@ -30,7 +33,7 @@ export class Pages {
   readonly #signal: AbortSignal;
   readonly #replica: Replica | undefined;
   readonly #shared = new Map<string, Promise<Page | undefined>>();
-  readonly #nearby = new Nearby();
+  readonly #nearby: Nearby;
   readonly #slots: Slots;
 
   constructor(database: Database, options: PagesOptions) {
@@ -38,11 +41,13 @@ export class Pages {
     this.#slots = new Slots(options.maxReads);
     this.#signal = options.signal;
     this.#replica = options.replica;
+    this.#nearby = new Nearby(options.shelf);
+    options.signal.addEventListener('abort', () => this.#nearby.close(), { once: true });
   }
 
   /** The page from `offset` on (the event at it included). Undefined: the stream is gone. */
   read(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, false));
+    return this.#insist(() => this.#once(stream, offset));
   }
 
   /**
@@ -50,7 +55,7 @@ export class Pages {
    * subscriber that asks for it: one that is shown another history must not be shown it before the tail.
    */
   readLive(stream: StreamIdentity, offset: bigint): Promise<Page | undefined> {
-    return this.#share(`${offset}:${keyOf(stream)}`, () => this.#insist(stream, offset, true));
+    return this.#insist(() => this.#once(stream, offset, { urgent: true }));
   }
 
   /** Finds where a reader starts, in its turn, unless it has left by then: so many come back at once after a restart. */
@@ -62,33 +67,67 @@ export class Pages {
   }
 
   /**
-   * The same for a reader that stands behind `upTo`, which the primary has shown: from a replica, where there is one. The
-   * page may begin before the place.
+   * The same for a reader that is behind what the primary has shown: from a replica, where there is one. Not `alone`, others
+   * may want it too: the page is shared with them, and may begin before the reader's place.
    */
-  catchUp(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
-    const { offset, tag } = standing;
-    const replica = this.#replica;
-    const read = (): Promise<Page | undefined> => this.read(stream, offset);
-    if (!replica) return this.#nearby.read(stream, { standing, upTo }, read);
-    return this.#share(`${offset}-${tag}:${keyOf(stream)}`, async () => {
-      const page = await this.#slots.run(() => replica.read(stream, standing, upTo));
-      return page ?? read();
-    });
+  catchUp(
+    stream: StreamIdentity,
+    reader: Behind,
+    { alone }: { readonly alone: boolean },
+  ): Promise<Page | undefined> {
+    return this.#insist(() =>
+      alone ? this.#behind(stream, reader, reader.standing.offset) : this.near(stream, reader),
+    );
   }
 
-  #share(key: string, read: () => Promise<Page | undefined>): Promise<Page | undefined> {
+  /** The same for a reader that has not begun, among others: it fails at once when the database is away. */
+  near(stream: StreamIdentity, reader: Behind): Promise<Page | undefined> {
+    return this.#nearby.read(stream, reader, (offset) => this.#behind(stream, reader, offset));
+  }
+
+  /** Whether what follows the reader's place is in memory. */
+  holds(stream: StreamIdentity, reader: Behind): boolean {
+    return this.#nearby.holds(stream, reader);
+  }
+
+  /** The stream has another history now: what was read of it is not shared any more. */
+  forget(stream: StreamIdentity): void {
+    this.#nearby.forget(stream);
+  }
+
+  /** A page from the offset on, which is the reader's place or somewhat before it. */
+  async #behind(
+    stream: StreamIdentity,
+    { standing, upTo }: Behind,
+    offset: bigint,
+  ): Promise<Page | undefined> {
+    const replica = this.#replica;
+    const page =
+      replica && (await this.#slots.run(() => replica.read(stream, offset, { standing, upTo: upTo() })));
+    return page ?? this.#once(stream, offset);
+  }
+
+  /** One attempt, for all who ask for the page while it is under way. */
+  #once(
+    stream: StreamIdentity,
+    offset: bigint,
+    order?: { readonly urgent: boolean },
+  ): Promise<Page | undefined> {
+    const key = `${offset}:${keyOf(stream)}`;
     const shared = this.#shared.get(key);
     if (shared) return shared;
-    const page = read().finally(() => this.#shared.delete(key));
+    const request = { stream, offset, maxBytes: STEP_BYTES };
+    const page = this.#slots
+      .run(() => readPage(this.#database, request), order)
+      .finally(() => this.#shared.delete(key));
     this.#shared.set(key, page);
     return page;
   }
 
-  async #insist(stream: StreamIdentity, offset: bigint, urgent: boolean): Promise<Page | undefined> {
+  async #insist(read: () => Promise<Page | undefined>): Promise<Page | undefined> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const request = { stream, offset, maxBytes: STEP_BYTES };
-        return await this.#slots.run(() => readPage(this.#database, request), { urgent });
+        return await read();
       } catch (error) {
         if (!(error instanceof SluiceError && error.retryable) || this.#signal.aborted) throw error;
         report('sluice:background.failed', () => ({ where: 'catch-up read', error }));

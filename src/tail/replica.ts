@@ -13,7 +13,7 @@ import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { random } from '../util/random.ts';
-import { STEP_BYTES } from './window.ts';
+import { STEP_BYTES } from './steps.ts';
 
 /** How long a standby that failed is left alone: half a second, and up to 15 s more the longer it fails. */
 const REST = { initialMs: 1000, maxMs: 30_000 };
@@ -24,7 +24,8 @@ const REST = { initialMs: 1000, maxMs: 30_000 };
  * Undefined: nothing of it, ask the primary.
  */
 export function usable(page: Page, standing: CursorPosition, upTo: bigint): Page | undefined {
-  const located = locate(page.state, standing, page.rows);
+  const here = page.rows.findIndex(({ offset }) => offset >= standing.offset);
+  const located = locate(page.state, standing, here > 0 ? page.rows.slice(here) : page.rows);
   if (located.kind !== 'ok') return undefined;
   const known = page.rows.filter(({ offset }) => offset <= upTo);
   return known.some(({ offset }) => offset > standing.offset)
@@ -48,11 +49,18 @@ export class Replica {
     this.#options = options;
   }
 
-  /** What follows the place and may be delivered; undefined when the primary has to be asked. Never rejects. */
-  async read(stream: StreamIdentity, standing: CursorPosition, upTo: bigint): Promise<Page | undefined> {
+  /**
+   * A page from an offset on, which is the place of a reader or before it, if what follows the place is in it and may be
+   * delivered; undefined when the primary has to be asked. Never rejects.
+   */
+  async read(
+    stream: StreamIdentity,
+    offset: bigint,
+    { standing, upTo }: { readonly standing: CursorPosition; readonly upTo: bigint },
+  ): Promise<Page | undefined> {
     if (performance.now() < this.#restUntil) return undefined;
     try {
-      const page = await this.#page(stream, standing.offset);
+      const page = await this.#page(stream, offset);
       this.#failures = 0;
       const found = page && usable(page, standing, upTo);
       report('sluice:replica.read', () => ({ offset: standing.offset, used: found !== undefined }));

@@ -10,22 +10,22 @@ import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Batch, Entry } from './entry.ts';
 import { lossOf } from './loss.ts';
-import { from as pageFrom } from './nearby.ts';
+import { goesOn, type Behind } from './nearby.ts';
 import type { Pages } from './pages.ts';
+import { Round } from './round.ts';
 import { nextStep, type Step } from './splice.ts';
 import type { Subscriber } from './subscriber.ts';
 import { Window, type WindowLimits } from './window.ts';
-
-/** Events handed over in one step of catching up from the window. */
-const STEP_EVENTS = 500;
 
 export interface TailOptions {
   readonly identity: StreamIdentity;
   /** The stream's last event when the tail starts. */
   readonly head: CursorPosition;
   readonly window: WindowLimits;
-  readonly pages: Pick<Pages, 'read' | 'readLive' | 'catchUp'>;
+  readonly pages: Pick<Pages, 'read' | 'readLive' | 'catchUp' | 'near' | 'holds' | 'forget'>;
   readonly logger: LoggerLike;
+  /** How those who are live are written to. */
+  readonly round?: Round;
   /** The tail has closed, by itself or by its owner. */
   readonly onClose: () => void;
 }
@@ -34,26 +34,28 @@ export class Tail {
   readonly identity: StreamIdentity;
   /** The last offset that is gone, as of the last read. */
   trimmedTo = 0n;
-  readonly #pages: Pick<Pages, 'read' | 'readLive' | 'catchUp'>;
+  readonly #pages: Pick<Pages, 'read' | 'readLive' | 'catchUp' | 'near' | 'holds' | 'forget'>;
   readonly #logger: LoggerLike;
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
   readonly #live = new Set<Subscriber>();
-  readonly #entries = new WeakMap<Page, readonly Entry[]>(); // a page that many wait for is encoded once
+  readonly #batches = new WeakMap<Page, Batch | undefined>(); // a page that many read is encoded once
   #last: CursorPosition;
   readonly #onClose: () => void;
   #epoch = 0; // counts the histories this tail has seen; see #restart
   #dirty = false;
   #reading = false;
+  readonly #round: Round; // nothing new is accepted before all who are live have what was
   #closed = false;
 
-  constructor({ identity, head, window, pages, logger, onClose }: TailOptions) {
+  constructor({ identity, head, window, pages, logger, round, onClose }: TailOptions) {
     this.#onClose = onClose;
     this.identity = identity;
     this.#last = head;
     this.#pages = pages;
     this.#logger = logger;
     this.#window = new Window(window);
+    this.#round = round ?? new Round();
     report('sluice:tail.started', () => ({ stream: identity.name, head: head.offset }));
   }
 
@@ -63,11 +65,21 @@ export class Tail {
   }
 
   /** Whether a reader that stands here can be served without a read. */
-  holds({ incarnation, offset, tag }: CursorPosition): boolean {
+  holds(standing: CursorPosition): boolean {
+    const { incarnation, offset, tag } = standing;
     if (incarnation !== this.identity.incarnation) return false;
-    return (
-      (offset === this.#last.offset && tag === this.#last.tag) || this.#window.at(offset)?.record.tag === tag
-    );
+    if (
+      (offset === this.#last.offset && tag === this.#last.tag) ||
+      this.#window.at(offset)?.record.tag === tag
+    )
+      return true;
+    return this.#isBehind(standing) && this.#pages.holds(this.identity, this.#reader(standing));
+  }
+
+  /** Reads what a reader that stands here lacks, if there are others who may lack it too: `holds` may know then. */
+  async near(standing: CursorPosition): Promise<void> {
+    if (this.#subscribers.size === 0 || !this.#isBehind(standing)) return;
+    await this.#pages.near(this.identity, this.#reader(standing));
   }
 
   get subscribers(): number {
@@ -101,7 +113,8 @@ export class Tail {
   /** Events this process has just appended: taken as they are when they follow on, else read like any others. */
   feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
     if (this.#closed) return;
-    if (before.offset === this.#last.offset && before.tag === this.#last.tag) this.#accept(records());
+    const follows = before.offset === this.#last.offset && before.tag === this.#last.tag;
+    if (follows && !this.#round.underWay()) this.#accept(records());
     else this.wake();
   }
 
@@ -115,16 +128,20 @@ export class Tail {
       subscriber.sink.ended(error);
     }
     this.#window.clear();
+    this.#pages.forget(this.identity);
     this.#onClose();
   }
 
   async #read(): Promise<void> {
     this.#reading = true;
     while (this.#dirty && !this.#closed) {
+      while (this.#round.underWay()) await this.#round.underWay();
       this.#dirty = false;
       const from = this.#last;
       try {
-        this.#take(from, await this.#pages.readLive(this.identity, from.offset));
+        const page = await this.#pages.readLive(this.identity, from.offset);
+        while (this.#round.underWay()) await this.#round.underWay(); // of what it was fed meanwhile
+        this.#take(from, page);
       } catch (error) {
         this.#logger.error(
           { error, stream: this.identity.name },
@@ -157,6 +174,7 @@ export class Tail {
   // before a read of its own has said whether its position still exists: an offset alone would match another event.
   #restart(state: StreamState): void {
     this.#window.clear();
+    this.#pages.forget(this.identity);
     this.#last = { incarnation: state.incarnation, offset: state.head, tag: state.headTag };
     this.#epoch += 1;
     this.#live.clear();
@@ -172,14 +190,17 @@ export class Tail {
     const { offset, tag } = batch.last.record;
     this.#last = { incarnation: this.#last.incarnation, offset, tag };
     report('sluice:tail.woken', () => ({ stream: this.identity.name, head: offset, events: entries.length }));
-    for (const subscriber of this.#live) {
-      const { offset, tag } = subscriber.position;
-      // It had read a page newer than the tail: what it stands on there must be what the tail has got now.
-      const isOther = (batch.at(offset)?.record.tag ?? tag) !== tag;
-      if (!isOther) subscriber.deliver(batch);
-      if (isOther || !subscriber.ready) this.#live.delete(subscriber);
-      if (isOther) void this.#pump(subscriber);
-    }
+    this.#round.begin(this.#live, (subscriber) => this.#give(subscriber, batch));
+  }
+
+  #give(subscriber: Subscriber, batch: Batch): void {
+    const { pumping, ready, position } = subscriber;
+    // It had read a page newer than the tail: what it stands on there must be what the tail has got now.
+    const isOther = (batch.at(position.offset)?.record.tag ?? position.tag) !== position.tag;
+    const isBehind = pumping || !ready; // since this round began
+    if (!isOther && !isBehind) subscriber.deliver(batch);
+    if (isOther || isBehind || !subscriber.ready) this.#live.delete(subscriber);
+    if (isOther && !isBehind) void this.#pump(subscriber);
   }
 
   // Moves one subscriber until it is live or its sink is full.
@@ -195,7 +216,7 @@ export class Tail {
           return;
         }
         if (step === 'window') {
-          subscriber.deliver(new Batch(this.#window.after(offset, STEP_EVENTS)));
+          subscriber.deliver(this.#window.after(offset));
           continue;
         }
         const epoch = this.#epoch;
@@ -203,7 +224,9 @@ export class Tail {
           subscriber,
           step === 'primary'
             ? await this.#pages.read(this.identity, offset)
-            : await this.#pages.catchUp(this.identity, subscriber.position, this.#last.offset),
+            : await this.#pages.catchUp(this.identity, this.#reader(subscriber.position), {
+                alone: this.#subscribers.size === 1,
+              }),
         );
         subscriber.epoch = epoch;
       }
@@ -230,25 +253,42 @@ export class Tail {
   #serve(subscriber: Subscriber, page: Page | undefined): void {
     if (subscriber.closed || this.#closed) return;
     if (!page) return this.close(deleted(this.identity.name));
-    const { rows } = pageFrom(page, subscriber.position.offset);
-    const located = locate(page.state, subscriber.position, rows);
+    const { position } = subscriber;
+    const batch = this.#batchOf(page);
+    if (page.state.trimmedTo > this.trimmedTo) this.trimmedTo = page.state.trimmedTo;
+    if (batch && goesOn(page, position)) return subscriber.deliver(batch);
+    const located = locate(page.state, position, page.rows); // not shared, so it begins there
     if (located.kind !== 'ok') {
       subscriber.ready = false;
       this.#live.delete(subscriber);
-      subscriber.sink.lost(lossOf(this.identity.name, subscriber.position.offset, page.state, located));
+      subscriber.sink.lost(lossOf(this.identity.name, position.offset, page.state, located));
       return;
     }
-    if (located.events.length === 0) {
-      if (page.state.head < this.#last.offset) this.wake(); // the tail is ahead of the database: its history is gone
-      return;
-    }
-    subscriber.deliver(new Batch(this.#entriesOf(page).slice(-located.events.length)));
+    if (batch && located.events.length > 0) return subscriber.deliver(batch);
+    if (page.state.head < this.#last.offset) this.wake(); // the tail is ahead of the database: its history is gone
   }
 
-  #entriesOf(page: Page): readonly Entry[] {
-    const entries = this.#entries.get(page) ?? page.rows.map((record) => new Entry(this.identity, record));
-    this.#entries.set(page, entries);
-    return entries;
+  /** Undefined: the page has no events, or not one after the other. */
+  #batchOf(page: Page): Batch | undefined {
+    if (this.#batches.has(page)) return this.#batches.get(page);
+    const { rows } = page;
+    const isDense = rows.every(({ offset }, index) => offset === (rows[0]?.offset ?? 0n) + BigInt(index));
+    const batch =
+      rows.length > 0 && isDense
+        ? new Batch(rows.map((record) => new Entry(this.identity, record)))
+        : undefined;
+    this.#batches.set(page, batch);
+    return batch;
+  }
+
+  #reader(standing: CursorPosition): Behind {
+    return { standing, upTo: () => this.#last.offset };
+  }
+
+  /** Whether the place is in the part of the stream that the tail knows, and not at its end. */
+  #isBehind({ incarnation, offset }: CursorPosition): boolean {
+    const isOurs = incarnation === this.identity.incarnation && !this.#closed;
+    return isOurs && offset >= this.trimmedTo && offset < this.#last.offset;
   }
 }
 

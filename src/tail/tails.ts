@@ -12,6 +12,7 @@ import type { LoggerLike } from '../util/logger.ts';
 import { Ends } from './ends.ts';
 import { Pages } from './pages.ts';
 import type { Replica } from './replica.ts';
+import type { ShelfOptions } from './shelf.ts';
 import { findStart, type Start } from './start.ts';
 import { findStarts, startsFromMemory, type Resume } from './starts.ts';
 import type { Sink } from './subscriber.ts';
@@ -29,6 +30,8 @@ export interface TailsOptions {
   readonly window: WindowLimits;
   /** Catch-up reads at a time. */
   readonly maxReads: number;
+  /** What was read by one who catches up, for the others. */
+  readonly shelf: ShelfOptions;
   /** Where to look first for what a reader far behind lacks. */
   readonly replica?: Replica | undefined;
   /** A tail without subscribers is closed after this long, in milliseconds. */
@@ -47,8 +50,8 @@ export class Tails {
 
   constructor(options: TailsOptions) {
     this.#options = options;
-    const { database, maxReads, replica } = options;
-    this.#pages = new Pages(database, { maxReads, replica, signal: this.#closing.signal });
+    const { database, maxReads, shelf, replica } = options;
+    this.#pages = new Pages(database, { maxReads, shelf, replica, signal: this.#closing.signal });
     this.#ends = new Ends(this.#pages, (stream) => findStart(database, stream, { kind: 'end' }, 0));
   }
 
@@ -66,7 +69,7 @@ export class Tails {
   ): Promise<Subscription> {
     await this.#listen(); // before the first read: a hint sent after that read is then heard
     const hints = this.#hints;
-    const start = this.#resumeFromMemory(stream, after) ?? (await this.#find(stream, after, signal));
+    const start = await this.#find(stream, after, signal);
     this.#requireOpen();
     if (start.kind === 'lost')
       return new Subscription(this, { stream, sink, opened: { kind: 'lost', loss: start.loss } });
@@ -154,17 +157,30 @@ export class Tails {
     this.#closeIfIdle(tail);
   }
 
-  #find(stream: string, after: ParsedPosition, signal: AbortSignal | undefined): Promise<Start> {
-    return after.kind === 'end'
-      ? this.#ends.find(stream, signal)
-      : this.#pages.start(async () => findStart(this.#options.database, stream, after, 0), signal);
+  // Of thousands that come back at once, few ask the database where they stand: the page that tells is what they read next.
+  async #find(stream: string, after: ParsedPosition, signal: AbortSignal | undefined): Promise<Start> {
+    if (after.kind === 'end') return this.#ends.find(stream, signal);
+    const place = placeOf(after);
+    const tail = this.#tailAt(stream, place);
+    if (place && tail?.holds(place) === false) await tail.near(place);
+    const start =
+      this.#resumeFromMemory(stream, place) ??
+      (await this.#pages.start(async () => {
+        const hasStarted = !tail && this.#tailAt(stream, place); // while this one waited for its turn
+        return hasStarted ? undefined : findStart(this.#options.database, stream, after, 0);
+      }, signal));
+    return start ?? this.#find(stream, after, signal);
   }
 
-  // A client that comes back with a cursor inside the window costs no query.
-  #resumeFromMemory(stream: string, after: ParsedPosition): Start | undefined {
-    const place = after.kind === 'cursor' && after.positions.length === 1 ? after.positions[0] : undefined;
+  #tailAt(stream: string, place: CursorPosition | undefined): Tail | undefined {
     const tail = place && this.#tails.get(place.incarnation);
-    if (!tail || tail.identity.name !== stream || !tail.holds(place)) return undefined;
+    return tail?.identity.name === stream ? tail : undefined;
+  }
+
+  // A client that comes back to what is in memory costs no query.
+  #resumeFromMemory(stream: string, place: CursorPosition | undefined): Start | undefined {
+    const tail = this.#tailAt(stream, place);
+    if (!place || !tail?.holds(place)) return undefined;
     const { trimmedTo, last } = tail;
     const { incarnation, offset, tag } = last;
     const state = { incarnation, trimmedTo, trimmedTag: 0, closed: false, head: offset, headTag: tag };
@@ -241,3 +257,6 @@ export class Tails {
     if (this.#closing.signal.aborted) throw new SluiceError('closed', 'this Sluice is closed');
   }
 }
+
+const placeOf = (after: ParsedPosition): CursorPosition | undefined =>
+  after.kind === 'cursor' && after.positions.length === 1 ? after.positions[0] : undefined;

@@ -1,12 +1,7 @@
 // The recent events of one stream: consecutive, bounded in number and bytes, the oldest leaving first. What is made of
 // them for their readers counts too. Accepts only the next offset, so it can never hold a gap. Pure.
-import type { Entry } from './entry.ts';
-
-/**
- * Bytes of data handed to a subscriber in one step, at most, unless a single event has more. What a stalled one may
- * hold beyond its socket's buffer.
- */
-export const STEP_BYTES: number = 256 * 2 ** 10;
+import type { Batch, Entry } from './entry.ts';
+import { Steps } from './steps.ts';
 
 export interface WindowLimits {
   readonly maxEvents: number;
@@ -18,6 +13,7 @@ export class Window {
   #entries: Entry[] = [];
   #dropped = 0; // entries before this index have left; compacted now and then, so that leaving costs O(1)
   #bytes = 0;
+  readonly #steps = new Steps((bytes) => this.#grew(bytes));
 
   constructor(limits: WindowLimits) {
     this.#limits = limits;
@@ -44,6 +40,7 @@ export class Window {
     }
     this.#entries.push(entry);
     entry.grew = this.#grew;
+    this.#steps.add(entry);
     this.#grew(entry.size);
   }
 
@@ -61,20 +58,14 @@ export class Window {
       : undefined;
   }
 
-  /** Up to `max` events after `offset`, within STEP_BYTES but at least one; the window must cover the offset. */
-  after(offset: bigint, max: number): Entry[] {
-    const { first } = this;
-    if (!first || !this.covers(offset)) return [];
-    const from = this.#dropped + Number(offset + 1n - first.offset);
-    let to = from;
-    for (let bytes = 0; to < Math.min(from + max, this.#entries.length) && bytes < STEP_BYTES; to += 1) {
-      bytes += this.#entries[to]?.record.data.length ?? 0;
-    }
-    return this.#entries.slice(from, to);
+  /** What follows `offset`, in one step; the window must cover the offset and have something after it. */
+  after(offset: bigint): Batch {
+    return this.#steps.after(offset, (first, last) => this.#between(first, last));
   }
 
   clear(): void {
     for (const entry of this.#entries) entry.grew = undefined;
+    this.#steps.clear();
     this.#entries = [];
     this.#dropped = 0;
     this.#bytes = 0;
@@ -88,14 +79,22 @@ export class Window {
 
   #dropFirst(): void {
     const { first } = this;
-    if (first) {
-      this.#bytes -= first.size;
-      first.grew = undefined;
-    }
     this.#dropped += 1;
+    if (first) {
+      first.grew = undefined;
+      this.#bytes -= first.size;
+      this.#steps.drop(first);
+    }
     if (this.#dropped > 32 && this.#dropped * 2 > this.#entries.length) {
       this.#entries = this.#entries.slice(this.#dropped);
       this.#dropped = 0;
     }
+  }
+
+  #between(from: bigint, to: bigint): Entry[] {
+    const { first } = this;
+    if (!first) return [];
+    const index = (offset: bigint): number => this.#dropped + Math.max(0, Number(offset - first.offset));
+    return this.#entries.slice(index(from), index(to + 1n));
   }
 }

@@ -8,7 +8,7 @@ import {
   type Stream,
   type StreamEvent,
 } from 'sluice';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { namesFor } from '../../src/db/names.ts';
 import { parsePosition } from '../../src/protocol/position.ts';
 import { coreOf } from '../../src/sluice/connect.ts';
@@ -292,6 +292,28 @@ test('I8: a resume that costs no query is told the oldest there is, as the tail 
   expect(await oldestTo(await cursorAt(stream, 5n))).toBe(5n);
   await live.close();
 });
+
+test.each([
+  ['to a process where others read the stream', true],
+  ['to a process that has just started', false],
+])(
+  'I7, I2: of many who come back near each other, %s, few ask the database, and all get what they lack',
+  async (_, isRead) => {
+    await using small = await open({ windowEvents: 1 });
+    const stream = await streamOf(2500);
+    const others = isRead ? [new Consumer(small.stream(stream.name), 'end')] : [];
+    await Promise.all(others.map(({ ready }) => ready));
+    const offsets = Array.from({ length: 50 }, (_, n) => 40 * n);
+    const cursors = await Promise.all(offsets.map((offset) => cursorAt(stream, BigInt(offset))));
+    const asked = vi.spyOn(coreOf(small).database, 'rows');
+    const readers = cursors.map((cursor) => new Consumer(small.stream(stream.name), cursor));
+    await Promise.all(readers.map((reader, n) => reader.take(2500 - offsets[n]!)));
+    expect(asked.mock.calls.length).toBeLessThan(30); // by 50 that begin, and read up to three pages each
+    for (const [n, reader] of readers.entries())
+      expect(reader.got).toEqual(events('A', offsets[n]! + 1, 2500));
+    await Promise.all([...others, ...readers].map((reader) => reader.close()));
+  },
+);
 
 describe('under a live subscription', () => {
   test('I8: a trim reaches who is behind it, and nobody who is at the head', async () => {

@@ -302,7 +302,16 @@ describe('leaving', () => {
   const openTails = (): Tails & Disposable => {
     const { database, listener } = coreOf(sluice);
     const window = { maxEvents: 100, maxBytes: 2 ** 20 };
-    const tails = new Tails({ database, listener, logger: silentLogger, window, maxReads: 4, idleMs: 1 });
+    const shelf = { maxBytes: 0, keepMs: 1 };
+    const tails = new Tails({
+      database,
+      listener,
+      logger: silentLogger,
+      window,
+      shelf,
+      maxReads: 4,
+      idleMs: 1,
+    });
     return Object.assign(tails, { [Symbol.dispose]: () => void tails.close() });
   };
   const subscribe = (tails: Tails, stream: string, signal?: AbortSignal): EventIterator<unknown> =>

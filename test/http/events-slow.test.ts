@@ -207,8 +207,9 @@ describe('a session that ends too early leaves no subscriber behind', () => {
     });
     await listener.open();
     const window = { maxEvents: 10, maxBytes: 1e6 };
+    const shelf = { maxBytes: 0, keepMs: 1 };
     // A tail closes as soon as its last subscriber has left.
-    tails = new Tails({ database, listener, logger: silentLogger, window, maxReads: 4, idleMs: 1 });
+    tails = new Tails({ database, listener, logger: silentLogger, window, shelf, maxReads: 4, idleMs: 1 });
     return async () => {
       await tails.close();
       await listener.close();

@@ -1,10 +1,11 @@
 // Guards that readers who come back near each other share their reads (I7), and that a page read for somebody else is
 // believed only where it goes on from the reader's own place (I2). The joins under random schedules are in tail.test.ts.
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { EventRecord } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import type { CursorPosition } from '../../src/protocol/cursor.ts';
-import { from, Nearby, serves } from '../../src/tail/nearby.ts';
+import { goesOn, Nearby, serves } from '../../src/tail/nearby.ts';
+import { Shelf } from '../../src/tail/shelf.ts';
 import { deferred } from '../../src/util/deferred.ts';
 
 const stream = { name: 's', incarnation: 1n };
@@ -15,8 +16,8 @@ const at = (offset: number, tag: number = offset): CursorPosition => ({
 });
 
 /** Events from one offset to another, each with its offset for a tag. */
-const page = (first: number, last: number): Page => ({
-  state: { incarnation: 1n, trimmedTo: 0n, trimmedTag: 0, closed: false, head: BigInt(last), headTag: last },
+const page = (first: number, last: number, head = 10_000): Page => ({
+  state: { incarnation: 1n, trimmedTo: 0n, trimmedTag: 0, closed: false, head: BigInt(head), headTag: head },
   rows: Array.from({ length: last - first + 1 }, (_, n) => event(first + n)),
 });
 const event = (offset: number): EventRecord => ({
@@ -36,11 +37,21 @@ const reader = (
   nearby: Nearby,
   standing: CursorPosition,
   answer: (offset: number) => Promise<Page | undefined>,
-): Promise<Page | undefined> =>
-  nearby.read(stream, { standing, upTo: 10_000n }, () => answer(Number(standing.offset)));
+  upTo: () => bigint = () => 10_000n,
+): Promise<Page | undefined> => nearby.read(stream, { standing, upTo }, (offset) => answer(Number(offset)));
+
+const open = (maxBytes = 100_000_000): Nearby => new Nearby({ maxBytes, keepMs: 1000 });
+const span = ({ rows }: Page): (bigint | undefined)[] => [rows[0]?.offset, rows.at(-1)?.offset];
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 test('I7: readers near each other wait for one read, and each goes on from its own place', async () => {
-  const nearby = new Nearby();
+  const nearby = open();
   const answered = deferred();
   const reads: number[] = [];
   const answer = async (offset: number): Promise<Page> => {
@@ -53,20 +64,67 @@ test('I7: readers near each other wait for one read, and each goes on from its o
   answered.resolve();
   const got = await Promise.all(pages);
   expect(reads).toEqual([1000]);
-  expect(got.map((each, n) => from(each!, BigInt(places[n]!)).rows[0]?.offset)).toEqual(places.map(BigInt));
-  await reader(nearby, at(1000), answer);
-  expect(reads).toEqual([1000, 1000]); // what has been answered is not kept
+  expect(got.every((each, n) => goesOn(each!, at(places[n]!)))).toBe(true);
 });
 
-test('I7: a reader before the one that reads, or far behind it, reads for itself', async () => {
-  const nearby = new Nearby();
+test('I7: what was read serves whoever comes by within a second, and is gone then', async () => {
+  const nearby = open();
   const reads: number[] = [];
   const answer = async (offset: number): Promise<Page> => {
     reads.push(offset);
     return page(offset, offset + 1000);
   };
-  await Promise.all([1200, 1100, 2000].map((offset) => reader(nearby, at(offset), answer)));
-  expect(reads).toEqual([1200, 1100, 2000]);
+  await reader(nearby, at(1000), answer);
+  vi.advanceTimersByTime(999);
+  expect(span((await reader(nearby, at(1500), answer))!)).toEqual([1000n, 2000n]);
+  expect(nearby.holds(stream, { standing: at(1500), upTo: () => 10_000n })).toBe(true);
+  expect(reads).toEqual([1000]);
+  vi.advanceTimersByTime(1);
+  expect(nearby.holds(stream, { standing: at(1500), upTo: () => 10_000n })).toBe(false);
+  await reader(nearby, at(1500), answer);
+  expect(reads).toEqual([1000, 1500]);
+});
+
+test('I7: among others, pages begin where they serve most; alone, where the reader stands', async () => {
+  const nearby = open();
+  const reads: number[] = [];
+  const answer = async (offset: number): Promise<Page> => {
+    reads.push(offset);
+    return page(offset, offset + 1000);
+  };
+  for (const offset of [3456, 1200, 1100, 1700, 2000]) await reader(nearby, at(offset), answer);
+  expect(reads).toEqual([3456, 1000, 2000]);
+});
+
+test('I7: where events are large and a page has few, readers who stand beyond it go on from where they stand', async () => {
+  const nearby = open();
+  const reads: number[] = [];
+  const answer = async (offset: number): Promise<Page> => {
+    reads.push(offset);
+    return page(offset, offset + 10);
+  };
+  await reader(nearby, at(5000), answer);
+  const got: Page[] = [];
+  for (const offset of [1200, 1205, 1210, 1003]) got.push((await reader(nearby, at(offset), answer))!);
+  expect(reads).toEqual([5000, 1000, 1200, 1210]);
+  expect(got.map(span)).toEqual([1200, 1200, 1210, 1000].map((from) => [BigInt(from), BigInt(from + 10)]));
+});
+
+test('a page that ended at the head of its time does not serve a reader that lacks far more by now', async () => {
+  const nearby = open();
+  let last = 1010n;
+  const reads: number[] = [];
+  const answer = async (offset: number): Promise<Page> => {
+    reads.push(offset);
+    return page(offset, Number(last), Number(last));
+  };
+  await reader(nearby, at(1000), answer, () => last);
+  last = 1012n;
+  await reader(nearby, at(1001), answer, () => last);
+  expect(reads).toEqual([1000]);
+  last = 1100n;
+  expect(span((await reader(nearby, at(1001), answer, () => last))!)).toEqual([1001n, 1100n]);
+  expect(reads).toEqual([1000, 1001]);
 });
 
 test.each<[string, CursorPosition, Page]>([
@@ -75,20 +133,63 @@ test.each<[string, CursorPosition, Page]>([
   ['of another history', at(1001, 7), page(1000, 1002)],
   ['whose events begin after it', at(1001), page(1002, 1003)],
   ['without events', at(1001), { ...page(1, 1), rows: [] }],
-  ['that knows more than its tail', at(1001), page(1000, 10_001)],
 ])('I2: nobody is given a page %s', async (_, standing, theirs) => {
-  expect(serves(theirs, standing, 10_000n)).toBe(false);
-  const nearby = new Nearby();
-  const own = page(Number(standing.offset), 1010);
-  const [, given] = await Promise.all([
-    reader(nearby, at(1000), async () => theirs),
-    reader(nearby, standing, async () => own),
+  expect(serves(theirs, { standing, upTo: () => 10_000n })).toBe(false);
+  for (const comes of ['meanwhile', 'later']) {
+    const nearby = open();
+    const own = page(Number(standing.offset), 1010);
+    const answer = async (offset: number): Promise<Page> => (offset === 1000 ? theirs : own);
+    const first = reader(nearby, at(1000), answer);
+    if (comes === 'later') await first;
+    expect(await reader(nearby, standing, answer)).toEqual(own);
+    await first;
+  }
+});
+
+test('I2: what the tail does not know yet is given to nobody else', async () => {
+  const nearby = open();
+  let last = 1500n;
+  const reads: number[] = [];
+  const answer = async (offset: number): Promise<Page> => {
+    reads.push(offset);
+    return page(offset, 1700);
+  };
+  const first = await reader(nearby, at(1000), answer, () => last);
+  expect(span(first!)).toEqual([1000n, 1500n]);
+  expect(await reader(nearby, at(1200), answer, () => last)).toBe(first);
+  last = 1400n; // another history, of which it knows less
+  expect(nearby.holds(stream, { standing: at(1200), upTo: () => last })).toBe(false);
+});
+
+test('a reader that stands at the start of what there is can be given a page, by its tag', () => {
+  const trimmed = { ...page(1001, 1010), state: { ...page(1, 1010).state, trimmedTo: 1000n, trimmedTag: 5 } };
+  expect([at(1000, 5), at(1000, 6), at(999)].map((place) => goesOn(trimmed, place))).toEqual([
+    true,
+    false,
+    false,
   ]);
-  expect(given).toBe(own);
+});
+
+test('I8: what was read, or was asked for, before another history was found serves nobody', async () => {
+  const nearby = open();
+  const answered = deferred();
+  const reads: number[] = [];
+  const answer = async (offset: number): Promise<Page> => {
+    reads.push(offset);
+    if (offset === 3000) await answered.promise;
+    return page(offset, offset + 1000);
+  };
+  await reader(nearby, at(1000), answer);
+  const late = reader(nearby, at(3000), answer);
+  nearby.forget(stream);
+  answered.resolve();
+  await late;
+  for (const offset of [1000, 3000]) await reader(nearby, at(offset), answer);
+  expect(reads).toEqual([1000, 3000, 1000, 3000]);
 });
 
 test('a stream that is gone, and a read that fails, are told to all who waited for it', async () => {
-  const nearby = new Nearby();
+  const nearby = open();
   const gone = [1000, 1001].map((offset) => reader(nearby, at(offset), async () => undefined));
   expect(await Promise.all(gone)).toEqual([undefined, undefined]);
   const failing = [1000, 1001].map((offset) =>
@@ -96,4 +197,51 @@ test('a stream that is gone, and a read that fails, are told to all who waited f
   );
   const how = await Promise.allSettled(failing);
   expect(how.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  expect(await reader(nearby, at(1000), async (offset) => page(offset, 1010))).toBeDefined();
+});
+
+describe('I7: the shelf', () => {
+  const any = (): boolean => true;
+  const bytesOf = (count: number): number => {
+    const shelf = new Shelf({ maxBytes: Infinity, keepMs: 1000 });
+    shelf.put('s', 1n, page(1, count));
+    const { bytes } = shelf;
+    shelf.clear();
+    return bytes;
+  };
+
+  test('holds no more bytes than it may, and lets the oldest go', () => {
+    const shelf = new Shelf({ maxBytes: bytesOf(100) * 3, keepMs: 1000 });
+    for (let n = 0n; n < 10n; n += 1n) shelf.put(n % 2n === 0n ? 'a' : 'b', n, page(1, 100));
+    expect([shelf.begins('a'), shelf.begins('b')]).toEqual([[8n], [7n, 9n]]);
+    expect(shelf.bytes).toBe(bytesOf(100) * 3);
+    shelf.put('a', 99n, page(1, 301));
+    expect(shelf.begins('a')).toEqual([8n]); // one page that is larger than all there may be
+    const none = new Shelf({ maxBytes: 0, keepMs: 1000 });
+    none.put('a', 1n, page(1, 1));
+    expect(none.find('a', any)).toBeUndefined();
+  });
+
+  test('holds so many pages of a stream that looking through them is cheap', () => {
+    const shelf = new Shelf({ maxBytes: Infinity, keepMs: 1000 });
+    for (let n = 0n; n < 1000n; n += 1n) shelf.put('a', n, page(1, 1));
+    expect(shelf.begins('a')).toHaveLength(64);
+    expect(shelf.bytes).toBe(bytesOf(1) * 64);
+  });
+
+  test('holds nothing for longer than it may, whether or not anybody comes', () => {
+    const shelf = new Shelf({ maxBytes: Infinity, keepMs: 1000 });
+    shelf.put('a', 1n, page(1, 10));
+    vi.advanceTimersByTime(600);
+    shelf.put('a', 2n, page(1, 10));
+    vi.advanceTimersByTime(400);
+    expect(shelf.bytes).toBe(bytesOf(10));
+    expect(shelf.begins('a')).toEqual([2n]);
+    vi.advanceTimersByTime(600);
+    expect(shelf.bytes).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+    shelf.put('a', 3n, page(1, 10));
+    shelf.clear();
+    expect([shelf.bytes, vi.getTimerCount(), shelf.find('a', any)]).toEqual([0, 0, undefined]);
+  });
 });

@@ -5,7 +5,9 @@ import { Pages } from '../../src/tail/pages.ts';
 import { deferred } from '../../src/util/deferred.ts';
 
 test('I7: who has left when its turn comes is not looked for', async () => {
-  const pages = new Pages({} as Database, { maxReads: 1, signal: new AbortController().signal });
+  const { signal } = new AbortController();
+  const shelf = { maxBytes: 0, keepMs: 1 };
+  const pages = new Pages({} as Database, { maxReads: 1, shelf, signal });
   const busy = deferred();
   const first = pages.start(() => busy.promise);
   const leaving = new AbortController();

@@ -7,13 +7,15 @@ import type { EventRecord, StreamIdentity } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import type { Loss } from '../../src/tail/loss.ts';
-import { Nearby } from '../../src/tail/nearby.ts';
+import { Nearby, type Behind } from '../../src/tail/nearby.ts';
 import { usable } from '../../src/tail/replica.ts';
+import { Round } from '../../src/tail/round.ts';
 import { Subscriber } from '../../src/tail/subscriber.ts';
 import { Tail } from '../../src/tail/tail.ts';
 import { silentLogger } from '../../src/util/logger.ts';
 
 const incarnation = 1n;
+const identity: StreamIdentity = { name: 's', incarnation };
 const pageSize = 3;
 /** Far more than any schedule here needs, and few enough to tell a loop. */
 const maxReads = 500;
@@ -158,11 +160,29 @@ const run = async (
   log.append(4);
   let reads = 0;
   const standby = new Log();
-  const nearby = new Nearby();
+  const nearby = new Nearby({ maxBytes: 1_000_000, keepMs: 60_000 });
+  // From the standby or the primary; a read sees the log at some moment between the question and the answer.
+  const behind = async (offset: bigint, { standing, upTo }: Behind): Promise<Page | undefined> => {
+    await scheduler.schedule(Promise.resolve(), `standby ${offset}`);
+    const isAsked = offset % 2n === 0n; // it rests now and then: those who stand elsewhere ask the primary
+    const page = isAsked && usable(standby.page(Number(offset))!, standing, upTo());
+    if (!page) return pages.read(identity, offset);
+    await scheduler.schedule(Promise.resolve(), `standby's answer ${offset}`);
+    fromStandby += 1;
+    return page;
+  };
+  const near = async (reader: Behind): Promise<Page | undefined> => {
+    let isOwn = false;
+    const page = await nearby.read(identity, reader, (offset) => {
+      isOwn = true;
+      return behind(offset, reader);
+    });
+    if (!isOwn) fromNearby += 1;
+    return page;
+  };
   const pages = {
     readLive: async (stream: StreamIdentity, offset: bigint): Promise<Page | undefined> =>
       pages.read(stream, offset),
-    // A read sees the log at some moment between the question and the answer.
     read: async (_: StreamIdentity, offset: bigint): Promise<Page | undefined> => {
       reads += 1;
       if (reads > maxReads) throw new Error(`more than ${maxReads} reads`);
@@ -171,34 +191,20 @@ const run = async (
       await scheduler.schedule(Promise.resolve(), `answer ${offset}`);
       return page;
     },
-    catchUp: async (
-      stream: StreamIdentity,
-      standing: CursorPosition,
-      upTo: bigint,
-    ): Promise<Page | undefined> => {
-      await scheduler.schedule(Promise.resolve(), `standby ${standing.offset}`);
-      const isAsked = standing.offset % 2n === 0n; // it rests now and then: those who stand elsewhere ask the primary
-      const page = isAsked && usable(standby.page(Number(standing.offset))!, standing, upTo);
-      if (!page) {
-        let isOwn = false;
-        const shared = await nearby.read(stream, { standing, upTo }, () => {
-          isOwn = true;
-          return pages.read(stream, standing.offset);
-        });
-        if (!isOwn) fromNearby += 1;
-        return shared;
-      }
-      await scheduler.schedule(Promise.resolve(), `standby's answer ${standing.offset}`);
-      fromStandby += 1;
-      return page;
-    },
+    catchUp: async (_: StreamIdentity, reader: Behind, { alone }: { alone: boolean }) =>
+      alone ? behind(reader.standing.offset, reader) : near(reader),
+    near: async (_: StreamIdentity, reader: Behind) => near(reader),
+    holds: (_: StreamIdentity, reader: Behind): boolean => nearby.holds(identity, reader),
+    forget: (): void => nearby.forget(identity),
   };
   const tail = new Tail({
-    identity: { name: 's', incarnation },
+    identity,
     head: log.at(log.tags.length),
     window: { maxEvents, maxBytes: 1_000_000 },
     pages,
     logger: silentLogger,
+    // Two of them in a turn, and whatever else there is to do between two turns.
+    round: new Round({ turn: 2, perMs: 0, pause: () => scheduler.schedule(Promise.resolve(), 'turn') }),
     onClose: () => {},
   });
   const readers: Reader[] = [];
@@ -288,13 +294,16 @@ describe('I2', () => {
   test('nothing reaches a subscriber after it left', async () => {
     const log = new Log();
     const tail = new Tail({
-      identity: { name: 's', incarnation },
+      identity,
       head: log.at(0),
       window: { maxEvents: 10, maxBytes: 1_000_000 },
       pages: {
         read: async () => undefined,
         readLive: async () => undefined,
         catchUp: async () => undefined,
+        near: async () => undefined,
+        holds: () => false,
+        forget: () => {},
       },
       logger: silentLogger,
       onClose: () => {},

@@ -27,6 +27,13 @@ const pushAll = (window: Window, first: bigint, sizes: readonly number[]): Entry
   return entries;
 };
 
+/** All that a reader gets from the window, one step after the other. */
+const allAfter = (window: Window, offset: bigint): Entry[] => {
+  const got: Entry[] = [];
+  for (let at = offset; window.at(at + 1n); at = got.at(-1)!.offset) got.push(...window.after(at).entries);
+  return got;
+};
+
 const sizes = fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 200 });
 const limits = fc.record({
   maxEvents: fc.integer({ min: 1, max: 60 }),
@@ -58,7 +65,7 @@ test('I7: what is made of an event for its readers counts, and pushes out the ol
     entries.push(entry);
     window.push(entry);
   }
-  const held = (): Entry[] => window.after(window.first!.offset - 1n, 100);
+  const held = (): readonly Entry[] => window.after(window.first!.offset - 1n).entries;
   expect(held()).toEqual(entries);
   const before = window.bytes;
   const last = entries.at(-1)!;
@@ -90,26 +97,81 @@ test('I7: it holds the newest events that fit its bounds in number and bytes, an
   );
 });
 
-test('I2: what it gives after an offset is all that follows, in order, or nothing if it lacks the next', () => {
+test('I2: what it gives step by step after an offset is all that follows, in order', () => {
   fc.assert(
-    fc.property(
-      limits,
-      sizes,
-      fc.integer({ min: -3, max: 210 }),
-      fc.integer({ min: 1, max: 70 }),
-      (given, list, at, max) => {
-        const window = new Window(given);
-        const held = model(pushAll(window, 1n, list), given);
-        const offset = BigInt(at);
-        const covered = held[0] !== undefined && offset + 1n >= held[0].offset;
-        expect(window.covers(offset)).toBe(covered);
-        expect(window.after(offset, max)).toEqual(
-          covered ? held.filter((each) => each.offset > offset).slice(0, max) : [],
-        );
-        expect(window.at(offset)).toBe(held.find((each) => each.offset === offset));
-      },
-    ),
+    fc.property(limits, sizes, fc.integer({ min: -3, max: 210 }), (given, list, at) => {
+      const window = new Window(given);
+      const held = model(pushAll(window, 1n, list), given);
+      const offset = BigInt(at);
+      const covered = held[0] !== undefined && offset + 1n >= held[0].offset;
+      expect(window.covers(offset)).toBe(covered);
+      if (covered) expect(allAfter(window, offset)).toEqual(held.filter((each) => each.offset > offset));
+      expect(window.at(offset)).toBe(held.find((each) => each.offset === offset));
+    }),
   );
+});
+
+describe('steps', () => {
+  const filled = (count: number, maxBytes = 10_000_000): Window => {
+    const window = new Window({ maxEvents: 5000, maxBytes });
+    pushAll(
+      window,
+      1n,
+      Array.from({ length: count }, () => 10),
+    );
+    return window;
+  };
+
+  test('are the same for all, who share the bytes of what they lack of them', () => {
+    const window = filled(1700);
+    const whole = window.after(500n);
+    expect([whole.first.offset, whole.last.offset]).toEqual([501n, 1000n]);
+    const part = window.after(700n);
+    expect([part.first.offset, part.last.offset]).toEqual([701n, 1000n]);
+    expect(part.bytes('data').buffer).toBe(whole.bytes('data').buffer);
+    expect(String(whole.bytes('data')).endsWith(String(part.bytes('data')))).toBe(true);
+    expect(part.bytes('data')).toEqual(Buffer.concat(part.entries.map((entry) => entry.frame('data'))));
+  });
+
+  test('I2: the last one grows, and whoever comes gets all of it', () => {
+    const window = filled(600);
+    expect(window.after(500n).last.offset).toBe(600n);
+    pushAll(window, 601n, [10, 10]);
+    expect(window.after(500n).entries.map(({ offset }) => offset)).toEqual(
+      Array.from({ length: 102 }, (_, n) => BigInt(501 + n)),
+    );
+    expect(window.after(600n).entries.map(({ offset }) => offset)).toEqual([601n, 602n]);
+  });
+
+  test('I7: have as many bytes of data as one step may, or one event', () => {
+    const window = new Window({ maxEvents: 100, maxBytes: 1e9 });
+    pushAll(
+      window,
+      1n,
+      Array.from({ length: 9 }, () => 100_000),
+    );
+    expect([0n, 3n, 6n].map((offset) => window.after(offset).last.offset)).toEqual([3n, 6n, 9n]);
+  });
+
+  test('I7: what they join counts, until the first of them has left', () => {
+    const window = filled(1500);
+    for (const offset of [0n, 500n])
+      for (const { offset: at } of window.after(offset).entries) window.at(at)!.frame('data');
+    const { bytes } = window;
+    const joined = [0n, 500n].map((offset) => window.after(offset).bytes('data').length);
+    expect(window.bytes).toBe(bytes + joined[0]! + joined[1]!);
+    window.after(500n).bytes('data');
+    expect(window.bytes).toBe(bytes + joined[0]! + joined[1]!);
+    window.clear();
+    expect(window.bytes).toBe(0);
+    const small = filled(1000, 300_000);
+    const kept = small.length;
+    for (let at = small.first!.offset; at < 1000n; at = small.after(at).last.offset)
+      small.after(at).bytes('data');
+    expect(small.bytes).toBeLessThanOrEqual(300_000);
+    expect(small.length).toBeLessThan(kept);
+    expect(allAfter(small, small.first!.offset - 1n)).toHaveLength(small.length);
+  });
 });
 
 test('I2: it refuses anything but the next offset, so it can never hold a gap', () => {
@@ -133,7 +195,7 @@ test('an event larger than the bound is not kept, and the next one may follow it
   pushAll(window, 1n, [1, 1, 10_000]);
   expect([window.length, window.bytes, window.first]).toEqual([0, 0, undefined]);
   pushAll(window, 4n, [1]);
-  expect(window.after(3n, 10).map(({ offset }) => offset)).toEqual([4n]);
+  expect(allAfter(window, 3n).map(({ offset }) => offset)).toEqual([4n]);
   expect(window.covers(2n)).toBe(false);
 });
 
@@ -154,8 +216,7 @@ describe('with the decision where the next events come from', () => {
         pushAll(window, 1n, list);
         const position = BigInt(at);
         const step = nextStep(position, { last: BigInt(list.length), windowFirst: window.first?.offset });
-        const next = window.after(position, 500)[0]?.offset;
-        if (step === 'window') expect(next).toBe(position + 1n);
+        if (step === 'window') expect(window.after(position).first.offset).toBe(position + 1n);
         if (step === 'live') expect(position).toBeGreaterThanOrEqual(BigInt(list.length));
         if (step === 'database') expect(window.at(position)).toBeUndefined();
       }),
