@@ -8,7 +8,7 @@ export { createHandler, type RequestHandler, type SluiceHandler } from './http/h
 export type { HandlerLimits, HandlerOptions, StatsHistoryOptions } from './http/handler-options.ts';
 export type { HistogramStats } from './http/histogram.ts';
 export type { MetricRegistry, MetricsReaders } from './http/metrics.ts';
-export type { EndReason } from './http/session.ts';
+export type { EndReason } from './http/end-reason.ts';
 export type { HandlerStats, StreamStats } from './http/stats.ts';
 export type { StatsHistoryQuery, StatsInterval } from './http/stats-history.ts';
 export type { DeliveryStats } from './http/traffic.ts';

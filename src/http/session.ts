@@ -18,6 +18,7 @@ import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Viewer } from './audience.ts';
 import { Backlog } from './backlog.ts';
+import type { EndReason } from './end-reason.ts';
 import type { EventFilter } from './filters.ts';
 import { Leg, type LegOwner } from './leg.ts';
 import type { Stats } from './stats.ts';
@@ -40,16 +41,6 @@ export interface SessionOptions {
   readonly logger: LoggerLike;
   readonly stats?: Stats | undefined;
 }
-
-export type EndReason =
-  | 'client'
-  | 'slow'
-  | 'shutdown'
-  | 'lifetime'
-  | 'expired'
-  | 'revoked'
-  | 'stream'
-  | 'failed';
 
 export class EventSession implements TransportEvents, LegOwner, PresenceSink {
   readonly id: string = randomUUID();

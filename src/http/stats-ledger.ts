@@ -1,7 +1,7 @@
 // What is to be kept of an interval: the counts of the busiest streams, of those too whose last connection has gone
 // meanwhile, and of all together. Bounded, whatever names come and go. Pure.
 import type { Tally } from './histogram.ts';
-import type { EndReason } from './session.ts';
+import type { EndReason } from './end-reason.ts';
 import type { Counted } from './traffic.ts';
 
 export interface CountedStream extends Counted {

@@ -3,7 +3,7 @@
 // come and go cost nothing. Called for every write to every connection: that must not allocate.
 import type { Frames } from '../tail/entry.ts';
 import { wallClockMs } from '../util/clock.ts';
-import type { EndReason } from './session.ts';
+import type { EndReason } from './end-reason.ts';
 import type { Interval, StatsLedger } from './stats-ledger.ts';
 import { Traffic, type DeliveryStats } from './traffic.ts';
 

@@ -2,7 +2,7 @@
 // Called for every write to every connection: counting must not allocate.
 import type { Entry, Frames } from '../tail/entry.ts';
 import { Histogram, type HistogramStats, type Tally } from './histogram.ts';
-import type { EndReason } from './session.ts';
+import type { EndReason } from './end-reason.ts';
 
 export interface DeliveryStats {
   /** Connections open now. */
