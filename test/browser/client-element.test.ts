@@ -94,6 +94,6 @@ test('I2: moved while one of its streams is gone, it goes on from where it knew 
   await page.evaluate('told.length = 0; move()');
   await sluice.stream('stays').append(3);
   await page.waitForFunction("told.at(-1) === 'stays3'");
-  expect(await page.evaluate('told')).not.toContain('stays1');
-  expect(await page.evaluate('told')).toContain('stays2');
+  // Where it was moved before the client knew of the deletion, it knew all of them longer, and nothing comes again.
+  expect([['stays2', 'stays3'], ['stays3']]).toContainEqual(await page.evaluate('told'));
 });

@@ -54,7 +54,7 @@ beforeAll(async () => {
   sluice = await connect({
     connectionString: db.connectionString,
     fallbackPollMs: 100,
-    presenceGraceMs: 100,
+    presenceGraceMs: 2000, // a page of a busy machine comes back later than it might
   });
   site = await serveClientPage(sluice, program, { authorize: tokens.authorize });
   return async () => {

@@ -183,9 +183,8 @@ test('a page that was quiet for long is not hasty, and does call missing what is
   await page.clock.fastForward(30_000);
   // An order that is committed, as the shop says, and never comes.
   await page.route('**/demo/state', async (route) => {
-    const response = await route.fetch();
-    const state = (await response.json()) as { orders: number };
-    await route.fulfill({ response, json: { ...state, orders: state.orders + 1 } });
+    const state = (await (await fetch(`${url}/demo/state`)).json()) as { orders: number };
+    await route.fulfill({ json: { ...state, orders: state.orders + 1 } });
   });
   const verdicts = part(page, 'verdict');
   await page.clock.fastForward(1_000);

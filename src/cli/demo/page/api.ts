@@ -23,8 +23,11 @@ export interface BurstResult {
   readonly rolledBack: number;
 }
 
+/** The page asks again and again: one that is not answered must not hold up the next. */
+const answerWithinMs = 10_000;
+
 export function readState(): Promise<ShopState> {
-  return call<ShopState>('/demo/state', { cache: 'no-store' });
+  return call<ShopState>('/demo/state', { cache: 'no-store', signal: AbortSignal.timeout(answerWithinMs) });
 }
 
 export function placeOrder(order: NewOrder): Promise<{ id: number }> {
