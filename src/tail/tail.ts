@@ -89,6 +89,7 @@ export class Tail {
   /** Takes the subscriber in at its position; delivery begins with `resume`. */
   attach(subscriber: Subscriber): void {
     subscriber.epoch = this.#epoch;
+    this.#round.came();
     this.#subscribers.add(subscriber);
   }
 

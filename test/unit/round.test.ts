@@ -7,6 +7,7 @@ import { deferred, type Deferred } from '../../src/util/deferred.ts';
 const steered = (options: { turn: number; perMs?: number }): { round: Round; next: () => Promise<void> } => {
   let waiting: Deferred<void> = deferred();
   const round = new Round({ perMs: 0, ...options, pause: () => waiting.promise });
+  round.came();
   const next = async (): Promise<void> => {
     const { resolve } = waiting;
     waiting = deferred();
@@ -20,6 +21,7 @@ const steered = (options: { turn: number; perMs?: number }): { round: Round; nex
 test('few have theirs at once, and it is over', () => {
   const got: number[] = [];
   const round = new Round({ turn: 3 });
+  round.came();
   round.begin([1, 2], (n) => got.push(n));
   expect(got).toEqual([1, 2]);
   expect(round.underWay()).toBeUndefined();
@@ -56,6 +58,7 @@ test('who joins meanwhile has a turn, and who leaves has none', async () => {
 test('by itself it goes on in the next turn of the loop', async () => {
   const got: number[] = [];
   const round = new Round({ turn: 10 });
+  round.came();
   round.begin(
     Array.from({ length: 100 }, (_, n) => n),
     (n) => got.push(n),
@@ -63,4 +66,12 @@ test('by itself it goes on in the next turn of the loop', async () => {
   expect(got).toHaveLength(10);
   await round.underWay();
   expect(got).toHaveLength(100);
+});
+
+test('while nobody comes all have theirs at once', () => {
+  const got: number[] = [];
+  const round = new Round({ turn: 2 });
+  round.begin([1, 2, 3, 4, 5], (n) => got.push(n));
+  expect(got).toEqual([1, 2, 3, 4, 5]);
+  expect(round.underWay()).toBeUndefined();
 });
