@@ -47,13 +47,16 @@ export class Round {
 
   async #goOn<T>(rest: Iterator<T>, each: (item: T) => void): Promise<void> {
     let isOver = false;
-    while (!isOver) {
-      const before = performance.now();
-      await this.#pause();
-      const count = Math.max(this.#turn, this.#perMs * (performance.now() - before));
-      isOver = takeTurn(rest, each, count);
+    try {
+      while (!isOver) {
+        const before = performance.now();
+        await this.#pause();
+        const count = Math.max(this.#turn, this.#perMs * (performance.now() - before));
+        isOver = takeTurn(rest, each, count);
+      }
+    } finally {
+      this.#underWay = undefined; // whatever happened, nobody waits for it for ever
     }
-    this.#underWay = undefined;
   }
 }
 

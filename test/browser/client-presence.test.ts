@@ -54,7 +54,7 @@ beforeAll(async () => {
   sluice = await connect({
     connectionString: db.connectionString,
     fallbackPollMs: 100,
-    presenceGraceMs: 2000, // a page of a busy machine comes back later than it might
+    presenceGraceMs: 2000, // of the 5 s that it is by default: a changed state is another connection, after the one before
   });
   site = await serveClientPage(sluice, program, { authorize: tokens.authorize });
   return async () => {
