@@ -2,10 +2,8 @@
 // nobody waits for it any more. A handler that ignores its signal runs on unheard.
 import { inspect } from 'node:util';
 import type { Database } from '../db/database.ts';
-import type { StreamEvent } from '../log/event.ts';
 import { SluiceError } from '../util/errors.ts';
 import { Acknowledgement } from './acknowledgement.ts';
-import type { BatchContext, HandlerContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { HandedOut } from './handed-out.ts';
 import type { Failure } from './store.ts';
@@ -23,9 +21,6 @@ export type Outcome =
   | { readonly kind: 'failed'; readonly error: unknown }
   /** Its events go back, without a fault of theirs. */
   | { readonly kind: 'abandoned' };
-
-export type BatchHandler<T> = (events: StreamEvent<T>[], context: BatchContext) => Promise<void>;
-export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) => Promise<void>;
 
 export class Unit {
   readonly items: readonly Item[];
