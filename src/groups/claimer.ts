@@ -160,7 +160,6 @@ export class Claimer implements Hints {
     const token = randomUUID();
     const asked = request();
     const done = finished.take();
-    let kept = done.tokens;
     try {
       const claimed = await claimEvents(groups.database, group, {
         ...asked,
@@ -172,7 +171,7 @@ export class Claimer implements Hints {
         blocked: group.partitions === null ? [] : this.#options.blocked(),
         done: done.tokens,
       });
-      kept = claimed.kept;
+      done.answered(claimed.kept);
       if (full) {
         this.#lookedAt = askedAt;
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
@@ -182,9 +181,8 @@ export class Claimer implements Hints {
       this.#answered(claimed, askedAt, asked.perSecond === undefined);
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
+      done.failed(error);
       this.#failed(error);
-    } finally {
-      done.answered(kept);
     }
   }
 
