@@ -178,7 +178,7 @@ export class Claimer implements Hints {
         this.#lookAgainAt = performance.now() + Math.min(claimed.endsInMs ?? Infinity, asked.leaseMs);
       }
       this.#failures = 0;
-      this.#answered(claimed, askedAt, asked.perSecond === undefined);
+      this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       done.failed(error);
@@ -188,7 +188,7 @@ export class Claimer implements Hints {
 
   #answered(claimed: Claimed, askedAt: number, inTurns: boolean): void {
     const { groups, group, member, membership } = this.#options;
-    const { events, cursor, more, others, dueInMs = Infinity, lookedAt } = claimed;
+    const { events, cursor, more, others, elsewhere, dueInMs = Infinity, lookedAt } = claimed;
     const names = { stream: group.stream.name, group: group.name };
     const ms = performance.now() - askedAt;
     report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
@@ -203,8 +203,8 @@ export class Claimer implements Hints {
     const now = performance.now();
     this.#pollAt = Math.min(this.#lookAgainAt, now + jittered(groups.fallbackPollMs, random()));
     const isNews = this.#due.learn(now + dueInMs, now);
-    // What a throttle makes due is everybody's, and a partition's is for who has it.
-    if (isNews && inTurns && group.partitions === null && membership.members > 1) groups.due(member, dueInMs);
+    // What a throttle makes due is everybody's; and what this one may not have in a keyed group, others are to ask for.
+    if (isNews && inTurns && !elsewhere && membership.members > 1) groups.due(member, dueInMs);
     this.#arm();
     this.#awaitTurn();
   }
