@@ -1,5 +1,6 @@
 // Events of a group that were given up: looked at, handed out again, or dropped.
 import type { Database } from '../db/database.ts';
+import { timestamp } from '../db/timestamp.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { toRecord, type EventColumns } from '../log/read.ts';
 import type { GroupRef } from './store.ts';
@@ -61,7 +62,7 @@ export async function* listDead<T>(
       [
         String(group.id),
         String(after),
-        since?.toISOString() ?? null,
+        since === undefined ? null : timestamp('since', since),
         key ?? null,
         type ?? null,
         error ?? null,
@@ -95,14 +96,20 @@ export async function takeDead(
     readonly offsets: readonly bigint[] | undefined;
   },
 ): Promise<number> {
+  const named = offsets?.map(requireOffset) ?? null;
   let total = 0;
   for (;;) {
     const [row] = await database.query<{ count: string }>(
       `select ${database.names.quoted}.${action}($1, $2::bigint[], $3)::text as count`,
-      [String(group.id), offsets?.map(String) ?? null, PAGE],
+      [String(group.id), named, PAGE],
     );
     const count = Number(row?.count ?? 0);
     total += count;
     if (count < PAGE) return total;
   }
+}
+
+function requireOffset(offset: bigint): string {
+  if (typeof offset === 'bigint' && offset > 0n && offset < 2n ** 63n) return String(offset);
+  throw new RangeError(`${String(offset)} is no offset; give offsets of dead letters, as bigint`);
 }

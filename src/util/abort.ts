@@ -4,6 +4,12 @@ import { deferred } from './deferred.ts';
 /** Throws `signal.reason` if the signal is aborted. */
 export const throwIfAborted = (signal: AbortSignal | undefined): void => signal?.throwIfAborted();
 
+/** Looked at before anything begins, which nobody could end later. @throws TypeError for what is no signal */
+export function requireSignal(signal: AbortSignal | undefined): void {
+  if (!signal || typeof signal.addEventListener === 'function') return;
+  throw new TypeError('the signal is none; give an AbortSignal');
+}
+
 /** The promise's outcome, or a rejection with `signal.reason` as soon as the signal aborts. The work itself goes on. */
 export const waitOrAbort = <T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
   signal ? raceAbort(promise, signal) : promise;
