@@ -126,7 +126,7 @@ export class Bus implements NotifyBus {
     signal?.throwIfAborted();
     if (this.#closed) throw closed();
     const { listener, logger } = this.#options;
-    let letGo: (() => void) | undefined;
+    const letGo = signal && onAbort(signal, () => void subscription.close());
     const onEnd = (): void => {
       letGo?.();
       this.#subscriptions.delete(subscription);
@@ -138,7 +138,6 @@ export class Bus implements NotifyBus {
     const leave = listener.hear(channel, subscription);
     this.#use(name);
     this.#subscriptions.add(subscription);
-    letGo = signal && onAbort(signal, () => void subscription.close());
     listener.start();
     try {
       await Promise.race([listener.inForce(channel), subscription.ended]);
