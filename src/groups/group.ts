@@ -5,6 +5,7 @@ import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
 import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Consumer } from './consumer.ts';
+import type { BatchHandler, EventHandler } from './context.ts';
 import type { Handler } from './crew.ts';
 import {
   listDead,
@@ -28,7 +29,6 @@ import { GroupSource } from './source.ts';
 import { groupStats, type GroupStats } from './stats.ts';
 import type { FailurePolicy } from './store.ts';
 import { takeLease } from './take-lease.ts';
-import type { BatchHandler, EventHandler } from './unit.ts';
 
 /** Consumers that share the work of a stream: each event is handled by one of them, at least once. */
 export interface Group<T> {

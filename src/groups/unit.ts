@@ -3,10 +3,8 @@
 import { inspect } from 'node:util';
 import type { Database } from '../db/database.ts';
 import { timestamp } from '../db/timestamp.ts';
-import type { StreamEvent } from '../log/event.ts';
 import { SluiceError } from '../util/errors.ts';
 import { Acknowledgement } from './acknowledgement.ts';
-import type { BatchContext, HandlerContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { HandedOut } from './handed-out.ts';
 import type { Failure } from './store.ts';
@@ -24,9 +22,6 @@ export type Outcome =
   | { readonly kind: 'failed'; readonly error: unknown }
   /** Its events go back, without a fault of theirs. */
   | { readonly kind: 'abandoned' };
-
-export type BatchHandler<T> = (events: StreamEvent<T>[], context: BatchContext) => Promise<void>;
-export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) => Promise<void>;
 
 export class Unit {
   readonly items: readonly Item[];

@@ -90,7 +90,7 @@ async function openSession(
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return unauthorized('the grant has expired; get a new one', true);
   }
-  const attending = asked.presence && memberOf(asked.presence, grant);
+  const attending = asked.presence && memberOf(asked.presence, grant.presence);
   if (attending instanceof Response) return attending;
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
