@@ -206,6 +206,10 @@ export class Crew<T> {
 
 /** A handler says when to try again by the error that it throws. */
 function retryAtOf(error: unknown): Date | undefined {
-  const at = typeof error === 'object' && error !== null && 'retryAt' in error ? error.retryAt : undefined;
-  return at instanceof Date && !Number.isNaN(at.getTime()) ? at : undefined;
+  try {
+    const at = typeof error === 'object' && error !== null && 'retryAt' in error ? error.retryAt : undefined;
+    return at instanceof Date && !Number.isNaN(at.getTime()) ? at : undefined;
+  } catch {
+    return undefined; // a getter of the handler's own
+  }
 }

@@ -1,9 +1,9 @@
 // One group as users hold it. A name until it is used; the group is made on its first use.
-import { checkStreamName } from '../log/encode.ts';
+import { checkGroupName } from '../log/encode.ts';
 import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
-import { untilAborted, waitOrAbort } from '../util/abort.ts';
+import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Consumer } from './consumer.ts';
 import type { BatchHandler, EventHandler } from './context.ts';
 import type { Handler } from './crew.ts';
@@ -90,7 +90,7 @@ export class GroupHandle<T> implements Group<T> {
     decode: Decode<T>,
     options: GroupOptions,
   ) {
-    checkStreamName(names.group);
+    checkGroupName(names.group);
     const settings = settleGroup(options);
     requirePosition(settings.from);
     this.name = names.group;
@@ -124,6 +124,7 @@ export class GroupHandle<T> implements Group<T> {
   async claim(options: ClaimOptions = {}): Promise<Lease<T> | null> {
     const asked = settleClaim(options);
     const { signal } = options;
+    requireSignal(signal);
     signal?.throwIfAborted();
     this.#groups.requireOpen();
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy, signal };
@@ -175,6 +176,7 @@ export class GroupHandle<T> implements Group<T> {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     this.#groups.requireOpen();
+    requireSignal(signal);
     if (signal?.aborted === true) return;
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy };
     await this.#source.run(async (group) =>

@@ -1,7 +1,7 @@
 // The public face of the listener: subscriptions by channel name, notifications sent, generations. Sluice's own tails
 // and relay hear over the same listener. Without Sluice, it also owns the connections (`own`).
 import type { Database } from '../db/database.ts';
-import { waitOrAbort } from '../util/abort.ts';
+import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { requireSchema, type StandardSchemaV1 } from '../util/standard-schema.ts';
@@ -126,9 +126,9 @@ export class Bus implements NotifyBus {
     signal?.throwIfAborted();
     if (this.#closed) throw closed();
     const { listener, logger } = this.#options;
-    const onAbort = (): void => void subscription.close();
+    const letGo = signal && onAbort(signal, () => void subscription.close());
     const onEnd = (): void => {
-      signal?.removeEventListener('abort', onAbort);
+      letGo?.();
       this.#subscriptions.delete(subscription);
       leave();
       this.#leave(name);
@@ -138,7 +138,6 @@ export class Bus implements NotifyBus {
     const leave = listener.hear(channel, subscription);
     this.#use(name);
     this.#subscriptions.add(subscription);
-    signal?.addEventListener('abort', onAbort, { once: true });
     listener.start();
     try {
       await Promise.race([listener.inForce(channel), subscription.ended]);

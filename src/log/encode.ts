@@ -45,6 +45,12 @@ export function checkStreamName(name: unknown): asserts name is string {
   if (problem !== undefined) throw new SluiceError('name_invalid', problem);
 }
 
+/** As the name of a stream. @throws SluiceError name_invalid */
+export function checkGroupName(name: unknown): asserts name is string {
+  const problem = streamNameProblem(name);
+  if (problem !== undefined) throw new SluiceError('name_invalid', problem.replace('stream', 'group'));
+}
+
 /** @throws SluiceError payload_invalid, payload_too_large, name_invalid */
 export function encodeEvent(event: NewEvent, { maxEventBytes }: Limits): EncodedEvent {
   const { data, type, key, headers, visibleTo, exclude } = event;
