@@ -116,7 +116,9 @@ export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
   try {
     await waitOrAbort(core.open(), options.signal);
   } catch (error) {
-    await core.close();
+    const closed = core.close();
+    if (options.signal?.aborted) closed.catch(() => {}); // it waits for a server that may not answer; nobody else does
+    else await closed;
     throw error;
   }
   const face = new ConnectedSluice(core);
