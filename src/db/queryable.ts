@@ -17,6 +17,13 @@ export interface PoolLike extends Queryable {
   connect(): Promise<Queryable & { release(error?: Error | boolean): void }>;
 }
 
+/** @throws TypeError also for a single client, which would be asked for a second connection */
+export function requirePool(pool: PoolLike): PoolLike {
+  const isPool = typeof pool.query === 'function' && typeof pool.connect === 'function';
+  if (isPool && !('getTransactionStatus' in pool) && !('processID' in pool)) return pool;
+  throw new TypeError('pool must be a pool of connections with query() and connect(), such as a pg.Pool');
+}
+
 /**
  * Whatever can run a statement inside your open transaction: a pg client fits as it is, `sluice/adapters` makes one of
  * the transactions of other libraries. Parameters are `$1`, `$2` …; values are strings, booleans or null, which any

@@ -111,8 +111,9 @@ export interface Sluice extends AsyncDisposable {
  * await sluice.stream('orders').publish({ id: 1 }, { tx: client });
  */
 export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
+  const settings = settle(options, environment());
   options.signal?.throwIfAborted();
-  const core = new Core(settle(options, environment()));
+  const core = new Core(settings);
   try {
     await waitOrAbort(core.open(), options.signal);
   } catch (error) {
@@ -131,7 +132,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
  *
  * @throws SluiceError permission_denied, unsupported_server, overloaded (a lock was not to be had in time)
  */
-export function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
+export async function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
   const { connectionString, pool, schema } = settle(options, environment());
   return waitOrAbort(migrateDatabase({ connectionString, pool, schema }), options.signal);
 }

@@ -51,7 +51,8 @@ export async function* untilAborted<T>(
   const end = (): void => ended.resolve({ done: true, value: undefined });
   signal?.addEventListener('abort', end, { once: true });
   try {
-    while (signal?.aborted !== true) {
+    for (;;) {
+      if (signal?.aborted) return;
       const { done, value } = await Promise.race([source.next(), ended.promise]);
       if (done === true) return;
       yield value;

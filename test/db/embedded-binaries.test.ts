@@ -66,7 +66,10 @@ describe('the binaries', () => {
 
   test('run from a copy below a folder whose name a shell would read otherwise, which is how initdb calls postgres', async () => {
     const odd = (path: string): string => `${path} it's "a" $HOME \`b\` \\ ünï`;
-    const postgres = await start({ binaries: copyBinaries(odd(newProgramPath())), dataDir: odd(newDataPath()) });
+    const postgres = await start({
+      binaries: copyBinaries(odd(newProgramPath())),
+      dataDir: odd(newDataPath()),
+    });
     expect(await query(postgres.connectionString, 'select 1 as answer')).toEqual([{ answer: 1 }]);
     await postgres.stop();
   });
