@@ -59,6 +59,7 @@ export function withData<T>(
 ): StreamEvent<T> {
   const at = new Date(atMs);
   return {
+    __proto__: envelope,
     stream: name,
     offset,
     cursor: cursorOf(incarnation, offset, tag),
@@ -69,9 +70,16 @@ export function withData<T>(
     data,
     headers: headers === null ? {} : (JSON.parse(headers) as Record<string, string>),
     at,
-    toJSON: () => ({ stream: name, offset: String(offset), type, key, data, at: at.toISOString() }),
-  };
+  } as object as StreamEvent<T>;
 }
+
+// Inherited, so that an event can be cloned and sent to a worker, and what is changed in a copy is what the copy says.
+const envelope: Pick<StreamEvent, 'toJSON'> = {
+  toJSON(this: StreamEvent) {
+    const { stream, offset, type, key, data, at } = this;
+    return { stream, offset: String(offset), type, key, data, at: at.toISOString() };
+  },
+};
 
 /** The wire envelope as JSON text, around the payload's own text: nothing stored is parsed to be sent on. */
 export const envelopeText = (stream: string, record: EventRecord): string =>

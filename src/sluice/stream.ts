@@ -201,7 +201,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     return new GroupHandle<Out>(this.#core.groups, { stream: this.name, group: name }, this.#decode, options);
   }
 
-  async trim(options: TrimOptions): Promise<Trimmed> {
+  async trim(options: TrimOptions = {}): Promise<Trimmed> {
     const { database, settings } = this.#core;
     return trimStream(database, this.name, options, settings.appendTimeoutMs);
   }
@@ -211,6 +211,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   }
 
   #draft(events: readonly NewEvent<In>[], options: AppendOptions): Draft {
+    requireBatch(events);
     const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
     return { payloads: events.map(({ data }) => data), encoded, inBatch: true };
   }
@@ -250,6 +251,12 @@ const lastOf = (
 ): { offset: bigint; tag: number } | undefined => {
   const last = events.at(-1);
   return last && { offset: last.offset, tag: last.tag };
+};
+
+const requireBatch = (events: readonly unknown[]): void => {
+  if (!Array.isArray(events)) throw new TypeError('events must be an array of { data }');
+  const index = events.findIndex((event) => typeof event !== 'object' || event === null);
+  if (index !== -1) throw new TypeError(`events[${index}] is ${typeof events[index]}; give { data }`);
 };
 
 const withDefaults = (events: readonly NewEvent[], options: AppendOptions): NewEvent[] =>
