@@ -71,7 +71,6 @@ export async function explained<T>(source: string, work: () => Promise<T>): Prom
   try {
     return await work();
   } catch (error) {
-    if (error instanceof RangeError) throw wrongUsage(error.message);
     if (error instanceof SluiceError && error.code === 'connection_lost') {
       const message = `${error.message}; see whether that server runs, and whether ${source} is right`;
       throw new CommandError(error.code, message, { cause: error });
