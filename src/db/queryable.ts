@@ -6,6 +6,8 @@ export interface QueryConfig {
   /** Prepared once per connection under this name. */
   readonly name?: string;
   readonly rowMode?: 'array';
+  /** After so many milliseconds without an answer pg gives the connection up. */
+  readonly query_timeout?: number;
 }
 
 export interface Queryable {

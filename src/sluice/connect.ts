@@ -27,7 +27,7 @@ import { StreamHandle, type Stream } from './stream.ts';
 /** What a process may tell about itself; `ok` is false when something needs looking at. */
 export interface Health {
   readonly ok: boolean;
-  /** A query reached the database. */
+  /** The database answered within two seconds. */
   readonly database: boolean;
   /** Notifications arrive; where they do not, readers poll. */
   readonly listener: boolean;
@@ -211,10 +211,7 @@ class ConnectedSluice implements Sluice {
   }
 
   async health(): Promise<Health> {
-    const database = await this.#core.database.query('select 1', [], 'sluice_ping').then(
-      () => true,
-      () => false,
-    );
+    const database = await this.#core.ping();
     const { connected: listener, state: listenerState, generation } = this.#core.listener;
     return { ok: database && listener, database, listener, listenerState, generation };
   }

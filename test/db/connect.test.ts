@@ -4,12 +4,14 @@ import { inspect } from 'node:util';
 import { Pool } from 'pg';
 import { connect, createNotifyBus, migrate, SluiceError, type ConnectOptions, type Queryable } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { coreOf } from '../../src/sluice/connect.ts';
 import { SCHEMA_VERSION } from '../../src/db/migrate.ts';
 import { checkServer } from '../../src/db/schema-version.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
-import { nextMessage } from '../support/diagnostics.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
 import { logOf, passAll } from '../support/log-sql.ts';
+import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
 const empty = useDatabase({ migrated: false });
@@ -299,6 +301,24 @@ test('an address that is none, or a pool that is none, is told at once, without 
 test('the address to listen to does for everything', async () => {
   await using sluice = await connect({ listenConnectionString: db.connectionString });
   expect(await sluice.health()).toMatchObject({ ok: true });
+});
+
+test('health() answers while the database does not, and asks it once for all who wait', async () => {
+  const through = new URL(db.connectionString);
+  using proxy = await createProxy({ targetPort: Number(through.port) });
+  through.host = `${proxy.host}:${proxy.port}`;
+  const sluice = await connect({ connectionString: through.href, relay: false, fallbackPollMs: 600_000 });
+  proxy.pause();
+  const before = proxy.connections;
+  const many = await Promise.all(Array.from({ length: 20 }, () => sluice.health()));
+  expect(new Set(many.map(({ ok, database }) => ok || database))).toEqual(new Set([false]));
+  expect(proxy.connections).toBeLessThanOrEqual(before + 1);
+  // What did not answer is given up: it may never, and another connection would.
+  const pool = coreOf(sluice).database.pool as Pool;
+  await until(() => pool.totalCount === 0);
+  proxy.resume();
+  await until(async () => (await sluice.health()).ok);
+  await sluice.close();
 });
 
 describe('a logger', () => {
