@@ -90,7 +90,7 @@ export class GroupHandle<T> implements Group<T> {
     decode: Decode<T>,
     options: GroupOptions,
   ) {
-    checkStreamName(names.group);
+    checkStreamName(names.group, 'group name');
     const settings = settleGroup(options);
     requirePosition(settings.from);
     this.name = names.group;

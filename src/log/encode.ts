@@ -40,8 +40,8 @@ export interface EncodedEvent {
 }
 
 /** @throws SluiceError name_invalid */
-export function checkStreamName(name: unknown): asserts name is string {
-  const problem = streamNameProblem(name);
+export function checkStreamName(name: unknown, what?: string): asserts name is string {
+  const problem = streamNameProblem(name, what);
   if (problem !== undefined) throw new SluiceError('name_invalid', problem);
 }
 

@@ -186,7 +186,7 @@ class ConnectedSluice implements Sluice {
     options: { readonly prefix?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterable<StreamInfo> {
     const { prefix = '', signal } = options;
-    if (prefix !== '') checkStreamName(prefix);
+    if (prefix !== '') checkStreamName(prefix, 'prefix');
     return untilAborted(listStreams(this.#core.database, prefix), signal);
   }
 
@@ -194,6 +194,7 @@ class ConnectedSluice implements Sluice {
     streams: readonly string[],
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<string> {
+    if (!Array.isArray(streams)) throw new TypeError('streams must be an array of names');
     for (const name of streams) checkStreamName(name);
     return waitOrAbort(takeWatermark(this.#core.database, streams), options.signal);
   }
