@@ -6,7 +6,10 @@ import { toRecord } from '../../src/log/read.ts';
 
 test('what was appended equals what is read of it, member by member, in the same order', () => {
   const audience = { visibleTo: 'staff', exclude: '7f9c24e8-3b12-4d56-a8f1-0c1d2e3f4a5b' };
-  const event = encodeEvent({ data: { n: 1 }, type: 'made', key: 'k', headers: { a: 'b' }, ...audience }, DEFAULT_LIMITS);
+  const event = encodeEvent(
+    { data: { n: 1 }, type: 'made', key: 'k', headers: { a: 'b' }, ...audience },
+    DEFAULT_LIMITS,
+  );
   const { type, key, visibleTo, exclude, headers, data } = event;
   const [appended] = appendedRecords(
     { stream: 's', events: [event] },

@@ -204,7 +204,12 @@ const run = async (
     pages,
     logger: silentLogger,
     // Two of them in a turn, and whatever else there is to do between two turns.
-    round: new Round({ turn: 2, perMs: 0, pause: () => scheduler.schedule(Promise.resolve(), 'turn') }),
+    round: new Round({
+      turn: 2,
+      perMs: 0,
+      many: 1,
+      pause: () => scheduler.schedule(Promise.resolve(), 'turn'),
+    }),
     onClose: () => {},
   });
   const readers: Reader[] = [];
