@@ -77,9 +77,9 @@ export class Tail {
   }
 
   /** Reads what a reader that stands here lacks, if there are others who may lack it too: `holds` may know then. */
-  async near(standing: CursorPosition): Promise<void> {
+  async near(standing: CursorPosition, signal?: AbortSignal): Promise<void> {
     if (this.#subscribers.size === 0 || !this.#isBehind(standing)) return;
-    await this.#pages.near(this.identity, this.#reader(standing));
+    await this.#pages.near(this.identity, { ...this.#reader(standing), signal });
   }
 
   get subscribers(): number {
