@@ -1,6 +1,6 @@
 // Guards how a batch goes to thousands: to all who are there, once, in order, with turns for everybody else in between.
 import { expect, test, vi } from 'vitest';
-import { Round } from '../../src/tail/round.ts';
+import { Round } from '../../src/util/round.ts';
 import { deferred, type Deferred } from '../../src/util/deferred.ts';
 
 /** A round that takes its turns when told to. */

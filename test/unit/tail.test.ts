@@ -9,7 +9,7 @@ import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import type { Loss } from '../../src/tail/loss.ts';
 import { Nearby, type Behind } from '../../src/tail/nearby.ts';
 import { usable } from '../../src/tail/replica.ts';
-import { Round } from '../../src/tail/round.ts';
+import { Round } from '../../src/util/round.ts';
 import { Subscriber } from '../../src/tail/subscriber.ts';
 import { Tail } from '../../src/tail/tail.ts';
 import { silentLogger } from '../../src/util/logger.ts';
