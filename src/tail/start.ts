@@ -85,7 +85,5 @@ async function pageOf(
 ): Promise<Page> {
   const page = await readPage(database, { stream, ...at });
   if (page) return page;
-  const missing = `stream ${JSON.stringify(stream)} does not exist`;
-  const remedy = 'create it, or append to it (a first publish makes it a moment after its commit)';
-  throw new SluiceError('stream_not_found', `${missing}; ${remedy}`);
+  throw new SluiceError('stream_not_found', `stream ${JSON.stringify(stream)} does not exist`);
 }

@@ -280,14 +280,14 @@ describe('is refused, and nothing is written', () => {
   test.each<[string, object, RegExp]>([
     ['a negative delay', { delayMs: -1 }, /^RangeError: delayMs is -1; give .* from 0 to/],
     ['NaN', { delayMs: Number.NaN }, /^RangeError: delayMs is NaN/],
-    ['a delay that is no number', { delayMs: '5' }, /^RangeError: delayMs is 5/],
+    ['a delay that is no number', { delayMs: '5' }, /^RangeError: delayMs is "5"; give/],
     [
       'a delay beyond maxDelayMs',
       { delayMs: 367 * 24 * HOUR },
       /^RangeError: delayMs is 31708800000; give .* to 31622400000/,
     ],
     ['both', { delayMs: 1, deliverAt: new Date() }, /^TypeError: deliverAt and delayMs are both given/],
-    ['no date', { deliverAt: '2030-01-01' }, /^TypeError: deliverAt is 2030-01-01; give a valid Date/],
+    ['no date', { deliverAt: '2030-01-01' }, /^TypeError: deliverAt is "2030-01-01"; give a valid Date/],
     ['an invalid date', { deliverAt: new Date(Number.NaN) }, /^TypeError: deliverAt is Invalid Date/],
     [
       'a time beyond maxDelayMs',
