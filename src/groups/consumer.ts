@@ -87,7 +87,9 @@ export class Consumer<T> implements Member {
       room: (isMore) => this.#room(isMore),
       blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
-      onAnswered: () => this.#crew.begin(),
+      onAnswered: () => {
+        if (!this.#isHalted) this.#crew.begin();
+      },
       onFatal: (error) => {
         this.#failure = error;
         this.#stopping.abort(error);

@@ -83,7 +83,10 @@ export async function* listDead<T>(
   }
 }
 
-/** Calls one of the functions that take dead letters away, until there are no more of those meant. */
+/**
+ * Requeues or drops those at the offsets, or all that there are now, some at a time, and none of them twice: what dies again
+ * meanwhile is left. How many there were.
+ */
 export async function takeDead(
   database: Database,
   {
@@ -96,16 +99,43 @@ export async function takeDead(
     readonly offsets: readonly bigint[] | undefined;
   },
 ): Promise<number> {
-  const named = offsets?.map(requireOffset) ?? null;
+  const named = offsets?.map(requireOffset);
   let total = 0;
-  for (;;) {
+  for await (const page of named ? inPages(named) : pagesOfDead(database, group)) {
     const [row] = await database.query<{ count: string }>(
       `select ${database.names.quoted}.${action}($1, $2::bigint[], $3)::text as count`,
-      [String(group.id), named, PAGE],
+      [String(group.id), page, PAGE],
     );
-    const count = Number(row?.count ?? 0);
-    total += count;
-    if (count < PAGE) return total;
+    total += Number(row?.count ?? 0);
+  }
+  return total;
+}
+
+function* inPages(offsets: readonly string[]): Generator<readonly string[], void, undefined> {
+  for (let from = 0; from < offsets.length; from += PAGE) yield offsets.slice(from, from + PAGE);
+}
+
+/** The offsets of all dead letters that there are at the beginning, in order. */
+async function* pagesOfDead(
+  database: Database,
+  { id }: GroupRef,
+): AsyncGenerator<readonly string[], void, undefined> {
+  const dead = `${database.names.quoted}.dead_letters d where d.group_id = $1`;
+  const [newest] = await database.query<{ offset: string }>(
+    `select d."offset"::text as "offset" from ${dead} order by d."offset" desc limit 1`,
+    [String(id)],
+  );
+  if (!newest) return;
+  for (let after = '0'; ;) {
+    const rows = await database.rows<[offset: string]>(
+      `select d."offset"::text from ${dead} and d."offset" > $2 and d."offset" <= $3 order by d."offset" limit ${PAGE}`,
+      [String(id), after, newest.offset],
+      'sluice_dead_offsets',
+    );
+    const page = rows.map(([offset]) => offset);
+    if (page.length > 0) yield page;
+    if (page.length < PAGE) return;
+    after = page.at(-1) ?? after;
   }
 }
 

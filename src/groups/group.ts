@@ -1,5 +1,5 @@
 // One group as users hold it. A name until it is used; the group is made on its first use.
-import { checkGroupName } from '../log/encode.ts';
+import { checkStreamName } from '../log/encode.ts';
 import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
@@ -90,7 +90,7 @@ export class GroupHandle<T> implements Group<T> {
     decode: Decode<T>,
     options: GroupOptions,
   ) {
-    checkGroupName(names.group);
+    checkStreamName(names.group, 'group name');
     const settings = settleGroup(options);
     requirePosition(settings.from);
     this.name = names.group;

@@ -93,6 +93,8 @@ export interface Claimed {
   readonly lookedAt: number | undefined;
   /** There is something for other members, which this one may not have. */
   readonly others: boolean;
+  /** So there is of what was to come again by now; told by looks at everything only. */
+  readonly elsewhere: boolean;
   readonly missed: number;
   /** Events of expired leases that were given up. */
   readonly dead: number;

@@ -4,6 +4,7 @@ import type { Database } from '../db/database.ts';
 import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { shown } from '../util/shown.ts';
 import { requireSchema, type StandardSchemaV1 } from '../util/standard-schema.ts';
 import { checkPayload, serverChannel } from './channel.ts';
 import type { Listener, ListenerState } from './listener.ts';
@@ -120,7 +121,7 @@ export class Bus implements NotifyBus {
     const { buffer = DEFAULT_BUFFER, signal, schema } = options;
     const channel = serverChannel(name);
     if (!Number.isInteger(buffer) || buffer < 1 || buffer > MAX_BUFFER) {
-      throw new RangeError(`buffer is ${buffer}; give a whole number from 1 to ${MAX_BUFFER}`);
+      throw new RangeError(`buffer is ${shown(buffer)}; give a whole number from 1 to ${MAX_BUFFER}`);
     }
     if (schema !== undefined) requireSchema(schema);
     signal?.throwIfAborted();

@@ -5,7 +5,7 @@
 import type { Decode } from '../log/decode.ts';
 import type { StreamEvent } from '../log/event.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
-import { onAbort } from '../util/abort.ts';
+import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import type { Batch, Entry } from './entry.ts';
 import { toError } from './loss.ts';
@@ -46,7 +46,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
     this.#decode = decode;
     this.#letGo = signal && onAbort(signal, this.#onAbort);
     if (signal?.aborted) this.#end(undefined);
-    this.ready = this.#open(tails, stream, after);
+    this.ready = waitOrAbort(this.#open(tails, stream, after), signal);
     this.ready.catch(() => {}); // also thrown by the first next(): not everybody awaits `ready`
   }
 
@@ -102,7 +102,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
     const sink: Sink = {
       write: (batch) => this.#take(batch),
       lost: (loss) => this.#end(toError(loss)),
-      ended: (error) => this.#end(error),
+      ended: (error) => void (error ? this.#end(error) : this.close()),
     };
     try {
       const subscription = await tails.subscribe(stream, after, sink);

@@ -77,13 +77,23 @@ export function nap(
   return { done: promise, wake };
 }
 
-/** What the source gives until the signal aborts; then it ends normally. */
+/** What the source gives until the signal aborts; then it ends normally, at once: what the source waits for goes on. */
 export async function* untilAborted<T>(
   source: AsyncGenerator<T, void, undefined>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<T, void, undefined> {
-  for await (const item of source) {
-    if (signal?.aborted) return;
-    yield item;
+  const ended = deferred<IteratorResult<T, void>>();
+  const end = (): void => ended.resolve({ done: true, value: undefined });
+  const letGo = signal && onAbort(signal, end);
+  try {
+    for (;;) {
+      if (signal?.aborted) return;
+      const { done, value } = await Promise.race([source.next(), ended.promise]);
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    letGo?.();
+    source.return().catch(() => {}); // answered once it has what it waits for, which nobody wants any more
   }
 }
