@@ -152,7 +152,7 @@ export class GroupHandle<T> implements Group<T> {
 
   async seek(to: Position | Date): Promise<void> {
     const { database } = this.#groups;
-    await this.#source.run(async ({ id }) => {
+    await this.#source.runAnew(async ({ id }) => {
       const after = await this.#source.offsetOf(to);
       const text = `select ${database.names.quoted}.seek_group($1, $2)`;
       await database.query(text, [String(id), String(after)]);
@@ -185,11 +185,12 @@ export class GroupHandle<T> implements Group<T> {
   }
 
   async *#listDead(filter: DeadLetterFilter): AsyncGenerator<DeadLetter<T>, void, undefined> {
-    yield* listDead<T>(this.#groups.database, await this.#source.group(), filter);
+    const group = await this.#source.runAnew(async (found) => Promise.resolve(found));
+    yield* listDead<T>(this.#groups.database, group, filter);
   }
 
   #takeDead(action: 'requeue_dead' | 'drop_dead', offsets: readonly bigint[] | undefined): Promise<number> {
-    return this.#source.run(async (group) => {
+    return this.#source.runAnew(async (group) => {
       const count = await takeDead(this.#groups.database, { group, action, offsets });
       if (count > 0 && action === 'requeue_dead') this.#groups.look(group.id);
       return count;
@@ -198,7 +199,7 @@ export class GroupHandle<T> implements Group<T> {
 
   async #pause(paused: boolean): Promise<void> {
     const { database } = this.#groups;
-    await this.#source.run(async ({ id }) => {
+    await this.#source.runAnew(async ({ id }) => {
       await database.query(`select ${database.names.quoted}.pause_group($1, $2)`, [String(id), paused]);
       if (!paused) this.#groups.look(id);
     });

@@ -50,6 +50,12 @@ export class GroupSource {
     }
   }
 
+  /** The same with the group that has the name now: what is said once must not be said to one that is gone. */
+  async runAnew<R>(work: (group: GroupRef) => Promise<R>): Promise<R> {
+    this.forget();
+    return this.run(work);
+  }
+
   /** The offset before which a position, or the first event of a time, lies. @throws SluiceError, RangeError */
   async offsetOf(to: Position | Date): Promise<bigint> {
     if (!(to instanceof Date)) return (await this.#startAt(to)).offset;

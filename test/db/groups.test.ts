@@ -317,6 +317,34 @@ describe('bad input has a clear outcome', () => {
     await refused;
   });
 
+  test('what is said of a group holds for the one that has the name now, whoever made it anew', async () => {
+    const stream = await filled(1);
+    const handle = stream.group('g', { maxAttempts: 1 });
+    const listed = async (): Promise<number> => {
+      let count = 0;
+      for await (const _ of handle.deadLetters.list()) count += 1;
+      return count;
+    };
+    const anew = async (): Promise<void> => {
+      await handle.stats();
+      await using elsewhere = await connect({ connectionString: db.connectionString });
+      await elsewhere.deleteStream(stream.name);
+      await elsewhere.stream(stream.name).append(1);
+      const lease = await elsewhere.stream(stream.name).group('g', { maxAttempts: 1 }).claim();
+      await lease?.ack({ failed: [{ offset: 1n, error: 'given up' }] });
+    };
+    await anew();
+    await handle.pause();
+    expect(await handle.stats()).toMatchObject({ paused: true, dead: 1 });
+    await anew();
+    expect(await listed()).toBe(1);
+    await anew();
+    expect(await handle.deadLetters.drop()).toBe(1);
+    await anew();
+    await handle.seek('start');
+    expect(await handle.stats()).toMatchObject({ cursor: 0n, dead: 1 });
+  });
+
   test('the partitions of a group are fixed', async () => {
     const stream = await filled(1);
     await stream.group('g', { keyed: { partitions: 4 } }).claim();
