@@ -18,12 +18,14 @@ export const silentLogger: LoggerLike = Object.freeze({
 });
 
 /**
- * The user's logger, for the background: what it throws itself, full disk or ended worker, ends nothing.
+ * The user's logger, for the background: what it throws itself, full disk or ended worker, ends nothing. A level that it
+ * does not have stays silent.
  *
- * @throws TypeError if a method is missing, which would otherwise be found out when something else has failed
+ * @throws TypeError for one that has none of them, or something else in its place, which would otherwise be found out when
+ * something else has failed
  */
 export function loggerOf(given: LoggerLike | undefined): LoggerLike {
-  if (given === undefined) return silentLogger;
+  if (given === undefined || given === null) return silentLogger;
   const log =
     (level: (typeof LEVELS)[number]) =>
     (details: object, message: string): void => {
@@ -33,9 +35,9 @@ export function loggerOf(given: LoggerLike | undefined): LoggerLike {
         // There is nobody left to tell; the diagnostics channels have told the same.
       }
     };
-  const missing = LEVELS.find((level) => typeof given[level] !== 'function');
-  if (missing !== undefined) {
-    throw new TypeError(`logger has no ${missing} method; give one with ${LEVELS.join(', ')}, such as pino`);
+  const has = LEVELS.filter((level) => given[level] !== undefined);
+  if (has.length === 0 || has.some((level) => typeof given[level] !== 'function')) {
+    throw new TypeError(`the logger is none; give one with ${LEVELS.join(', ')}, such as pino`);
   }
-  return { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') };
+  return { ...silentLogger, ...Object.fromEntries(has.map((level) => [level, log(level)])) };
 }

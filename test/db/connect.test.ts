@@ -6,6 +6,7 @@ import { connect, createNotifyBus, migrate, SluiceError, type ConnectOptions, ty
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { coreOf } from '../../src/sluice/connect.ts';
 import { SCHEMA_VERSION } from '../../src/db/migrate.ts';
+import { deferred } from '../../src/util/deferred.ts';
 import { checkServer } from '../../src/db/schema-version.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
@@ -322,16 +323,22 @@ test('health() answers while the database does not, and asks it once for all who
 });
 
 describe('a logger', () => {
-  test('without all its methods is refused at once, not when it is needed', async () => {
+  test('that is none is refused at once, not when it is needed', async () => {
     const { connectionString } = db;
-    for (const logger of [{}, { warn: () => {} }, () => {}] as never[]) {
-      await expect(connect({ connectionString, logger })).rejects.toThrow(
-        /logger has no debug method; give one/,
-      );
-      expect(() => createNotifyBus({ connectionString, logger })).toThrow(
-        /logger has no debug method; give one/,
-      );
+    for (const logger of [{}, { warn: true }, () => {}] as never[]) {
+      await expect(connect({ connectionString, logger })).rejects.toThrow(/the logger is none; give one/);
+      expect(() => createNotifyBus({ connectionString, logger })).toThrow(/the logger is none; give one/);
     }
+  });
+
+  test('may have some levels and not others', async () => {
+    const warned = deferred<string>();
+    const logger = { warn: (_: object, message: string) => warned.resolve(message) } as never;
+    const bus = createNotifyBus({ connectionString: 'postgres://nobody@127.0.0.1:1/none', logger });
+    const subscribing = bus.subscribe('any').catch((error: unknown) => error); // connects
+    expect(await warned.promise).toMatch('could not connect');
+    await bus.close();
+    expect(await subscribing).toMatchObject({ code: 'closed' });
   });
 
   test('that throws ends nothing', async () => {
