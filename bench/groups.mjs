@@ -8,6 +8,9 @@ import { hasGroups } from './groups/systems/sluice.mjs';
 
 /** @typedef {import('./support/report.mjs').Report} Report */
 
+/** `SLUICE_BENCH_GROUPS`: these parts alone, separated by commas. */
+const PARTS = (process.env['SLUICE_BENCH_GROUPS'] ?? 'rates,latency,flat').split(',');
+
 /** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
 export async function run({ server, quick }) {
   /** @type {Report[]} */
@@ -18,10 +21,10 @@ export async function run({ server, quick }) {
     const taking = (/** @type {typeof systems} */ all) =>
       Object.keys(all).filter((name) => ours || !all[name]?.isOurs);
     for (const name of taking({ ...systems, ...liveSystems })) await (await importSystem(name)).install(url);
-    reports.push(await measureRates(url, taking(systems), quick));
-    reports.push(await measureLatency(url, taking(liveSystems), quick));
+    if (PARTS.includes('rates')) reports.push(await measureRates(url, taking(systems), quick));
+    if (PARTS.includes('latency')) reports.push(await measureLatency(url, taking(liveSystems), quick));
   });
-  if (ours) reports.push(await measureFlat(server, quick));
+  if (ours && PARTS.includes('flat')) reports.push(await measureFlat(server, quick));
   return {
     tables: reports.flatMap(({ tables }) => tables),
     targets: reports.flatMap(({ targets = [] }) => targets),

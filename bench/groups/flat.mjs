@@ -6,7 +6,7 @@ import { startRole } from '../support/role.mjs';
 import { inTurn } from '../support/rounds.mjs';
 import { withClient } from '../support/server.mjs';
 import { compare } from '../support/statistics.mjs';
-import { prepareBacklog, prepareInFlight, prepareRetries } from './states.mjs';
+import { prepareBacklog, prepareInFlight, prepareInFlightSingly, prepareRetries } from './states.mjs';
 import { append, groupOf } from './systems/sluice.mjs';
 import { connect } from 'sluice';
 
@@ -22,6 +22,11 @@ const listStates = (quick) => ({
   plain: { title: 'nothing', prepare: prepareBacklog, count: 0 },
   retries: { title: 'retries waiting', prepare: prepareRetries, count: quick ? 20_000 : 1_000_000 },
   inFlight: { title: 'events in flight', prepare: prepareInFlight, count: quick ? 5000 : 200_000 },
+  inFlightSingly: {
+    title: 'events in flight, in as many leases',
+    prepare: prepareInFlightSingly,
+    count: quick ? 5000 : 200_000,
+  },
   backlog: {
     title: 'events waiting',
     prepare: prepareBacklog,
@@ -63,7 +68,7 @@ async function measureStates(states, urls, quick) {
     for (const [name, url] of Object.entries(urls)) {
       roles[name] = await startRole('group-consumers', url, 'sluice');
     }
-    const count = quick ? 5000 : 100_000;
+    const count = quick ? 5000 : 50_000;
     for (const consumers of [1, 8]) {
       const rates = await measureRound(states, { urls, roles, consumers, count, rounds: quick ? 2 : 5 });
       for (const [name, state] of Object.entries(states)) {

@@ -15,7 +15,8 @@
 --   suspect     whether it is to be handled by itself: it may have taken a consumer down
 --   more        whether there is more to be had now
 --   dueInMs     when something will be due again (null: nothing is known to)
---   endsInMs    without p_since: when a lease of others will end, if nobody extends it (null: there is none)
+--   endsInMs    without p_since, unless paused: when a lease of others will end, if nobody extends it; 0: some that have ended were left
+--               (null: there is none)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
 --   elsewhere   without p_since: whether that is so of what was to come again by now
@@ -28,6 +29,9 @@
 -- what a long transaction left is not seen otherwise, but not each time, since behind an old snapshot the index is full
 -- of what is done. p_per_second bounds the rate of the whole group. p_done are leases of a group without partitions all of
 -- which is done: they end here, without a statement for each; but nothing is waited for.
+--
+-- Where what is due has waited for more than a second, there is more of it than anybody gets through: half of the claims
+-- then go to the log, lest nothing new be handed out until all of it is done. Not in keyed groups, whose order decides.
 --
 -- Statements and expressions are few on the way of an event that comes alone: what they cost to begin is nearly all that
 -- its claim costs.
@@ -55,7 +59,8 @@ as $$
 #variable_conflict use_column
 declare
   c_stall constant integer := 100; -- claims
-  c_late constant interval := '1 s'; -- between the time that a row names and its commit
+  c_slack constant interval := '1 s'; -- between the time that a row names and its commit
+  c_late constant interval := '1 s'; -- what is due for longer than that may be passed over
   v_group record;
   v record;
   v_pieces record;
@@ -69,6 +74,7 @@ declare
   v_bytes bigint;
   v_suspect boolean;
   v_left boolean; -- something that is due was left
+  v_passed boolean; -- what is due was passed over this time
   v_more boolean;
   v_others boolean;
   v_elsewhere boolean;
@@ -130,17 +136,20 @@ begin
   v_due_low := coalesce(case when p_since is not null then v.due_low end, '-infinity');
 
   if v_room > 0 and (v_group.partitions is not null or v.due_at <= v.now) then
-    select c.* into v_pieces from :"schema".claim_pieces(p_group, v_group.stream_id, v_group.partitions, p_token, p_member,
-      v.trimmed_to, v."from", v.now, p_since, p_lease_ms, v_room, p_max, p_max_bytes, p_members, p_blocked,
-      v.held, coalesce(v.low, 0), v_due_low) c;
-    v_handed := v_pieces.handed;
-    v_missed := v_missed + v_pieces.missed;
-    v_suspect := v_pieces.suspect;
-    v_left := v_pieces."left";
-    v_fresh := v_pieces.dealt;
-    v_bytes := v_pieces.bytes;
-    v_held := v_pieces.held;
-    v_busy := v_pieces.busy;
+    v_passed := v_group.partitions is null and v.due_at < v.now - c_late and v.last > v."from" and random() < 0.5;
+    if v_passed is not true then
+      select c.* into v_pieces from :"schema".claim_pieces(p_group, v_group.stream_id, v_group.partitions, p_token, p_member,
+        v.trimmed_to, v."from", v.now, p_since, p_lease_ms, v_room, p_max, p_max_bytes, p_members, p_blocked,
+        v.held, coalesce(v.low, 0), v_due_low) c;
+      v_handed := v_pieces.handed;
+      v_missed := v_missed + v_pieces.missed;
+      v_suspect := v_pieces.suspect;
+      v_left := v_pieces."left";
+      v_fresh := v_pieces.dealt;
+      v_bytes := v_pieces.bytes;
+      v_held := v_pieces.held;
+      v_busy := v_pieces.busy;
+    end if;
   end if;
   if v_room > 0 and v.last > v."from" and v_left is not true then
     v_fresh := least(v.last - v."from", v_room - coalesce(v_handed, 0));
@@ -162,7 +171,7 @@ begin
       order by p.first_offset limit 1
     ), v."from" + coalesce(v_fresh, 0) + 1), least(v.now, (
       select p.due_at from :"schema".pieces p
-      where p.group_id = p_group and p.due_at > 'epoch' and p.due_at >= v_due_low order by p.due_at limit 1)) - c_late
+      where p.group_id = p_group and p.due_at > 'epoch' and p.due_at >= v_due_low order by p.due_at limit 1)) - c_slack
     into v_low, v_due_low;
     v_low_seq := case when v_low = v.low then v.low_seq else v.seq + 1 end;
     if v.seq >= v_low_seq + c_stall then
@@ -230,16 +239,17 @@ begin
   if p_since is null or v.due_at <= v.now then
     v_due := (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v.now order by p.due_at limit 1);
   end if;
-  if p_since is null then
+  if p_since is null and not v_group.paused then
     v_ends := (
       select l.expires_at from :"schema".leases l
-      where l.group_id = p_group and l.expires_at > v.now and l.token <> p_token order by l.expires_at limit 1);
+      where l.group_id = p_group and l.token <> p_token order by l.expires_at limit 1);
   end if;
-  v_more := coalesce(v_left, false) or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)
+  v_left := coalesce(v_left, false) or coalesce(v_passed, false);
+  v_more := v_left or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)
     or v_room <= 0 and coalesce(v.due_at <= v.now, false);
   if v_group.partitions is not null then
     -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
-    v_more := coalesce(v_left, false) or (v_handed > 0 or v_fresh > 0) and exists (
+    v_more := v_left or (v_handed > 0 or v_fresh > 0) and exists (
         select from :"schema".events e where e.stream_id = v_group.stream_id and e."offset" = v."from" + v_fresh + 1);
     if v_room <= 0 and not v_group.paused then
       v_more := v_more or exists (select from :"schema".due_rows(p_group, v.now, v_low, v_due_low));
@@ -271,7 +281,9 @@ begin
     'more', v_more,
     'dueInMs', case when v_due is not null then greatest(date_part('epoch', v_due - clock_timestamp()) * 1000, 0) end,
     'endsInMs', case when v_ends is not null then greatest(date_part('epoch', v_ends - clock_timestamp()) * 1000, 0) end,
-    'lookedAt', case when v_room > 0 and v_left is not true then date_part('epoch', v.now) end,
+    -- Nothing is left of what was due before the first that was found.
+    'lookedAt', case when v_room > 0 then date_part('epoch', case
+      when not v_left then v.now when v_group.partitions is null then v.due_at end) end,
     'others', coalesce(v_others, false),
     'elsewhere', coalesce(v_elsewhere, false),
     'missed', v_missed,

@@ -41,7 +41,7 @@ as $$
 declare
   c_deal constant integer := 1000; -- events dealt out at least, when there are so many
   c_steps constant integer := 20; -- pieces emptied by keys that wait, in one call
-  v_since timestamptz := coalesce(to_timestamp(p_since), '-infinity');
+  v_since timestamptz := coalesce(case when p_partitions is null then to_timestamp(p_since) end, '-infinity');
   v_blocked bigint[] := array(select :"schema".key_hash(k, null) from unnest(p_blocked) k);
   v_pieces bigint[];
   v_mine integer[];
@@ -82,14 +82,17 @@ begin
   if cardinality(v_pieces) = 0 then
     return;
   end if;
+  -- Here and below, v_pieces is named once more wherever rows of them are looked up: nobody can guess how many events they
+  -- have, and a plan for very many would read all pieces there are.
   -- What the log has let go of meanwhile cannot be handed out any more.
   with gone as materialized (
     select p.id, p.events * int8multirange(int8range(null, p_trimmed + 1)) as events
     from :"schema".pieces p where p.id = any (v_pieces) and p.first_offset <= p_trimmed
   ), emptied as (
-    delete from :"schema".pieces p using gone g where p.id = g.id and p.events <@ g.events
+    delete from :"schema".pieces p using gone g where p.id = any (v_pieces) and p.id = g.id and p.events <@ g.events
   ), cut as (
-    update :"schema".pieces p set events = p.events - g.events from gone g where p.id = g.id and not p.events <@ g.events
+    update :"schema".pieces p set events = p.events - g.events
+    from gone g where p.id = any (v_pieces) and p.id = g.id and not p.events <@ g.events
   )
   select coalesce(sum(upper(r) - lower(r)), 0) into missed from gone g, unnest(g.events) r;
   -- offset 0: the events are looked up range by range, also by a plan made while there were few.
@@ -118,9 +121,11 @@ begin
   ), taken as materialized (
     select k.id, range_agg(int8range(k."offset", k."offset" + 1)) as events from kept k group by k.id
   ), leased as (
+    -- One row for all that is alike, and not for each piece: retries come by the hundred.
     insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, partition, claimed_at, expires_at)
-    select p_token, c.nth, p_group, p_member, t.events, c.attempts, c.strikes, c.suspect, c.partition, p_now, p_now + p_lease_ms * interval '1 ms'
-    from taken t join chosen c on c.id = t.id
+    select p_token, min(c.nth), p_group, p_member, range_agg(r), c.attempts, c.strikes, c.suspect, c.partition, p_now, p_now + p_lease_ms * interval '1 ms'
+    from taken t join chosen c on c.id = t.id cross join lateral unnest(t.events) r
+    group by c.attempts, c.strikes, c.suspect, c.partition
   ), removed as (
     delete from :"schema".pieces p using taken t where p.id = any (v_pieces) and p.id = t.id
     returning p.*, p.events - t.events as rest

@@ -36,13 +36,14 @@ begin
     insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
     select p_group, int8multirange(int8range(w."offset", w."offset" + 1)), w.due_at, p.attempts, p.strikes, p.suspect,
       p.partition, w.hash
-    from waiting w join :"schema".pieces p on p.id = w.id
+    from waiting w join :"schema".pieces p on p.id = w.id where p.id = any (p_pieces)
   ), taken as (
     select w.id, range_agg(int8range(w."offset", w."offset" + 1)) as events from waiting w group by w.id
   ), emptied as (
-    delete from :"schema".pieces p using taken t where p.id = t.id and p.events <@ t.events
+    delete from :"schema".pieces p using taken t where p.id = any (p_pieces) and p.id = t.id and p.events <@ t.events
   ), cut as (
-    update :"schema".pieces p set events = p.events - t.events from taken t where p.id = t.id and not p.events <@ t.events
+    update :"schema".pieces p set events = p.events - t.events
+    from taken t where p.id = any (p_pieces) and p.id = t.id and not p.events <@ t.events
   )
   select count(*) into v_parked from waiting;
   return v_parked;

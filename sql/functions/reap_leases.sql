@@ -1,58 +1,83 @@
 -- Takes back what is left of a group's expired leases, up to p_limit of them; the caller holds the group. Due at once.
+-- Returns how many events were given up. What somebody is acknowledging in an open transaction is locked, and left for the
+-- next time.
+--
 -- An event that was alone in its lease has a strike, and is given up after p_max_attempts; among others, nobody knows
 -- whose fault it was: the first, most likely the one in hand, then stands alone, and the rest in two halves, until the
--- culprit is found. Returns how many were given up. What somebody is acknowledging in an open transaction is locked, and left for the next time.
-create or replace function :"schema".reap_leases(p_group bigint, p_max_attempts integer, p_limit integer default 100)
+-- culprit is found. Slow handlers have many leases of one event: where more than a few of those expire together, it is
+-- hardly the fault of each (their consumers lost the database, or one of them had them all in hand), and if none is
+-- suspect yet they are two halves as well. Not in keyed groups.
+create or replace function :"schema".reap_leases(p_group bigint, p_max_attempts integer, p_limit integer default 500)
 returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 declare
-  v_token uuid;
-  v_acked int8multirange;
-  v_left bigint;
+  c_few constant integer := 10;
+  v_now timestamptz := clock_timestamp(); -- a clock that goes on from row to row would have all leases looked at
+  v_tokens uuid[];
   v_row record;
-  v_range int8range;
-  v_middle bigint;
   v_dead bigint := 0;
-  v_due timestamptz; -- of a keyed group: no clock may put it behind what comes after it
 begin
-  for v_token in
+  v_tokens := array(
     select distinct x.token from (
-      select l.token from :"schema".leases l where l.group_id = p_group and l.expires_at <= clock_timestamp()
+      select l.token from :"schema".leases l where l.group_id = p_group and l.expires_at <= v_now
       order by l.expires_at limit p_limit for update skip locked
-    ) x
-  loop
-    -- Later statements: they see what was acknowledged before the lock was to be had. A lease of several rows whose
-    -- others are locked is not whole yet.
-    continue when (select count(*) from :"schema".leases l where l.token = v_token) <>
-      (select count(*) from (select from :"schema".leases l where l.token = v_token for update skip locked) x);
-    v_acked := coalesce((select range_agg(r) from :"schema".acks a, unnest(a.events) r where a.token = v_token), '{}');
-    select coalesce(sum(upper(r) - lower(r)), 0) into v_left
-    from :"schema".leases l, unnest(l.open - v_acked) r where l.token = v_token;
-    for v_row in delete from :"schema".leases l where l.token = v_token returning l.*, l.open - v_acked as rest loop
-      if v_left = 1 and not isempty(v_row.rest) then
-        if :"schema".fail_event(p_group, lower(v_row.rest), v_row.attempts, v_row.strikes, v_row.partition,
-            'the lease expired: its consumer died, stopped or could not reach the database', null, p_max_attempts, 0, 0) then
-          v_dead := v_dead + 1;
-        end if;
-        continue;
-      end if;
-      continue when isempty(v_row.rest);
-      v_due := case when v_row.partition is null then clock_timestamp() else '-infinity' end;
+    ) x);
+  if cardinality(v_tokens) = 0 then
+    return 0;
+  end if;
+  -- A lease of several rows whose others are locked is not whole yet.
+  v_tokens := array(
+    with held as materialized (
+      select l.token from :"schema".leases l where l.token = any (v_tokens) for update skip locked
+    )
+    select h.token from held h group by h.token
+    having count(*) = (select count(*) from :"schema".leases l where l.token = h.token));
+  -- Later statements: they see what was acknowledged before the locks were to be had.
+  for v_row in
+    with acked as materialized (
+      select a.token, range_agg(r) as events from :"schema".acks a cross join lateral unnest(a.events) r
+      where a.token = any (v_tokens) group by a.token
+    ), gone as (
+      delete from :"schema".leases l where l.token = any (v_tokens) returning l.*
+    ), rest as materialized (
+      select x.*, sum(x.size) over (partition by x.token) as lot from (
+        select g.*, o.rest, (select sum(upper(r) - lower(r)) from unnest(o.rest) r) as size
+        from gone g left join acked a on a.token = g.token
+        cross join lateral (select g.open - coalesce(a.events, '{}') as rest) o
+      ) x where not isempty(x.rest)
+    ), alone as materialized (
+      select t.*, lower(t.rest) as first, count(*) over w as others, row_number() over (w order by lower(t.rest)) as nth
+      from (select r.*, r.strikes = 0 and not r.suspect and r.partition is null as fresh from rest r where r.lot = 1) t
+      window w as (partition by t.fresh, t.attempts)
+    ), part as (
+      select int8multirange(h) as events, t.attempts, t.strikes, t.partition
+      from rest t cross join lateral (
+        select int8range(lower(t.rest), lower(t.rest) + 1)
+        union all
+        select h.* from unnest(t.rest - int8multirange(int8range(lower(t.rest), lower(t.rest) + 1))) r
+        cross join lateral unnest(array[
+          int8range(lower(r), (lower(r) + upper(r)) / 2), int8range((lower(r) + upper(r)) / 2, upper(r))]) h
+      ) s (h) where t.lot > 1 and not isempty(h)
+      union all
+      select range_agg(int8range(t.first, t.first + 1)), t.attempts, 0, null
+      from alone t where t.fresh and t.others > c_few group by t.attempts, t.nth * 2 > t.others
+    ), parted as (
       insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-      values (p_group, int8multirange(int8range(lower(v_row.rest), lower(v_row.rest) + 1)), v_due, v_row.attempts,
-        v_row.strikes, true, v_row.partition);
-      for v_range in select unnest(v_row.rest - int8multirange(int8range(lower(v_row.rest), lower(v_row.rest) + 1))) loop
-        v_middle := (lower(v_range) + upper(v_range)) / 2;
-        insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-        select p_group, int8multirange(h), v_due, v_row.attempts, v_row.strikes, true, v_row.partition
-        from unnest(array[int8range(lower(v_range), v_middle), int8range(v_middle, upper(v_range))]) h where not isempty(h);
-      end loop;
-    end loop;
-    delete from :"schema".acks a where a.token = v_token;
+      select p_group, p.events, case when p.partition is null then v_now else '-infinity' end, -- no clock may put it behind what comes after it
+        p.attempts, p.strikes, true, p.partition
+      from part p
+    )
+    select t.* from alone t where not (t.fresh and t.others > c_few)
+  loop
+    if :"schema".fail_event(p_group, v_row.first, v_row.attempts, v_row.strikes, v_row.partition,
+        'the lease expired: its consumer died, stopped or could not reach the database', null, p_max_attempts, 0, 0) then
+      v_dead := v_dead + 1;
+    end if;
   end loop;
+  delete from :"schema".acks a where a.token = any (v_tokens);
   return v_dead;
 end
 $$;

@@ -1,20 +1,28 @@
--- Hands dead letters out again, as if they had never failed: of the offsets given, or all (null), up to p_limit. Those
--- whose event the log has let go of stay where they are. Returns how many went.
+-- Hands dead letters out again, as if they had never failed: of the offsets given, or the first of all (null), up to p_limit.
+-- Those whose event the log has let go of stay where they are. Returns how many went.
 create or replace function :"schema".requeue_dead(p_group bigint, p_offsets bigint[] default null, p_limit integer default 1000)
 returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
 declare
+  v_offsets bigint[];
   v_count bigint;
 begin
+  v_offsets := coalesce(p_offsets, array(
+    select d."offset" from :"schema".groups g join :"schema".streams s on s.id = g.stream_id
+    join :"schema".dead_letters d on d.group_id = g.id and d."offset" > s.trimmed_to
+    where g.id = p_group order by d."offset" limit p_limit));
+  -- Named in each look-up, so that no plan reads all that the group has: it may be a million.
   with chosen as materialized (
     select d."offset" from :"schema".dead_letters d
     join :"schema".groups g on g.id = d.group_id join :"schema".streams s on s.id = g.stream_id
-    where d.group_id = p_group and d."offset" > s.trimmed_to and (p_offsets is null or d."offset" = any (p_offsets))
+    where d.group_id = p_group and d."offset" = any (v_offsets) and d."offset" > s.trimmed_to
     order by d."offset" limit p_limit for update of d skip locked
   ), gone as (
-    delete from :"schema".dead_letters d using chosen c where d.group_id = p_group and d."offset" = c."offset" returning d.*
+    delete from :"schema".dead_letters d using chosen c
+    where d.group_id = p_group and d."offset" = any (v_offsets) and d."offset" = c."offset" returning d.*
   )
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
   select p_group, int8multirange(int8range(g."offset", g."offset" + 1)),

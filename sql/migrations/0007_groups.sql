@@ -57,7 +57,7 @@ create index pieces_due on :"schema".pieces (group_id, due_at, first_offset);
 -- serves: whether an event's key waits
 create index pieces_key on :"schema".pieces (group_id, partition, key_hash, first_offset) where key_hash is not null;
 
--- What is handed out: a lease is the rows of one token, one for each piece it was made of.
+-- What is handed out: a lease is the rows of one token, one for all that is alike (how often it was handed out, and so on).
 create table :"schema".leases (
   token uuid not null, -- random: a number could be given twice, after a crash that lost its commit
   n integer not null,

@@ -19,6 +19,8 @@ import { turnMs } from './turn.ts';
 export const MAX_LEASE_BYTES: number = 8 * 2 ** 20;
 /** Rows may be committed a little after the time they name. */
 const LOOK_BACK_S = 1;
+/** Between two looks at leases that have ended, while some were left. */
+const LEFT_MS = 100;
 /** Timers hold no more. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const RETRY: Backoff = { initialMs: 100, maxMs: 5000 };
@@ -154,7 +156,8 @@ export class Claimer implements Hints {
   async #claim(max: number): Promise<void> {
     const { groups, group, membership, finished, request } = this.#options;
     const askedAt = performance.now();
-    const full = this.#isFull || askedAt - this.#lookedAt >= groups.fallbackPollMs;
+    const lookAt = Math.min(this.#lookAgainAt, this.#lookedAt + groups.fallbackPollMs);
+    const full = this.#isFull || askedAt >= lookAt;
     this.#wanted = false;
     this.#isFull = false;
     const token = randomUUID();
@@ -175,7 +178,8 @@ export class Claimer implements Hints {
       if (full) {
         this.#lookedAt = askedAt;
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
-        this.#lookAgainAt = performance.now() + Math.min(claimed.endsInMs ?? Infinity, asked.leaseMs);
+        const endsInMs = Math.max(claimed.endsInMs ?? Infinity, LEFT_MS);
+        this.#lookAgainAt = performance.now() + Math.min(endsInMs, asked.leaseMs);
       }
       this.#failures = 0;
       this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));

@@ -2,7 +2,7 @@
 // database what has become of the events, and ends without leaving any behind.
 import { randomUUID } from 'node:crypto';
 import type { Decode } from '../log/decode.ts';
-import { nap } from '../util/abort.ts';
+import { nap, onAbort } from '../util/abort.ts';
 import { deferred } from '../util/deferred.ts';
 import { report, type DiagnosticsName } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -101,7 +101,7 @@ export class Consumer<T> implements Member {
   async run(signal: AbortSignal | undefined): Promise<void> {
     const leave = await this.#options.groups.join(this);
     const stop = (): void => this.#stopping.abort(signal?.reason);
-    signal?.addEventListener('abort', stop, { once: true });
+    const letGo = signal && onAbort(signal, stop);
     if (signal?.aborted === true) stop();
     try {
       const stopped = deferred();
@@ -111,7 +111,7 @@ export class Consumer<T> implements Member {
       this.#claimer.wake();
       if (!this.#stopping.signal.aborted) await stopped.promise;
     } finally {
-      signal?.removeEventListener('abort', stop);
+      letGo?.();
       await this.#drain();
       leave();
       this.#ended.resolve();
