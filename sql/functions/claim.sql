@@ -58,7 +58,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  c_late constant interval := '1 s';
+  c_stall constant integer := 100; -- claims
+  c_slack constant interval := '1 s'; -- between the time that a row names and its commit
+  c_late constant interval := '1 s'; -- what is due for longer than that may be passed over
   v_group record;
   v record;
   v_pieces record;
@@ -80,6 +82,11 @@ declare
   v_ends timestamptz;
   v_done uuid[];
   v_kept uuid[];
+  v_held uuid[]; -- in keyed groups, as the next two
+  v_busy integer[];
+  v_low bigint;
+  v_low_seq bigint;
+  v_due_low timestamptz;
 begin
   select g.stream_id, g.partitions, g.paused_at is not null as paused, current_setting('transaction_isolation') as isolation
   into v_group from :"schema".groups g where g.id = p_group for no key update;
@@ -126,18 +133,22 @@ begin
     v_room := least(v_room, floor(date_part('epoch', v.now - v_next_at) * p_per_second + 1e-6)::bigint);
   end if;
   v_missed := v."from" - v."offset";
+  v_due_low := coalesce(case when p_since is not null then v.due_low end, '-infinity');
 
   if v_room > 0 and (v_group.partitions is not null or v.due_at <= v.now) then
     v_passed := v_group.partitions is null and v.due_at < v.now - c_late and v.last > v."from" and random() < 0.5;
     if v_passed is not true then
       select c.* into v_pieces from :"schema".claim_pieces(p_group, v_group.stream_id, v_group.partitions, p_token, p_member,
-        v.trimmed_to, v."from", v.now, p_since, p_lease_ms, v_room, p_max, p_max_bytes, p_members, p_blocked) c;
+        v.trimmed_to, v."from", v.now, p_since, p_lease_ms, v_room, p_max, p_max_bytes, p_members, p_blocked,
+        v.held, coalesce(v.low, 0), v_due_low) c;
       v_handed := v_pieces.handed;
       v_missed := v_missed + v_pieces.missed;
       v_suspect := v_pieces.suspect;
       v_left := v_pieces."left";
       v_fresh := v_pieces.dealt;
       v_bytes := v_pieces.bytes;
+      v_held := v_pieces.held;
+      v_busy := v_pieces.busy;
     end if;
   end if;
   if v_room > 0 and v.last > v."from" and v_left is not true then
@@ -150,20 +161,42 @@ begin
       ) e where e.before < p_max_bytes - coalesce(v_bytes, 0);
     end if;
   end if;
+  if v_group.partitions is not null then
+    if v_room <= 0 then
+      v_held := v.held;
+    end if;
+    select coalesce((
+      select p.first_offset from :"schema".pieces p
+      where p.group_id = p_group and p.due_at = 'epoch' and p.first_offset >= coalesce(v.low, 0)
+      order by p.first_offset limit 1
+    ), v."from" + coalesce(v_fresh, 0) + 1), least(v.now, (
+      select p.due_at from :"schema".pieces p
+      where p.group_id = p_group and p.due_at > 'epoch' and p.due_at >= v_due_low order by p.due_at limit 1)) - c_slack
+    into v_low, v_due_low;
+    v_low_seq := case when v_low = v.low then v.low_seq else v.seq + 1 end;
+    if v.seq >= v_low_seq + c_stall then
+      -- One partition keeps it where it is: what is dealt out to that one is looked at from now on with what comes again.
+      update :"schema".pieces p set due_at = '-infinity'
+      where p.group_id = p_group and p.due_at = 'epoch' and p.first_offset >= v_low and p.partition = (
+        select x.partition from :"schema".pieces x where x.group_id = p_group and x.due_at = 'epoch' and x.first_offset = v_low);
+    end if;
+  end if;
   v_handed := coalesce(v_handed, 0) + case when v_group.partitions is null then coalesce(v_fresh, 0) else 0 end;
 
-  if v_fresh > 0 or v_missed > 0 or p_per_second is not null and v_handed > 0 then
+  if v_fresh > 0 or v_missed > 0 or v_handed > 0 and (p_per_second is not null or v_group.partitions is not null) then
     with leased as (
       insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, claimed_at, expires_at)
       select p_token, 0, p_group, p_member, int8multirange(int8range(v."from" + 1, v."from" + v_fresh + 1)), 1, 0, false,
         v.now, v.now + p_lease_ms * interval '1 ms'
       where v_group.partitions is null and v_fresh > 0
     ), moved as (
-      insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
+      insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset,
+        held, low, low_seq, due_low)
       select p_group, v.seq + 1, v."from" + coalesce(v_fresh, 0),
         v_next_at + coalesce(v_handed / p_per_second * interval '1 s', interval '0'),
         case when m.turn then v.now else v.mark_at end, case when m.turn then v."offset" else v.mark_offset end,
-        case when m.turn then v.mark_at else v.last_mark_at end, case when m.turn then v.mark_offset else v.last_mark_offset end
+        case when m.turn then v.mark_at else v.last_mark_at end, case when m.turn then v.mark_offset else v.last_mark_offset end,
+        v_held, v_low, v_low_seq, case when v_group.partitions is not null then v_due_low end
       from (select v.now > v.mark_at + interval '30 s' as turn) m
     ), removed as (
       delete from :"schema".group_states x where x.group_id = p_group and x.seq = v.seq
@@ -217,22 +250,25 @@ begin
   if v_group.partitions is not null then
     -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
     v_more := v_left or (v_handed > 0 or v_fresh > 0) and exists (
-        select from :"schema".events e where e.stream_id = v_group.stream_id and e."offset" = v."from" + v_fresh + 1)
-      or v_room <= 0 and not v_group.paused and exists (
-        select from :"schema".pieces p where p.group_id = p_group and p.due_at <= v.now);
-    v_others := v_fresh > 0 and exists (
-      select from :"schema".pieces p
-      where p.group_id = p_group and p.due_at <= v.now and not exists (
-        select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition));
-    v_elsewhere := p_since is null and exists (
-      select from :"schema".pieces p
-      where p.group_id = p_group and p.due_at > '-infinity' and p.due_at <= v.now
-        and not exists (
-          select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition and l.member = p_member)
-        and not exists (
-          select from :"schema".pieces w
-          where w.group_id = p_group and w.partition = p.partition and w.key_hash = p.key_hash
-            and w.first_offset < p.first_offset));
+        select from :"schema".events e where e.stream_id = v_group.stream_id and e."offset" = v."from" + v_fresh + 1);
+    if v_room <= 0 and not v_group.paused then
+      v_more := v_more or exists (select from :"schema".due_rows(p_group, v.now, v_low, v_due_low));
+    end if;
+    if v_fresh > 0 then
+      v_others := exists (
+        select from :"schema".due_rows(p_group, v.now, v_low, v_due_low) p where p.partition <> all (v_busy));
+    end if;
+    if p_since is null then
+      v_elsewhere := exists (
+        select from :"schema".pieces p
+        where p.group_id = p_group and p.due_at > 'epoch' and p.due_at <= v.now
+          and not exists (
+            select from :"schema".leases l where l.token = any (v_held) and l.partition = p.partition and l.member = p_member)
+          and not exists (
+            select from :"schema".pieces w
+            where w.group_id = p_group and w.partition = p.partition and w.key_hash = p.key_hash
+              and w.first_offset < p.first_offset));
+    end if;
   end if;
   if p_per_second is not null and v_more and v_handed >= v_room then
     v_more := false;

@@ -9,25 +9,29 @@ set enable_seqscan = off
 as $$
 declare
   v_parked bigint;
+  v_partitions integer[];
 begin
-  if cardinality(p_blocked) = 0
-      and not exists (select from :"schema".pieces p where p.group_id = p_group and p.key_hash is not null) then
+  if cardinality(p_blocked) = 0 and not exists (
+      select from :"schema".pieces p where p.group_id = p_group and p.key_hash is not null and p.partition = any (array(
+        select x.partition from :"schema".pieces x where x.id = any (p_pieces)))) then
     return 0;
   end if;
-  with waiting as materialized (
-    select p.id, e."offset", h.hash, coalesce(b.due_at, '-infinity') as due_at
+  v_partitions := array(select distinct p.partition from :"schema".pieces p where p.id = any (p_pieces));
+  with key as materialized ( -- not event by event: behind an old snapshot each key has all that ever failed of it
+    select x.partition, x.key_hash, min(x.first_offset) as first_offset,
+      (array_agg(x.due_at order by x.first_offset))[1] as due_at
+    from :"schema".pieces x
+    where x.group_id = p_group and x.partition = any (v_partitions) and x.key_hash is not null group by 1, 2
+  ), waiting as materialized (
+    select p.id, e."offset", h.hash, coalesce(k.due_at, '-infinity') as due_at
     from :"schema".pieces p cross join lateral unnest(p.events) r
     cross join lateral (
       select x."offset", x.key from :"schema".events x
       where x.stream_id = p_stream and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
     ) e
     cross join lateral (select :"schema".key_hash(e.key, e."offset") as hash) h
-    left join lateral (
-      select x.due_at from :"schema".pieces x
-      where x.group_id = p_group and x.partition = p.partition and x.key_hash = h.hash and x.first_offset < e."offset"
-      order by x.first_offset desc limit 1
-    ) b on true
-    where p.id = any (p_pieces) and p.key_hash is null and (b.due_at is not null or h.hash = any (p_blocked))
+    left join key k on k.partition = p.partition and k.key_hash = h.hash and k.first_offset < e."offset"
+    where p.id = any (p_pieces) and p.key_hash is null and (k.due_at is not null or h.hash = any (p_blocked))
   ), parked as (
     insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
     select p_group, int8multirange(int8range(w."offset", w."offset" + 1)), w.due_at, p.attempts, p.strikes, p.suspect,

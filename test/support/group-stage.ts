@@ -126,7 +126,18 @@ export async function watchShared(
        )
        select g.name as "group", (a.events * b.events)::text || ' ' || a.id || ' ' || b.id as offsets
        from place a join place b on a.group_id = b.group_id and a.id < b.id and a.events && b.events
-       join sluice.groups g on g.id = a.group_id limit 10`,
+       join sluice.groups g on g.id = a.group_id
+       union all -- and for what nobody would look for any more
+       select g.name, p.events::text || ' piece ' || p.id || ' before ' || t.low
+       from sluice.pieces p join sluice.groups g on g.id = p.group_id
+       cross join lateral (select x.low from sluice.group_states x where x.group_id = g.id order by x.seq desc limit 1) t
+       where p.due_at = 'epoch' and p.first_offset < t.low
+       union all
+       select g.name, l.open::text || ' lease ' || l.token || ' not held'
+       from sluice.leases l join sluice.groups g on g.id = l.group_id
+       cross join lateral (select x.held from sluice.group_states x where x.group_id = g.id order by x.seq desc limit 1) t
+       where l.partition is not null and l.token <> all (t.held)
+       limit 10`,
     );
     shared.push(...rows);
     await pool.query('select pg_sleep(0.02)');
