@@ -1,6 +1,6 @@
 // Appending from one process. Many concurrent callers share calls of the database: against a raw insert of many rows,
 // this shows what numbering, locking and answering every caller cost; against one connection per caller that inserts its
-// own row, what sharing gains.
+// own row, what sharing gains; and callers that share raw inserts, how much of that gain numbers and locks leave.
 import { round } from './support/report.mjs';
 import { startRole } from './support/role.mjs';
 import { inTurn } from './support/rounds.mjs';
@@ -52,7 +52,7 @@ export async function run({ server, quick }) {
 
 const CALLERS_TITLE =
   'Concurrent callers of append in one process, and as many connections with plain inserts';
-const CALLERS_COLUMNS = ['', 'plain inserts /s', 'append /s', 'ratio', 'rounds', 'events per call'];
+const CALLERS_COLUMNS = ['', 'plain inserts /s', '/s', 'ratio', 'rounds', 'events per call'];
 
 /** @param {import('./support/role.mjs').Role} writers @param {{ rounds: number, ms: number }} how */
 async function measureBatches(writers, { rounds, ms }) {
@@ -99,19 +99,29 @@ async function measureCallers(writers, callers, { rounds, ms }) {
     plain = [],
     hot = [],
     spread = [],
+    shared = [],
   } = await inTurn(rounds, {
     plain: () => writers.call('plain', callers, ms),
     hot: append(1),
     spread: append(STREAMS),
+    shared: () => writers.call('shared', callers, ms),
   });
-  const row = (/** @type {string} */ name, /** @type {number[]} */ rates, /** @type {number} */ streams) => {
+  const row = (
+    /** @type {string} */ name,
+    /** @type {number[]} */ rates,
+    /** @type {number[]} */ batches,
+  ) => {
     const { ours, raw, ratio, worst, best } = compare(rates, plain);
-    const batch = median(perCall[streams] ?? []);
-    return [name, round(raw), round(ours), round(ratio), `${round(worst)}–${round(best)}`, round(batch)];
+    const batch = batches.length > 0 ? round(median(batches)) : '';
+    return [name, round(raw), round(ours), round(ratio), `${round(worst)}–${round(best)}`, batch];
   };
   return {
     ratio: compare(hot, plain).ratio,
-    rows: [row(`${callers}, 1 stream`, hot, 1), row(`${callers}, ${STREAMS} streams`, spread, STREAMS)],
+    rows: [
+      row(`${callers}, append, 1 stream`, hot, perCall[1] ?? []),
+      row(`${callers}, append, ${STREAMS} streams`, spread, perCall[STREAMS] ?? []),
+      row(`${callers} that share raw inserts`, shared, []),
+    ],
   };
 }
 

@@ -1,12 +1,13 @@
 // Publishing in a transaction of the user's, on one hot stream, against the same transaction with a plain insert of the
 // same row: what does it cost to get dense, commit-ordered offsets? The relay runs in its own process all the time, so
-// that its work is part of the price. The user's transaction: begin, insert an order, publish (or insert), commit.
+// that its work is part of the price. The user's transaction: begin, insert an order, publish (or insert), commit. What an
+// outbox costs whoever makes it: the same with one written by hand, which promises less and is moved by a process as well.
 import { round } from './support/report.mjs';
 import { startRole } from './support/role.mjs';
 import { inTurn } from './support/rounds.mjs';
 import { withClient } from './support/server.mjs';
 import { compare, median } from './support/statistics.mjs';
-import { orders, plainEvents } from './support/tables.mjs';
+import { orders, outboxByHand, plainEvents } from './support/tables.mjs';
 
 const TARGET = 0.9;
 const CONNECTIONS = [1, 4, 16];
@@ -19,7 +20,7 @@ const SLOW_FLUSHES_MS = [1, 4];
 export async function run({ server, quick }) {
   const how = quick ? { rounds: 2, ms: 500 } : { rounds: 4, ms: 1500 };
   return server.withDatabase(async (url) => {
-    await withClient(url, (client) => client.query(`${orders}; ${plainEvents}`));
+    await withClient(url, (client) => client.query(`${orders}; ${plainEvents}; ${outboxByHand}`));
     const fast = await measure(url, CONNECTIONS, how);
     /** @type {{ flushMs: number, results: Awaited<ReturnType<typeof measure>> }[]} */
     const slow = [];
@@ -62,24 +63,28 @@ const slowFlush = (url, ms) =>
 /** @param {string} url @param {readonly number[]} connections @param {How} how */
 async function measure(url, connections, how) {
   const relay = await startRole('relay', url);
+  const handRelay = await startRole('hand-relay', url);
   const publishers = await startRole('publishers', url, Math.max(...connections));
   try {
-    for (const variant of ['plain', 'unprepared', 'publish']) await publishers.call('run', variant, 16, 300); // warm
+    for (const variant of ['plain', 'unprepared', 'byHand', 'publish'])
+      await publishers.call('run', variant, 16, 300); // warm
     const results = [];
-    for (const count of connections) results.push(await measureAt(count, { relay, publishers }, how));
+    for (const count of connections)
+      results.push(await measureAt(count, { relay, handRelay, publishers }, how));
     return results;
   } finally {
     await publishers.stop();
+    await handRelay.stop();
     await relay.stop();
   }
 }
 
 /**
  * @param {number} connections
- * @param {Record<'relay' | 'publishers', import('./support/role.mjs').Role>} roles
+ * @param {Record<'relay' | 'handRelay' | 'publishers', import('./support/role.mjs').Role>} roles
  * @param {How} how
  */
-async function measureAt(connections, { relay, publishers }, { rounds, ms }) {
+async function measureAt(connections, { relay, handRelay, publishers }, { rounds, ms }) {
   await publishers.call('drained');
   await relay.call('takeCounts');
   /** @type {number[]} */
@@ -90,6 +95,7 @@ async function measureAt(connections, { relay, publishers }, { rounds, ms }) {
     plain = [],
     unprepared = [],
     publish = [],
+    byHand = [],
   } = await inTurn(rounds, {
     unprepared: rate('unprepared'),
     plain: rate('plain'),
@@ -98,12 +104,19 @@ async function measureAt(connections, { relay, publishers }, { rounds, ms }) {
       lags.push(await publishers.call('drained'));
       return perSecond;
     },
+    byHand: async () => {
+      await handRelay.call('start');
+      const perSecond = await rate('byHand')();
+      await handRelay.call('stop');
+      return perSecond;
+    },
   });
   const relayed = await relay.call('takeCounts');
   return {
     connections,
     ...compare(publish, plain),
     unprepared: compare(publish, unprepared),
+    byHand: compare(byHand, plain),
     lagMs: median(lags),
     perPass: relayed.moved / relayed.passes,
     notificationsPer1000: (relayed.notifications * 1000) / relayed.moved,
@@ -121,6 +134,8 @@ const table = (title, results) => ({
     'rounds',
     'insert not prepared /s',
     'ratio',
+    'an outbox by hand /s',
+    'by the plain insert',
     'lag at the end, ms',
     'events per pass',
     'notifications per 1 000',
@@ -133,6 +148,8 @@ const table = (title, results) => ({
     `${round(result.worst)}–${round(result.best)}`,
     round(result.unprepared.raw),
     round(result.unprepared.ratio),
+    round(result.byHand.ours),
+    round(result.byHand.ratio),
     round(result.lagMs),
     round(result.perPass),
     round(result.notificationsPer1000),
@@ -143,7 +160,8 @@ const table = (title, results) => ({
 async function checkLog(url) {
   const [row] = await withClient(url, async (client) => {
     const { rows } = await client.query(
-      `select (select count(*) from orders)::integer - (select count(*) from plain_events)::integer as published,
+      `select (select count(*) from orders)::integer - (select count(*) from plain_events)::integer
+           - (select count(*) from events_by_hand)::integer as published,
          count(*)::integer as events, max("offset")::integer as head, count(distinct data ->> 'at')::integer as different
        from sluice.events`,
     );

@@ -19,16 +19,22 @@ const LONGEST_MS = 300_000;
 /** @typedef {{ count: number, p50: number, p99: number }} Latency */
 /** @typedef {{ halfMs: number, allMs: number, cpuMs: number, before: Latency, during: Latency, returned: Latency, after: Latency }} Result */
 
-/** @param {{ server: import('./support/server.mjs').Server, quick: boolean }} context */
-export async function run({ server, quick }) {
+/** @param {{ server: import('./support/server.mjs').Server, quick: boolean, tell: (line: string) => void }} context */
+export async function run({ server, quick, tell }) {
   const clients = quick ? 300 : 2000;
   return server.withDatabase(async (url) => {
     await fillStream(url, STREAM, OLDEST);
     const writer = await startRole('latency-writer', url);
     try {
       /** @param {string} kind */
-      const measured = (kind) =>
-        /** @type {const} */ ([kind, () => measure(kind, { url, writer, clients, quick })]);
+      const measured = (kind) => {
+        const measureAndTell = async () => {
+          const result = await measure(kind, { url, writer, clients, quick });
+          tell(`${kind}: ${toLine(result)}`);
+          return result;
+        };
+        return /** @type {const} */ ([kind, measureAndTell]);
+      };
       const results = await inTurn(quick ? 2 : 5, Object.fromEntries(KINDS.map(measured)));
       return toReport(clients, results);
     } finally {
@@ -72,6 +78,10 @@ async function measure(kind, { url, writer, clients: count, quick }) {
     await writing;
   }
 }
+
+/** @param {Result} result */
+const toLine = ({ halfMs, allMs, cpuMs, during }) =>
+  `half live after ${round(halfMs)} ms, all after ${round(allMs)} ms, ${round(cpuMs)} ms of its processor; p99 of who stayed ${round(during.p99)} ms`;
 
 /** @param {number} clients @param {Record<string, Result[]>} results @returns {import('./support/report.mjs').Report} */
 function toReport(clients, results) {

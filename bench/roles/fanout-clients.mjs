@@ -2,13 +2,13 @@
 // when all of it has arrived on all of them. Of one connection in a hundred it also takes how old each event was.
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { dial } from '../support/event-stream.mjs';
+import { dial, nowNs } from '../support/event-stream.mjs';
 import { serve } from '../support/role.mjs';
 
 const MARK = '"sent":';
 const AT_A_TIME = 100;
 const PATH = '/v1/events?stream=fanout';
-const nowMicros = () => performance.timeOrigin * 1000 + performance.now() * 1000;
+const nowMicros = () => nowNs() / 1000;
 
 /** @type {import('node:net').Socket[]} */
 const sockets = [];

@@ -1,11 +1,13 @@
 // A process that serves events to many connections in one of several ways, and sends rounds of them: the next round once
 // every connection has had the last one, as its clients confirm over a socket of their own.
+import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createChannel, createSession } from 'better-sse';
+import { nowNs } from '../support/event-stream.mjs';
 import { serve } from '../support/role.mjs';
 import { bareStreams, listen, sluiceStreams } from '../support/streaming.mjs';
 
@@ -13,10 +15,10 @@ setFlagsFromString('--expose-gc');
 const gc = /** @type {() => void} */ (runInNewContext('gc'));
 
 const PADDING = 'x'.repeat(150);
-const payload = () => ({
-  sent: Math.round(performance.timeOrigin * 1000 + performance.now() * 1000),
-  PADDING,
-});
+const payload = () => ({ sent: Math.round(nowNs() / 1000), PADDING });
+/** Of each round, the milliseconds until what was sent began to go out: bare servers make it themselves, at once. @type {number[]} */
+let made = [];
+let began = 0;
 
 /** @typedef {{ listener: import('node:http').RequestListener, send: (count: number) => unknown, close?: () => Promise<void> }} Way */
 
@@ -47,6 +49,7 @@ const ways = {
   },
   sluice: async (url) => {
     const { stream, listener, close } = await sluiceStreams(url, 'fanout');
+    subscribe('sluice:tail.woken', () => made.push(performance.now() - began)); // it has been committed
     return {
       listener,
       send: (count) =>
@@ -89,13 +92,15 @@ serve({
     return { resident: rss, inUse: rss - (heap - used) };
   },
   run: async (/** @type {number} */ rounds, /** @type {number} */ size) => {
+    made = [];
     const started = performance.now();
     for (let round = 0; round < rounds; round += 1) {
       const confirmed = once(confirming, 'data');
+      began = performance.now();
       await way.send(size);
       await confirmed;
     }
-    return performance.now() - started;
+    return { ms: performance.now() - started, made };
   },
   close: async () => {
     await way.close?.();

@@ -4,7 +4,7 @@ import { Client } from 'pg';
 import { connect } from 'sluice';
 import { payload } from '../support/payload.mjs';
 import { serve } from '../support/role.mjs';
-import { insertPlainEvent, plainEvent } from '../support/tables.mjs';
+import { insertByHand, insertPlainEvent, plainEvent } from '../support/tables.mjs';
 
 /** @type {import('sluice').Sluice} */
 let sluice;
@@ -13,7 +13,7 @@ let stream;
 /** @type {Client[]} */
 let clients = [];
 let headBefore = 0n;
-const written = { publish: 0, plain: 0, unprepared: 0 };
+const written = { publish: 0, plain: 0, unprepared: 0, byHand: 0 };
 
 const writes = {
   /** @param {Client} tx @param {object} data */
@@ -22,6 +22,8 @@ const writes = {
   plain: (tx, data) => tx.query({ name: 'plain', text: insertPlainEvent, values: plainEvent(data) }),
   /** Parsed and planned each time, as most code has it. @param {Client} tx @param {object} data */
   unprepared: (tx, data) => tx.query(insertPlainEvent, plainEvent(data)),
+  /** @param {Client} tx @param {object} data */
+  byHand: (tx, data) => tx.query({ name: 'byHand', text: insertByHand, values: plainEvent(data) }),
 };
 
 /** @param {Client} client @param {keyof typeof writes} variant */

@@ -44,6 +44,42 @@ async function rate(callers, ms, work) {
   return (events * 1000) / (performance.now() - started);
 }
 
+/** @param {readonly string[]} texts */
+async function insertRaw(texts) {
+  const tags = `{${getRandomValues(new Int32Array(texts.length)).join(',')}}`;
+  const values = [written, texts.join(RECORD_SEPARATOR), tags, texts.map(() => 'order.paid'), null, null];
+  written += texts.length;
+  await clients[0]?.query({ name: 'raw', text: insertRawEvents, values });
+}
+
+/** @type {{ text: string, settle: (inserted: Promise<void>) => void }[]} */
+let waiting = [];
+let isInserting = false;
+
+/** @param {string} text @returns {Promise<void>} */
+const insertShared = (text) =>
+  new Promise((settle) => {
+    waiting.push({ text, settle });
+    insertNext();
+  });
+
+/** Whoever a statement woke has asked again when the next one goes. */
+function insertNext() {
+  if (isInserting || waiting.length === 0) return;
+  isInserting = true;
+  setImmediate(() => void insertWaiting());
+}
+
+async function insertWaiting() {
+  const batch = waiting;
+  waiting = [];
+  const inserted = insertRaw(batch.map(({ text }) => text));
+  for (const { settle } of batch) settle(inserted);
+  await inserted.catch(() => {}); // told to those who wait
+  isInserting = false;
+  insertNext();
+}
+
 serve({
   /** @param {string} url @param {number} connections */
   async open(url, connections) {
@@ -90,13 +126,14 @@ serve({
   /** One connection, one prepared statement after another with so many rows each. */
   raw: async (/** @type {number} */ rows, /** @type {number} */ ms) =>
     rate(1, ms, async () => {
-      const data = Array.from({ length: rows }, (_, n) => payload(0, written + n));
-      const texts = data.map((each) => JSON.stringify(each)).join(RECORD_SEPARATOR);
-      const tags = `{${getRandomValues(new Int32Array(rows)).join(',')}}`;
-      const values = [written, texts, tags, data.map(() => 'order.paid'), null, null];
-      await clients[0]?.query({ name: 'raw', text: insertRawEvents, values });
-      written += rows;
+      await insertRaw(Array.from({ length: rows }, (_, n) => JSON.stringify(payload(0, written + n))));
       return rows;
+    }),
+  /** Callers that share such statements, one after another: the least that it takes to write for all of them at once. */
+  shared: async (/** @type {number} */ callers, /** @type {number} */ ms) =>
+    rate(callers, ms, async (caller) => {
+      await insertShared(JSON.stringify(payload(caller, written + waiting.length)));
+      return 1;
     }),
   async close() {
     await Promise.all(clients.map((client) => client.end()));

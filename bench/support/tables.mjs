@@ -18,6 +18,26 @@ export const insertPlainEvent =
 /** @param {object} data @returns {unknown[]} */
 export const plainEvent = (data) => ['orders', 'order.paid', null, null, JSON.stringify(data)];
 
+/** What one would write by hand to hand events on: rows that a process takes away again and numbers as it goes. */
+export const outboxByHand = `
+  create table outbox_by_hand (
+    id bigserial primary key, stream text not null, type text, key text, headers json, data json not null
+  );
+  create table events_by_hand (
+    "offset" bigserial primary key, stream text not null, at timestamptz not null default clock_timestamp(),
+    type text, key text, headers json, data json not null
+  )`;
+
+/** The parameters are those of `plainEvent`. */
+export const insertByHand =
+  'insert into outbox_by_hand (stream, type, key, headers, data) values ($1, $2, $3, $4, $5)';
+
+/** Loses and doubles nothing; knows neither the order of commits nor one offset after another. */
+export const moveByHand = `
+  with taken as (delete from outbox_by_hand returning stream, type, key, headers, data), moved as (
+    insert into events_by_hand (stream, type, key, headers, data) select * from taken returning 1
+  ) select count(*)::integer as moved, pg_notify('events_by_hand', '') from moved`;
+
 /** The shape of Sluice's own events, primary key included; the caller numbers the rows. */
 export const rawEvents = `
   create table raw_events (

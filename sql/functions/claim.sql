@@ -19,6 +19,7 @@
 --               (null: there is none)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
+--   elsewhere   without p_since: whether that is so of what was to come again by now
 --   missed      how many events the log let go of before they were handled
 --   dead        how many events of expired leases were given up
 --   paused      whether the group is
@@ -74,6 +75,7 @@ declare
   v_passed boolean; -- what is due was passed over this time
   v_more boolean;
   v_others boolean;
+  v_elsewhere boolean;
   v_due timestamptz;
   v_ends timestamptz;
   v_done uuid[];
@@ -227,6 +229,15 @@ begin
       select from :"schema".pieces p
       where p.group_id = p_group and p.due_at <= v.now and not exists (
         select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition));
+    v_elsewhere := p_since is null and exists (
+      select from :"schema".pieces p
+      where p.group_id = p_group and p.due_at > '-infinity' and p.due_at <= v.now
+        and not exists (
+          select from :"schema".leases l where l.group_id = p_group and l.partition = p.partition and l.member = p_member)
+        and not exists (
+          select from :"schema".pieces w
+          where w.group_id = p_group and w.partition = p.partition and w.key_hash = p.key_hash
+            and w.first_offset < p.first_offset));
   end if;
   if p_per_second is not null and v_more and v_handed >= v_room then
     v_more := false;
@@ -243,6 +254,7 @@ begin
     'lookedAt', case when v_room > 0 then date_part('epoch', case
       when not v_left then v.now when v_group.partitions is null then v.due_at end) end,
     'others', coalesce(v_others, false),
+    'elsewhere', coalesce(v_elsewhere, false),
     'missed', v_missed,
     'dead', coalesce(v_dead, 0),
     'paused', v_group.paused,

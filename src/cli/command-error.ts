@@ -50,13 +50,21 @@ export function toFailure(error: unknown): Failure {
     };
   }
   if (error instanceof SluiceError) {
-    const { code, message, oldestCursor: cursor } = error;
+    const { code, oldestCursor: cursor } = error;
     return {
       code,
-      message: cursor === undefined ? message : `${message}: --after ${cursor}`,
+      message: `${error.message}${remedyOf(error)}`,
       exitCode: ARGUMENT_CODES.has(code) ? 2 : 1,
       cursor,
     };
   }
+  // A number that a command passed on as it was given.
+  if (error instanceof RangeError) return { code: 'usage', message: error.message, exitCode: 2 };
   return { code: 'failed', message: messageOf(error), exitCode: 1 };
+}
+
+function remedyOf({ code, message, oldestCursor }: SluiceError): string {
+  if (oldestCursor !== undefined) return `: --after ${oldestCursor}`;
+  const isBare = code === 'stream_not_found' && message.endsWith('does not exist');
+  return isBare ? '; `sluice streams` lists those that do' : '';
 }

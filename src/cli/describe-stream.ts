@@ -41,7 +41,4 @@ export const listStream = ({ name, head, oldest, count, createdAt, closed }: Str
 };
 
 export const streamNotFound = (name: string): SluiceError =>
-  new SluiceError(
-    'stream_not_found',
-    `stream ${JSON.stringify(name)} does not exist; \`sluice streams\` lists those that do`,
-  );
+  new SluiceError('stream_not_found', `stream ${JSON.stringify(name)} does not exist`);

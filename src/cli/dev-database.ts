@@ -17,7 +17,12 @@ export async function openDevDatabase({ out, stop, signal, globals }: Context): 
   const target = await findTarget(globals());
   if (target !== undefined) return { ...target, stop: () => Promise.resolve() };
   const cwd = process.cwd();
-  makeDevFolder(cwd);
+  try {
+    makeDevFolder(cwd);
+  } catch (error) {
+    const message = `the data cannot be kept in ${devFolder(cwd)} (${messageOf(error)}); start in a folder that you may write to, or set DATABASE_URL`;
+    throw new CommandError('no_database', message, { cause: error });
+  }
   const ended = (details: { readonly err?: Error }, message: string): void =>
     stop.fail(new CommandError('failed', details.err?.message ?? message));
   const logger = {

@@ -60,7 +60,9 @@ async function sendOrFindBad(
   } catch (error) {
     if (!(error instanceof SluiceError && REFUSALS.has(error.code))) throw error;
     const [line] = lines;
-    if (lines.length === 1 && line) throw badLine(line.number, `was refused: ${error.message}`, error.code);
+    if (lines.length === 1 && line) {
+      throw badLine(line.number, `was refused: ${error.message.replace(/^events\[0\]: /, '')}`, error.code);
+    }
     for (const each of lines) await sendOrFindBad([each], send);
   }
 }

@@ -1,6 +1,7 @@
 // Which Postgres a command works on: the one that is named, else that of a `dev` running in this folder. (`dev` itself
 // goes on from there: see commands/dev.ts.) Also opens it, with errors that say where its address came from.
 import { connect, SluiceError, type ConnectOptions, type Sluice } from '../index.ts';
+import { isDatabaseUrl } from '../util/database-url.ts';
 import { CommandError, wrongUsage } from './command-error.ts';
 import type { Context, GlobalOptions } from './context.ts';
 import { findRunningDev } from './dev-file.ts';
@@ -40,9 +41,8 @@ export async function requireTarget(globals: GlobalOptions): Promise<Target> {
   );
 }
 
-// Anything else would be taken for the name of a database on localhost.
 function checkUrl(url: string, source: string): string {
-  if (/^(?:postgres|postgresql|socket):|^\//.test(url)) return url;
+  if (isDatabaseUrl(url)) return url;
   throw wrongUsage(`${source} is no address of a database; give postgres://user:password@host:port/database`);
 }
 
@@ -71,7 +71,6 @@ export async function explained<T>(source: string, work: () => Promise<T>): Prom
   try {
     return await work();
   } catch (error) {
-    if (error instanceof RangeError) throw wrongUsage(error.message);
     if (error instanceof SluiceError && error.code === 'connection_lost') {
       const message = `${error.message}; see whether that server runs, and whether ${source} is right`;
       throw new CommandError(error.code, message, { cause: error });

@@ -94,6 +94,11 @@ export class Database {
     return this.#run<Row>({ ...this.#statement(text, values, name), rowMode: 'array' });
   }
 
+  /** Resolves when the server has answered; a connection that has not within `ms` is given up. */
+  async ping(ms: number): Promise<void> {
+    await this.#run({ ...this.#statement('select 1', [], 'sluice_ping'), query_timeout: ms });
+  }
+
   /** A statement for a user's pg client: prepared if the client takes the same way to the server as we do. */
   statementFor(client: object, text: string, values: unknown[], name: string): QueryConfig {
     return this.#isOurWay(client) ? this.#statement(text, values, name) : { text, values };

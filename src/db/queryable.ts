@@ -6,6 +6,8 @@ export interface QueryConfig {
   /** Prepared once per connection under this name. */
   readonly name?: string;
   readonly rowMode?: 'array';
+  /** After so many milliseconds without an answer pg gives the connection up. */
+  readonly query_timeout?: number;
 }
 
 export interface Queryable {
@@ -15,6 +17,13 @@ export interface Queryable {
 /** A pool to run Sluice's queries on, for example your own pg.Pool. */
 export interface PoolLike extends Queryable {
   connect(): Promise<Queryable & { release(error?: Error | boolean): void }>;
+}
+
+/** @throws TypeError also for a single client, which would be asked for a second connection */
+export function requirePool(pool: PoolLike): PoolLike {
+  const isPool = typeof pool.query === 'function' && typeof pool.connect === 'function';
+  if (isPool && !('getTransactionStatus' in pool) && !('processID' in pool)) return pool;
+  throw new TypeError('pool must be a pool of connections with query() and connect(), such as a pg.Pool');
 }
 
 /**

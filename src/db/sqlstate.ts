@@ -20,6 +20,7 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   '22021': 'payload_invalid', // a character the encoding does not have, such as U+0000
   '22P02': 'payload_invalid', // not JSON
   '22P05': 'payload_invalid',
+  '25006': 'unsupported_server', // a standby, or a read-only transaction
   '25P02': 'tx_required', // the user's transaction has failed before
   '54001': 'payload_invalid', // JSON nested too deeply for the server
   '54000': 'payload_too_large',
@@ -43,6 +44,7 @@ const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
   permission_denied: 'check the user, the password and what is granted to it',
   schema_mismatch: 'run `npx sluice migrate`',
   overloaded: 'try again later',
+  unsupported_server: 'write to the primary, outside of read-only transactions',
   tx_required: 'roll back and begin again',
 };
 

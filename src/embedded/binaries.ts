@@ -96,6 +96,9 @@ const candidates = ({ modules, path, folders }: SearchPlaces): string[] => [
   ]),
 ];
 
+/** What a shell reads between double quotes: initdb calls `postgres` through one, and quotes its path no better. */
+const shellReads = /["$`\\\n]/;
+
 const probe = async (dir: string, account: Account | undefined): Promise<Binaries> => {
   const options = { ...credentials(account), cwd: '/', env: childEnvironment(), timeout: 10_000 };
   const { stdout } = await run(join(dir, 'postgres'), ['--version'], options);
@@ -104,6 +107,7 @@ const probe = async (dir: string, account: Account | undefined): Promise<Binarie
   if (!(major >= oldestMajor))
     throw new Error(`is ${stdout.trim()}, and ${oldestMajor} is the oldest that will do`);
   if (!existsSync(join(dir, 'initdb'))) throw new Error('has no initdb');
+  if (shellReads.test(dir)) throw new Error('has a path that initdb cannot use: it holds one of " $ ` \\');
   return { dir, version, major };
 };
 

@@ -2,7 +2,7 @@
 // stop() or by the guard (guard.ts); it listens on 127.0.0.1 only and accepts only the password made for its cluster.
 // Must never touch a server it did not start, but for one in the same data folder whose owner is dead.
 import { report } from '../util/diagnostics.ts';
-import { silentLogger, type LoggerLike } from '../util/logger.ts';
+import { loggerOf, type LoggerLike } from '../util/logger.ts';
 import { serverAccount } from './account.ts';
 import { findBinaries } from './binaries.ts';
 import {
@@ -158,6 +158,7 @@ const running = (
  */
 export const startPostgres = async (options: StartPostgresOptions = {}): Promise<RunningPostgres> => {
   check(options);
+  const logger = loggerOf(options.logger);
   const path = options.dataDir === undefined ? undefined : locateDataFolder(options.dataDir);
   if (options.port !== undefined && !(await isPortFree(options.port))) throw new PortTaken(options.port);
   const account = await serverAccount(path);
@@ -166,7 +167,7 @@ export const startPostgres = async (options: StartPostgresOptions = {}): Promise
   const log = openLog(temporaryBases(account)[0]!);
   const context = { account, binaries, log, signal: options.signal };
   try {
-    return running(context, await open(context, path, options), options.logger ?? silentLogger);
+    return running(context, await open(context, path, options), logger);
   } catch (error) {
     log.close();
     throw error;

@@ -7,6 +7,7 @@ import { CONTROL_EVENTS } from '../protocol/wire.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Round } from '../util/round.ts';
 import { Broadcasts } from './broadcasts.ts';
 import { readUnseen, startReading, type Ephemeral, type Progress } from './unseen.ts';
 
@@ -21,10 +22,13 @@ export interface EphemeralsOptions {
   readonly logger: LoggerLike;
   /** Members of a stream may have changed: `data` says which. */
   onPresence(this: void, stream: string, data: string): void;
+  /** How those who are connected are written to. */
+  readonly round?: Round;
 }
 
 export class Ephemerals {
   readonly #options: EphemeralsOptions;
+  readonly #round: Round;
   readonly #sinks = new Map<string, Set<EphemeralSink>>();
   #progress: Progress | undefined;
   /** There will be progress, or a failure: in a flood the reading itself may never end. */
@@ -36,12 +40,14 @@ export class Ephemerals {
 
   constructor(options: EphemeralsOptions) {
     this.#options = options;
+    this.#round = options.round ?? new Round();
   }
 
   /**
    * Connects a sink to streams until the returned function is called. From when on, `ready` tells.
    */
   join(streams: readonly string[], sink: EphemeralSink): () => void {
+    this.#round.came();
     for (const stream of streams) {
       const sinks = this.#sinks.get(stream);
       if (sinks) sinks.add(sink);
@@ -120,12 +126,12 @@ export class Ephemerals {
       ({ progress } = read);
       if (this.#progress === undefined) return; // everybody has left meanwhile
       this.#progress = progress;
-      this.#deliver(read.messages);
+      await this.#deliver(read.messages);
     } while (progress.page && !this.#closed);
   }
 
   // What follows each other in one stream leaves in one write.
-  #deliver(read: readonly Ephemeral[]): void {
+  async #deliver(read: readonly Ephemeral[]): Promise<void> {
     const messages = read.filter(({ type }) => type !== CONTROL_EVENTS.presence);
     for (const { stream, type, data } of read) {
       if (type === CONTROL_EVENTS.presence) this.#options.onPresence(stream, data);
@@ -135,6 +141,7 @@ export class Ephemerals {
       let to = from + 1;
       while (messages[to]?.stream === stream) to += 1;
       this.#send(stream, messages.slice(from, to));
+      while (this.#round.underWay()) await this.#round.underWay(); // none overtakes another
       from = to;
     }
     if (messages.length > 0) report('sluice:ephemerals.delivered', () => ({ messages: messages.length }));
@@ -144,6 +151,6 @@ export class Ephemerals {
     const sinks = this.#sinks.get(stream);
     if (!sinks) return;
     const broadcasts = new Broadcasts(messages);
-    for (const sink of sinks) sink.broadcast(broadcasts);
+    this.#round.begin(sinks, (sink) => sink.broadcast(broadcasts));
   }
 }

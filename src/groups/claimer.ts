@@ -163,7 +163,6 @@ export class Claimer implements Hints {
     const token = randomUUID();
     const asked = request();
     const done = finished.take();
-    let kept = done.tokens;
     try {
       const claimed = await claimEvents(groups.database, group, {
         ...asked,
@@ -175,7 +174,7 @@ export class Claimer implements Hints {
         blocked: group.partitions === null ? [] : this.#options.blocked(),
         done: done.tokens,
       });
-      kept = claimed.kept;
+      done.answered(claimed.kept);
       if (full) {
         this.#lookedAt = askedAt;
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
@@ -183,18 +182,17 @@ export class Claimer implements Hints {
         this.#lookAgainAt = performance.now() + Math.min(endsInMs, asked.leaseMs);
       }
       this.#failures = 0;
-      this.#answered(claimed, askedAt, asked.perSecond === undefined);
+      this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
+      done.failed(error);
       this.#failed(error);
-    } finally {
-      done.answered(kept);
     }
   }
 
   #answered(claimed: Claimed, askedAt: number, inTurns: boolean): void {
     const { groups, group, member, membership } = this.#options;
-    const { events, cursor, more, others, dueInMs = Infinity, lookedAt } = claimed;
+    const { events, cursor, more, others, elsewhere, dueInMs = Infinity, lookedAt } = claimed;
     const names = { stream: group.stream.name, group: group.name };
     const ms = performance.now() - askedAt;
     report('sluice:group.claimed', () => ({ ...names, events: events.length, more, ms }));
@@ -209,8 +207,8 @@ export class Claimer implements Hints {
     const now = performance.now();
     this.#pollAt = Math.min(this.#lookAgainAt, now + jittered(groups.fallbackPollMs, random()));
     const isNews = this.#due.learn(now + dueInMs, now);
-    // What a throttle makes due is everybody's, and a partition's is for who has it.
-    if (isNews && inTurns && group.partitions === null && membership.members > 1) groups.due(member, dueInMs);
+    // What a throttle makes due is everybody's; and what this one may not have in a keyed group, others are to ask for.
+    if (isNews && inTurns && !elsewhere && membership.members > 1) groups.due(member, dueInMs);
     this.#arm();
     this.#awaitTurn();
   }

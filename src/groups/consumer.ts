@@ -2,7 +2,7 @@
 // database what has become of the events, and ends without leaving any behind.
 import { randomUUID } from 'node:crypto';
 import type { Decode } from '../log/decode.ts';
-import { nap } from '../util/abort.ts';
+import { nap, onAbort } from '../util/abort.ts';
 import { deferred } from '../util/deferred.ts';
 import { report, type DiagnosticsName } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -87,7 +87,9 @@ export class Consumer<T> implements Member {
       room: (isMore) => this.#room(isMore),
       blocked: () => this.#keys.blocked,
       onTaken: (taken) => this.#take(taken),
-      onAnswered: () => this.#crew.begin(),
+      onAnswered: () => {
+        if (!this.#isHalted) this.#crew.begin();
+      },
       onFatal: (error) => {
         this.#failure = error;
         this.#stopping.abort(error);
@@ -99,7 +101,7 @@ export class Consumer<T> implements Member {
   async run(signal: AbortSignal | undefined): Promise<void> {
     const leave = await this.#options.groups.join(this);
     const stop = (): void => this.#stopping.abort(signal?.reason);
-    signal?.addEventListener('abort', stop, { once: true });
+    const letGo = signal && onAbort(signal, stop);
     if (signal?.aborted === true) stop();
     try {
       const stopped = deferred();
@@ -109,7 +111,7 @@ export class Consumer<T> implements Member {
       this.#claimer.wake();
       if (!this.#stopping.signal.aborted) await stopped.promise;
     } finally {
-      signal?.removeEventListener('abort', stop);
+      letGo?.();
       await this.#drain();
       leave();
       this.#ended.resolve();

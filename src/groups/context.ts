@@ -1,6 +1,7 @@
 // What a handler gets beside its events: the signal to stop, more time, and acknowledging inside a transaction, which
 // makes its effects happen exactly once.
 import type { SqlExecutor } from '../db/queryable.ts';
+import type { StreamEvent } from '../log/event.ts';
 import { LEASE_MS, number } from './options.ts';
 import { errorText, type Unit } from './unit.ts';
 
@@ -46,6 +47,9 @@ export interface BatchContext extends Context {
    */
   fail(this: void, offset: bigint, error: unknown, options?: { readonly retryAt?: Date | undefined }): void;
 }
+
+export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) => Promise<void>;
+export type BatchHandler<T> = (events: StreamEvent<T>[], context: BatchContext) => Promise<void>;
 
 /** The members are closures, so that a handler may take them out of the context. */
 export const eventContext = (unit: Unit, attempt: number): HandlerContext => ({

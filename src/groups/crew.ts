@@ -6,10 +6,10 @@ import type { StreamEvent } from '../log/event.ts';
 import { backoffMs, type Backoff } from '../util/backoff.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { random } from '../util/random.ts';
-import { batchContext, eventContext } from './context.ts';
+import { batchContext, eventContext, type BatchHandler, type EventHandler } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { GroupRef } from './store.ts';
-import { errorText, Unit, type BatchHandler, type EventHandler, type Item, type Outcome } from './unit.ts';
+import { errorText, Unit, type Item, type Outcome } from './unit.ts';
 import type { Load } from './window.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -206,6 +206,10 @@ export class Crew<T> {
 
 /** A handler says when to try again by the error that it throws. */
 function retryAtOf(error: unknown): Date | undefined {
-  const at = typeof error === 'object' && error !== null && 'retryAt' in error ? error.retryAt : undefined;
-  return at instanceof Date && !Number.isNaN(at.getTime()) ? at : undefined;
+  try {
+    const at = typeof error === 'object' && error !== null && 'retryAt' in error ? error.retryAt : undefined;
+    return at instanceof Date && !Number.isNaN(at.getTime()) ? at : undefined;
+  } catch {
+    return undefined; // a getter of the handler's own
+  }
 }

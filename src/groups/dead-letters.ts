@@ -1,5 +1,6 @@
 // Events of a group that were given up: looked at, handed out again, or dropped.
 import type { Database } from '../db/database.ts';
+import { timestamp } from '../db/timestamp.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
 import { toRecord, type EventColumns } from '../log/read.ts';
 import type { GroupRef } from './store.ts';
@@ -61,7 +62,7 @@ export async function* listDead<T>(
       [
         String(group.id),
         String(after),
-        since?.toISOString() ?? null,
+        since === undefined ? null : timestamp('since', since),
         key ?? null,
         type ?? null,
         error ?? null,
@@ -98,18 +99,19 @@ export async function takeDead(
     readonly offsets: readonly bigint[] | undefined;
   },
 ): Promise<number> {
+  const named = offsets?.map(requireOffset);
   let total = 0;
-  for await (const page of offsets ? inPages(offsets) : pagesOfDead(database, group)) {
+  for await (const page of named ? inPages(named) : pagesOfDead(database, group)) {
     const [row] = await database.query<{ count: string }>(
       `select ${database.names.quoted}.${action}($1, $2::bigint[], $3)::text as count`,
-      [String(group.id), page.map(String), PAGE],
+      [String(group.id), page, PAGE],
     );
     total += Number(row?.count ?? 0);
   }
   return total;
 }
 
-function* inPages(offsets: readonly bigint[]): Generator<readonly bigint[], void, undefined> {
+function* inPages(offsets: readonly string[]): Generator<readonly string[], void, undefined> {
   for (let from = 0; from < offsets.length; from += PAGE) yield offsets.slice(from, from + PAGE);
 }
 
@@ -117,22 +119,27 @@ function* inPages(offsets: readonly bigint[]): Generator<readonly bigint[], void
 async function* pagesOfDead(
   database: Database,
   { id }: GroupRef,
-): AsyncGenerator<readonly bigint[], void, undefined> {
+): AsyncGenerator<readonly string[], void, undefined> {
   const dead = `${database.names.quoted}.dead_letters d where d.group_id = $1`;
   const [newest] = await database.query<{ offset: string }>(
     `select d."offset"::text as "offset" from ${dead} order by d."offset" desc limit 1`,
     [String(id)],
   );
   if (!newest) return;
-  for (let after = 0n; ;) {
+  for (let after = '0'; ;) {
     const rows = await database.rows<[offset: string]>(
       `select d."offset"::text from ${dead} and d."offset" > $2 and d."offset" <= $3 order by d."offset" limit ${PAGE}`,
-      [String(id), String(after), newest.offset],
+      [String(id), after, newest.offset],
       'sluice_dead_offsets',
     );
-    const page = rows.map(([offset]) => BigInt(offset));
+    const page = rows.map(([offset]) => offset);
     if (page.length > 0) yield page;
     if (page.length < PAGE) return;
     after = page.at(-1) ?? after;
   }
+}
+
+function requireOffset(offset: bigint): string {
+  if (typeof offset === 'bigint' && offset > 0n && offset < 2n ** 63n) return String(offset);
+  throw new RangeError(`${String(offset)} is no offset; give offsets of dead letters, as bigint`);
 }

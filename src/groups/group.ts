@@ -3,8 +3,9 @@ import { checkStreamName } from '../log/encode.ts';
 import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
-import { untilAborted, waitOrAbort } from '../util/abort.ts';
+import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Consumer } from './consumer.ts';
+import type { BatchHandler, EventHandler } from './context.ts';
 import type { Handler } from './crew.ts';
 import {
   listDead,
@@ -28,7 +29,6 @@ import { GroupSource } from './source.ts';
 import { groupStats, type GroupStats } from './stats.ts';
 import type { FailurePolicy } from './store.ts';
 import { takeLease } from './take-lease.ts';
-import type { BatchHandler, EventHandler } from './unit.ts';
 
 /** Consumers that share the work of a stream: each event is handled by one of them, at least once. */
 export interface Group<T> {
@@ -90,7 +90,7 @@ export class GroupHandle<T> implements Group<T> {
     decode: Decode<T>,
     options: GroupOptions,
   ) {
-    checkStreamName(names.group);
+    checkStreamName(names.group, 'group name');
     const settings = settleGroup(options);
     requirePosition(settings.from);
     this.name = names.group;
@@ -124,6 +124,7 @@ export class GroupHandle<T> implements Group<T> {
   async claim(options: ClaimOptions = {}): Promise<Lease<T> | null> {
     const asked = settleClaim(options);
     const { signal } = options;
+    requireSignal(signal);
     signal?.throwIfAborted();
     this.#groups.requireOpen();
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy, signal };
@@ -175,6 +176,7 @@ export class GroupHandle<T> implements Group<T> {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     this.#groups.requireOpen();
+    requireSignal(signal);
     if (signal?.aborted === true) return;
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy };
     await this.#source.run(async (group) =>

@@ -9,6 +9,10 @@ import type { Failure, Settled, Settlement } from './store.ts';
 
 const RETRY = { initialMs: 50, maxMs: 2000 };
 
+/** Before it ends nobody takes a lease back: if none is there, an attempt whose answer got lost has ended it. */
+const TOLD_BEFORE: Settled = { expiresAt: 0, dead: 0, unacked: [], more: true };
+const isRefusal = (error: unknown): boolean => error instanceof SluiceError && error.code === 'lease_lost';
+
 export interface HeldLeaseOptions {
   readonly token: string;
   /** How many events it has. */
@@ -163,8 +167,10 @@ export class HeldLease {
         return await this.#options.settle(settlement);
       } catch (error) {
         const { giveUp } = this.#options;
+        const isOver = performance.now() >= this.#endsAt;
+        if (attempt > 0 && !isOver && settlement.done === 'rest' && isRefusal(error)) return TOLD_BEFORE;
         const mayRetry = error instanceof SluiceError && error.retryable && !giveUp.aborted;
-        if (!mayRetry || performance.now() >= this.#endsAt) return this.#lost(error);
+        if (!mayRetry || isOver) return this.#lost(error);
         await nap(backoffMs(attempt, RETRY, random()), giveUp).done;
       }
     }

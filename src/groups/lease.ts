@@ -67,12 +67,13 @@ export class LeaseHandle<T> implements Lease<T> {
   }
 
   async ack({ failed = [], tx }: AckOptions = {}): Promise<void> {
-    const failures = failed.map(({ offset, error, retryAt }): Failure => {
+    const failures = new Map<bigint, Failure>(); // named twice, an event fails once, and as was said last
+    for (const { offset, error, retryAt } of failed) {
       this.attempt(offset);
-      return { offset, error: errorText(error), retryAt };
-    });
-    await this.#settle({ done: 'rest', failed: failures }, tx);
-    if (failures.length > 0) this.#facts.onReturned();
+      failures.set(offset, { offset, error: errorText(error), retryAt });
+    }
+    await this.#settle({ done: 'rest', failed: [...failures.values()] }, tx);
+    if (failures.size > 0) this.#facts.onReturned();
   }
 
   async extend(ms: number): Promise<void> {

@@ -101,9 +101,10 @@ export class Leases {
 
   async #settle(token: string, settlement: Settlement): Promise<Settled> {
     const { groups, group, policy, finished } = this.#options;
-    if (group.partitions === null && isAllDone(settlement) && (await finished.isTold(token)))
-      return NOTHING_LEFT;
-    return settleLease(groups.database, { token, settlement, policy });
+    const settle = async (): Promise<Settled> => settleLease(groups.database, { token, settlement, policy });
+    if (group.partitions !== null || !isAllDone(settlement)) return settle();
+    await finished.tell(token, settle);
+    return NOTHING_LEFT;
   }
 
   async #tell(lease: HeldLease, extendMs: number | undefined): Promise<void> {

@@ -1,6 +1,7 @@
 // What users may say about a group and about consuming it, with the defaults, checked.
 import type { Position } from '../protocol/position.ts';
 import type { Backoff } from '../util/backoff.ts';
+import { shown } from '../util/shown.ts';
 
 export interface GroupOptions {
   /** Where a group begins that does not exist yet: strictly after it. Default 'start'. */
@@ -117,7 +118,7 @@ export function settleClaim({ max = 100, leaseMs = 30_000 }: ClaimOptions): { ma
 /** @throws RangeError */
 export function number(name: string, value: number, [least, most]: readonly [number, number]): number {
   if (typeof value === 'number' && value >= least && value <= most) return value;
-  throw new RangeError(`${name} is ${String(value)}; give a number from ${least} to ${most}`);
+  throw new RangeError(`${name} is ${shown(value)}; give a number from ${least} to ${most}`);
 }
 
 function whole(name: string, value: number, bounds: readonly [number, number]): number {

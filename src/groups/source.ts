@@ -1,5 +1,6 @@
 // Finds a group by its name, or makes it where it is to begin; and turns positions and times into offsets of its stream.
 import type { Database } from '../db/database.ts';
+import { timestamp } from '../db/timestamp.ts';
 import type { StreamIdentity } from '../log/event.ts';
 import type { Position } from '../protocol/position.ts';
 import { toError } from '../tail/loss.ts';
@@ -52,11 +53,11 @@ export class GroupSource {
   /** The offset before which a position, or the first event of a time, lies. @throws SluiceError, RangeError */
   async offsetOf(to: Position | Date): Promise<bigint> {
     if (!(to instanceof Date)) return (await this.#startAt(to)).offset;
-    if (Number.isNaN(to.getTime())) throw new RangeError('the date is invalid; give one that is a time');
+    const time = timestamp('to', to);
     const { state } = await findStart(this.#database, this.#stream, requirePosition('start'), 0);
     const [row] = await this.#database.query<{ after: string }>(
       `select ${this.#database.names.quoted}.offset_before($1, $2, $3, $4::timestamptz)::text as after`,
-      [String(state.incarnation), String(state.trimmedTo), String(state.head), to.toISOString()],
+      [String(state.incarnation), String(state.trimmedTo), String(state.head), time],
     );
     return BigInt(row?.after ?? state.trimmedTo);
   }

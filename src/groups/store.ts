@@ -2,6 +2,7 @@
 import type { Database } from '../db/database.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
+import { timestamp } from '../db/timestamp.ts';
 import { requireTransaction } from '../db/transaction.ts';
 import { textArrayLiteral } from '../db/array-literal.ts';
 import type { StreamIdentity } from '../log/event.ts';
@@ -92,6 +93,8 @@ export interface Claimed {
   readonly lookedAt: number | undefined;
   /** There is something for other members, which this one may not have. */
   readonly others: boolean;
+  /** So there is of what was to come again by now; told by looks at everything only. */
+  readonly elsewhere: boolean;
   readonly missed: number;
   /** Events of expired leases that were given up. */
   readonly dead: number;
@@ -239,7 +242,7 @@ function parametersOf({ token, settlement, policy }: SettleCall): unknown[] {
     toMultirange(returned),
     `{${failed.map(({ offset }) => offset).join(',')}}`,
     textArrayLiteral(failed.map(({ error }) => error)),
-    textArrayLiteral(failed.map(({ retryAt }) => retryAt?.toISOString() ?? null)),
+    textArrayLiteral(failed.map(({ retryAt }) => (retryAt ? timestamp('retryAt', retryAt) : null))),
     toMultirange(acked),
     textArrayLiteral(again.map(toMultirange)),
     String(againMs),

@@ -2,10 +2,9 @@
 // nobody waits for it any more. A handler that ignores its signal runs on unheard.
 import { inspect } from 'node:util';
 import type { Database } from '../db/database.ts';
-import type { StreamEvent } from '../log/event.ts';
+import { timestamp } from '../db/timestamp.ts';
 import { SluiceError } from '../util/errors.ts';
 import { Acknowledgement } from './acknowledgement.ts';
-import type { BatchContext, HandlerContext } from './context.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { HandedOut } from './handed-out.ts';
 import type { Failure } from './store.ts';
@@ -23,9 +22,6 @@ export type Outcome =
   | { readonly kind: 'failed'; readonly error: unknown }
   /** Its events go back, without a fault of theirs. */
   | { readonly kind: 'abandoned' };
-
-export type BatchHandler<T> = (events: StreamEvent<T>[], context: BatchContext) => Promise<void>;
-export type EventHandler<T> = (event: StreamEvent<T>, context: HandlerContext) => Promise<void>;
 
 export class Unit {
   readonly items: readonly Item[];
@@ -95,6 +91,9 @@ export class Unit {
     if (this.acknowledgement.isGiven) {
       throw new SluiceError('lease_lost', 'the batch was acknowledged already; say what failed before');
     }
+    if (this.#isOver)
+      throw new SluiceError('lease_lost', 'the batch is over; say what failed before its handler ends');
+    if (retryAt) timestamp('retryAt', retryAt); // refused here, while somebody can mend it
     this.failures.set(offset, { offset, error, retryAt });
   }
 
@@ -106,17 +105,26 @@ export class Unit {
   }
 }
 
-/** What was thrown, as it is stored: bounded, and never nothing. */
+/** What was thrown, as it is stored: bounded, and never nothing. Never throws, whatever it is that was. */
 export function errorText(error: unknown): string {
-  const text = error instanceof Error ? (error.stack ?? `${error.name}: ${error.message}`) : safely(error);
-  return text.replaceAll('\0', '').slice(0, MAX_ERROR_CHARACTERS);
+  return textOf(error).replaceAll('\0', '').slice(0, MAX_ERROR_CHARACTERS);
 }
 const MAX_ERROR_CHARACTERS = 4000;
 
-function safely(error: unknown): string {
-  try {
-    return typeof error === 'string' ? error : inspect(error, { depth: 3 });
-  } catch {
-    return Object.prototype.toString.call(error);
+function textOf(error: unknown): string {
+  for (const read of [stackOf, shown]) {
+    try {
+      const text = read(error);
+      if (text !== undefined) return text;
+    } catch {} // it has a getter that throws, say
   }
+  return 'what was thrown cannot be read';
 }
+
+/** With `Error.prepareStackTrace` a stack may be anything. */
+function stackOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  return typeof error.stack === 'string' ? error.stack : `${error.name}: ${error.message}`;
+}
+
+const shown = (error: unknown): string => (typeof error === 'string' ? error : inspect(error, { depth: 3 }));

@@ -34,7 +34,7 @@ export type Authorize = (
 
 /**
  * Asks the hook. Whatever is neither a grant nor a Response opens nothing: `false`, a forgotten return, a Response of
- * another realm.
+ * another realm, or one that was sent before.
  *
  * @throws TypeError for such an answer, and whatever the hook throws
  */
@@ -45,6 +45,11 @@ export async function requestGrant(
   action: Action,
 ): Promise<Grant | Response> {
   const answer: unknown = await authorize(request, streams, action);
+  if (answer instanceof Response && (answer.bodyUsed || answer.body?.locked === true)) {
+    throw new TypeError(
+      'authorize answered with a Response that was sent before: make a new one for each request',
+    );
+  }
   if (answer instanceof Response || isGrant(answer)) return answer;
   throw new TypeError(
     'authorize must answer with a grant ({ principal, expiresAt?: Date, context?, visible?: (event) => boolean, presence?: { id, state? }, id?, issuedAt?: Date }) or with a Response of this realm',

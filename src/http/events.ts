@@ -90,7 +90,7 @@ async function openSession(
   if (expiresInMs !== undefined && !(expiresInMs > 0)) {
     return unauthorized('the grant has expired; get a new one', true);
   }
-  const attending = asked.presence && memberOf(asked.presence, grant);
+  const attending = asked.presence && memberOf(asked.presence, grant.presence);
   if (attending instanceof Response) return attending;
   const tooMany = admitted.principal(grant.principal);
   if (tooMany) return tooMany;
@@ -174,7 +174,7 @@ function parseRequest(request: Request, maxStreams: number): EventsRequest | Res
       `${streams.length} streams are asked for; one connection reads ${maxStreams}: open another one`,
     );
   }
-  const nameProblem = streams.map(streamNameProblem).find((each) => each !== undefined);
+  const nameProblem = streams.map((name) => streamNameProblem(name)).find((each) => each !== undefined);
   if (nameProblem !== undefined) return badRequest(nameProblem, 'name_invalid');
   const format = searchParams.get('format') ?? 'envelope';
   if (format !== 'envelope' && format !== 'data') {

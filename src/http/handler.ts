@@ -100,8 +100,11 @@ export function createHandler(sluice: Sluice, options: HandlerOptions): SluiceHa
 
 const EVENTS_PATH = '/v1/events';
 
-const isPath = (path: string): boolean =>
-  path.startsWith('/') && !path.endsWith('/') && new URL(`http://host${path}`).pathname === path;
+const isPath = (path: unknown): boolean =>
+  typeof path === 'string' &&
+  path.startsWith('/') &&
+  !path.endsWith('/') &&
+  new URL(`http://host${path}`).pathname === path;
 
 const unknownPath = (path: string): Response => notFound(`there is nothing at ${path.slice(0, 200)}`);
 

@@ -3,7 +3,6 @@
 // a label whose values users choose, for streams, principals and addresses are without number; but for those of groups,
 // which programs name, and of which only so many are told apart.
 import type { Sluice } from '../sluice/connect.ts';
-import { deadline } from '../util/deadline.ts';
 import { Activity } from './activity.ts';
 import { groupMetrics, positionsOf } from './group-metrics.ts';
 import { counter, gauge, histogram, inSeconds, labelled, registered, type Metric } from './metric.ts';
@@ -26,8 +25,6 @@ export interface MetricsOptions {
   readonly readers: MetricsReaders;
 }
 
-/** How long a scrape waits for the database before it calls it away, in milliseconds. */
-const DATABASE_WAIT_MS = 2000;
 const LISTENER_STATES: readonly NotifyBusStats['state'][] = [
   'connecting',
   'listening',
@@ -39,7 +36,6 @@ const LISTENER_STATES: readonly NotifyBusStats['state'][] = [
 /** Counts what the process does, if anybody may read it, from when it is made until it is closed. */
 export class Metrics {
   readonly #options: MetricsOptions;
-  readonly #isDatabaseUp: () => Promise<number>;
   readonly #positions: ReturnType<typeof positionsOf>;
   #activity: Activity | undefined;
   #closed = false;
@@ -50,7 +46,6 @@ export class Metrics {
     if (typeof readers !== 'boolean' && typeof readers !== 'function')
       throw new TypeError('metrics must be true, or a function that decides on a request');
     this.#options = options;
-    this.#isDatabaseUp = databaseProbe(options.sluice);
     this.#positions = positionsOf(options.sluice);
     if (readers !== false) this.#activity = new Activity();
   }
@@ -62,7 +57,7 @@ export class Metrics {
     if (this.#closed) this.#activity.close();
     const all = [
       deliveryMetrics(stats),
-      listenerMetrics(sluice, this.#isDatabaseUp),
+      listenerMetrics(sluice),
       writeMetrics(this.#activity),
       groupMetrics(this.#activity.groups, this.#positions),
       backgroundMetrics(this.#activity),
@@ -137,9 +132,10 @@ function deliveryMetrics(stats: Stats): Metric[] {
   ];
 }
 
-function listenerMetrics(sluice: Sluice, isUp: () => Promise<number>): Metric[] {
+function listenerMetrics(sluice: Sluice): Metric[] {
   const bus = (): NotifyBusStats => sluice.bus.stats();
   const orNaN = (value: number | null): number => value ?? Number.NaN;
+  const isUp = async (): Promise<number> => ((await sluice.health()).database ? 1 : 0);
   return [
     gauge('sluice_database_up', 'Whether the database answers.', isUp),
     gauge('sluice_listener_state', 'State of the listener: 1 for the one it is in.', () =>
@@ -241,22 +237,4 @@ function backgroundMetrics(activity: Activity): Metric[] {
       labelled('where', activity.failures),
     ),
   ];
-}
-
-/** Asks the database, once at a time however many scrapes there are; 0 also while it does not answer. */
-function databaseProbe(sluice: Sluice): () => Promise<number> {
-  let asked: Promise<boolean> | undefined;
-  return async () => {
-    asked ??= sluice
-      .health()
-      .then(({ database }) => database)
-      .finally(() => (asked = undefined));
-    let settle = (): void => {};
-    const late = new Promise<boolean>((resolve) => {
-      settle = deadline(DATABASE_WAIT_MS, () => resolve(false));
-    });
-    const up = await Promise.race([asked, late]);
-    settle();
-    return up ? 1 : 0;
-  };
 }

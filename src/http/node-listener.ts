@@ -54,6 +54,7 @@ async function serve(
 ): Promise<void> {
   // Left while a middleware before this one was at work: 'close' has been, and would not come again.
   if (outgoing.destroyed || incoming.socket.destroyed) return;
+  await turn(outgoing);
   const gone = new AbortController();
   const leave = (): void => gone.abort();
   outgoing.on('close', leave);
@@ -80,6 +81,14 @@ async function serve(
     return response.body?.cancel();
   }
   return pipeline(Readable.fromWeb(response.body), outgoing);
+}
+
+/**
+ * A request that was sent on behind another one has no socket to be answered on until that one is done, and is told of no
+ * 'close' either: what was opened for it would stay. If its turn never comes, nobody holds on to what waits here.
+ */
+async function turn(outgoing: ServerResponse): Promise<void> {
+  if (outgoing.socket === null) await new Promise((resolve) => outgoing.once('socket', resolve));
 }
 
 function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Response {

@@ -1,7 +1,6 @@
 // What a connection asks of presence and what its grant lets it have: who it is comes from the grant alone, what it says
 // of itself from either.
 import type { Attending } from '../presence/presence.ts';
-import type { Grant } from './authorize.ts';
 import { badRequest, problem } from './problem.ts';
 
 /** Who a connection is to the others in its streams. */
@@ -42,7 +41,7 @@ export function parsePresence(text: string | null): { readonly state: string } |
 /** The member that a connection stands for, or the refusal. @throws TypeError for a state without a JSON form */
 export function memberOf(
   asked: { readonly state: string },
-  { presence }: Grant,
+  presence: PresenceGrant | undefined,
 ): { readonly member: Attending['member'] } | Response {
   if (!presence) {
     return problem({

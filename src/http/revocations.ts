@@ -2,6 +2,7 @@
 // all of them, from the start and then live, so none is missed by a lost notification or a restart, and whoever can
 // publish can revoke, in a transaction too. Refuses what was revoked and ends the connections it has opened. Nobody new
 // gets in unless the stream has been read lately.
+import { timestamp } from '../db/timestamp.ts';
 import type { StreamEvent } from '../log/event.ts';
 import type { Sluice } from '../sluice/connect.ts';
 import { nap } from '../util/abort.ts';
@@ -92,7 +93,7 @@ export class Revocations {
   /** Resolves when it is committed and in force here; elsewhere as soon as it arrives. */
   async revoke(revocation: Revocation): Promise<void> {
     const { principal, tokenId, issuedBefore = new Date(wallClockMs()) } = revocation;
-    const data = { principal, tokenId, issuedBefore: issuedBefore.toISOString() };
+    const data = { principal, tokenId, issuedBefore: timestamp('issuedBefore', issuedBefore) };
     if (!toRevocation(data)) throw new TypeError('revoke needs a principal or a tokenId: strings, not empty');
     this.#stopping.signal.throwIfAborted();
     await this.ready();

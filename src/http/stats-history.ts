@@ -1,6 +1,7 @@
 // The history of handlers' counts as it is read back: of all processes that keep one in this schema, oldest first, in
 // keyset pages.
 import type { Database } from '../db/database.ts';
+import { timestamp } from '../db/timestamp.ts';
 import type { HistogramStats } from './histogram.ts';
 import type { DeliveryStats } from './traffic.ts';
 
@@ -71,7 +72,7 @@ export async function* readStatsHistory(
   { stream, since, signal }: StatsHistoryQuery,
 ): AsyncGenerator<StatsInterval, void, undefined> {
   const of = stream === undefined ? '' : stream === null ? 'h.stream is null and' : 'h.stream = $3 and';
-  let after = [since?.toISOString() ?? '-infinity', '0'];
+  let after = [since === undefined ? '-infinity' : timestamp('since', since), '0'];
   for (;;) {
     if (signal?.aborted) return;
     const rows: Row[] = await database.query<Row>(

@@ -1,9 +1,10 @@
 // The public face of the listener: subscriptions by channel name, notifications sent, generations. Sluice's own tails
 // and relay hear over the same listener. Without Sluice, it also owns the connections (`own`).
 import type { Database } from '../db/database.ts';
-import { waitOrAbort } from '../util/abort.ts';
+import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { shown } from '../util/shown.ts';
 import { requireSchema, type StandardSchemaV1 } from '../util/standard-schema.ts';
 import { checkPayload, serverChannel } from './channel.ts';
 import type { Listener, ListenerState } from './listener.ts';
@@ -120,15 +121,15 @@ export class Bus implements NotifyBus {
     const { buffer = DEFAULT_BUFFER, signal, schema } = options;
     const channel = serverChannel(name);
     if (!Number.isInteger(buffer) || buffer < 1 || buffer > MAX_BUFFER) {
-      throw new RangeError(`buffer is ${buffer}; give a whole number from 1 to ${MAX_BUFFER}`);
+      throw new RangeError(`buffer is ${shown(buffer)}; give a whole number from 1 to ${MAX_BUFFER}`);
     }
     if (schema !== undefined) requireSchema(schema);
     signal?.throwIfAborted();
     if (this.#closed) throw closed();
     const { listener, logger } = this.#options;
-    const onAbort = (): void => void subscription.close();
+    const letGo = signal && onAbort(signal, () => void subscription.close());
     const onEnd = (): void => {
-      signal?.removeEventListener('abort', onAbort);
+      letGo?.();
       this.#subscriptions.delete(subscription);
       leave();
       this.#leave(name);
@@ -138,7 +139,6 @@ export class Bus implements NotifyBus {
     const leave = listener.hear(channel, subscription);
     this.#use(name);
     this.#subscriptions.add(subscription);
-    signal?.addEventListener('abort', onAbort, { once: true });
     listener.start();
     try {
       await Promise.race([listener.inForce(channel), subscription.ended]);

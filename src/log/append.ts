@@ -125,4 +125,16 @@ export const appendedRecords = (
   { events }: AppendGroup,
   { first, atMs, tags }: Extract<AppendOutcome, { kind: 'ok' }>,
 ): EventRecord[] =>
-  events.map((event, index) => ({ ...event, offset: first + BigInt(index), tag: tags[index] ?? 0, atMs }));
+  // Member by member, as they are read from a page: one shape for all that is handed to thousands of readers. What is
+  // spread has several, and for each of them the engine compiles the way to the sockets anew.
+  events.map(({ type, key, visibleTo, exclude, headers, data }, index) => ({
+    offset: first + BigInt(index),
+    tag: tags[index] ?? 0,
+    atMs,
+    type,
+    key,
+    visibleTo,
+    exclude,
+    headers,
+    data,
+  }));

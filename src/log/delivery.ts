@@ -2,6 +2,7 @@
 // offset, a later time of delivery.
 import { wallClockMs } from '../util/clock.ts';
 import { SluiceError } from '../util/errors.ts';
+import { shown } from '../util/shown.ts';
 
 /** Bytes of UTF-8 in an idempotency key, at most. */
 export const MAX_IDEMPOTENCY_KEY_BYTES = 255;
@@ -60,14 +61,14 @@ export function dueTime(
   if (delayMs !== undefined) {
     if (typeof delayMs !== 'number' || !(delayMs >= 0 && delayMs <= maxDelayMs)) {
       throw new RangeError(
-        `delayMs is ${String(delayMs)}; give a number of milliseconds from 0 to ${maxDelayMs}`,
+        `delayMs is ${shown(delayMs)}; give a number of milliseconds from 0 to ${maxDelayMs}`,
       );
     }
     return delayMs === 0 ? undefined : { deliverAt: null, delayMs: String(delayMs) };
   }
   if (deliverAt === undefined) return undefined;
   if (!(deliverAt instanceof Date) || Number.isNaN(deliverAt.getTime())) {
-    throw new TypeError(`deliverAt is ${String(deliverAt)}; give a valid Date`);
+    throw new TypeError(`deliverAt is ${shown(deliverAt)}; give a valid Date`);
   }
   if (deliverAt.getTime() < 0) return undefined; // long past, and maybe nothing the server could read
   if (deliverAt.getTime() - wallClockMs() > maxDelayMs) {

@@ -40,8 +40,8 @@ export interface EncodedEvent {
 }
 
 /** @throws SluiceError name_invalid */
-export function checkStreamName(name: unknown): asserts name is string {
-  const problem = streamNameProblem(name);
+export function checkStreamName(name: unknown, what?: string): asserts name is string {
+  const problem = streamNameProblem(name, what);
   if (problem !== undefined) throw new SluiceError('name_invalid', problem);
 }
 
@@ -72,7 +72,7 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
       `the batch has ${events.length} events; the limit is ${limits.maxBatchEvents}: send it in parts`,
     );
   }
-  const encoded = events.map((event) => encodeEvent(event, limits));
+  const encoded = events.map((event, index) => encodeOneOf(event, index, limits));
   const size = sizeOf(encoded);
   if (size > limits.maxBatchBytes) {
     throw new SluiceError(
@@ -81,6 +81,15 @@ export function encodeBatch(events: readonly NewEvent[], limits: Limits): Encode
     );
   }
   return encoded;
+}
+
+function encodeOneOf(event: NewEvent, index: number, limits: Limits): EncodedEvent {
+  try {
+    return encodeEvent(event, limits);
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    throw new SluiceError(error.code, `events[${index}]: ${error.message}`, { cause: error.cause, index });
+  }
 }
 
 /** What events weigh in memory and on the way, in UTF-16 units: what bounds on bytes count. */
@@ -93,6 +102,13 @@ export function sizeOf(events: readonly EncodedEvent[]): number {
 }
 
 function headersText(headers: Record<string, string>, maxBytes: number): string {
+  // A list, a Map or a fetch Headers has entries of another kind: as JSON they would be lost in silence.
+  if (typeof headers !== 'object' || headers === null || Symbol.iterator in headers) {
+    throw new SluiceError(
+      'payload_invalid',
+      'headers must be an object of strings; make one of a Map or of Headers with Object.fromEntries',
+    );
+  }
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== 'string') {
       throw new SluiceError(

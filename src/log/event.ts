@@ -52,25 +52,41 @@ export const toStreamEvent = <T>(identity: StreamIdentity, record: EventRecord):
   withData(identity, record, JSON.parse(record.data) as T);
 
 /** An event whose payload is not as stored: what a reader's schema made of it. */
-export function withData<T>(
-  { name, incarnation }: StreamIdentity,
-  { offset, tag, type, key, visibleTo, exclude, headers, atMs }: EventRecord,
-  data: T,
-): StreamEvent<T> {
-  const at = new Date(atMs);
-  return {
-    stream: name,
-    offset,
-    cursor: cursorOf(incarnation, offset, tag),
-    type,
-    key,
-    visibleTo,
-    exclude,
-    data,
-    headers: headers === null ? {} : (JSON.parse(headers) as Record<string, string>),
-    at,
-    toJSON: () => ({ stream: name, offset: String(offset), type, key, data, at: at.toISOString() }),
-  };
+export const withData = <T>(identity: StreamIdentity, record: EventRecord, data: T): StreamEvent<T> =>
+  new ReadEvent(identity, record, data);
+
+// A class for its toJSON alone: inherited, an event can be cloned and sent to a worker, and what is changed in a copy is
+// what the copy says. It is also the quickest to make.
+class ReadEvent<T> implements StreamEvent<T> {
+  readonly stream: string;
+  readonly offset: bigint;
+  readonly cursor: string;
+  readonly type: string | null;
+  readonly key: string | null;
+  readonly visibleTo: string | null;
+  readonly exclude: string | null;
+  readonly data: T;
+  readonly headers: Record<string, string>;
+  readonly at: Date;
+
+  constructor({ name, incarnation }: StreamIdentity, record: EventRecord, data: T) {
+    const { headers } = record;
+    this.stream = name;
+    this.offset = record.offset;
+    this.cursor = cursorOf(incarnation, record.offset, record.tag);
+    this.type = record.type;
+    this.key = record.key;
+    this.visibleTo = record.visibleTo;
+    this.exclude = record.exclude;
+    this.data = data;
+    this.headers = headers === null ? {} : (JSON.parse(headers) as Record<string, string>);
+    this.at = new Date(record.atMs);
+  }
+
+  toJSON(): object {
+    const { stream, offset, type, key, data, at } = this;
+    return { stream, offset: String(offset), type, key, data, at: at.toISOString() };
+  }
 }
 
 /** The wire envelope as JSON text, around the payload's own text: nothing stored is parsed to be sent on. */

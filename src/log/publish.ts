@@ -37,8 +37,15 @@ export async function publishEvents(
   const { rows } = await translated(() =>
     isPgClient(tx) ? tx.query(database.statementFor(tx, text, values, name)) : tx.query(text, values),
   );
+  if (rows.length !== events.length) throw noAnswer(events.length, rows.length);
   return ids(rows as { id: string }[]);
 }
+
+/** Of an executor that swallows them, nobody knows whether it has run the statement at all. */
+const noAnswer = (expected: number, given: number): TypeError =>
+  new TypeError(
+    `tx.query must resolve to the rows that the server answered, ${expected} here, not ${given}; wrap what is no pg client with the function of its library in sluice/adapters`,
+  );
 
 type Statement = [text: string, values: unknown[], name: string];
 

@@ -2,6 +2,7 @@
 // stream. What enforces it is src/relay/retention.ts.
 import type { Database } from '../db/database.ts';
 import { lockWaitMs } from '../db/lock-wait.ts';
+import { shown } from '../util/shown.ts';
 
 /**
  * Bounds on what a stream keeps: the oldest events beyond any of them go, in the background. Default: everything is kept.
@@ -62,6 +63,3 @@ export async function configureStream(
     lockWaitMs(waitMs),
   ]);
 }
-
-const shown = (value: unknown): string =>
-  typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value);

@@ -1,6 +1,7 @@
 // Trimming a stream by hand: its start moves at once, for every reader; the space comes back in the background.
 import type { Database } from '../db/database.ts';
 import { lockWaitMs } from '../db/lock-wait.ts';
+import { shown } from '../util/shown.ts';
 
 /** What to trim. Of several bounds, the one that takes most counts. */
 export interface TrimOptions {
@@ -43,16 +44,14 @@ function checked(options: TrimOptions): TrimOptions {
     throw new TypeError('nothing says what to trim; give before, maxAgeMs or maxCount');
   }
   if (before !== undefined && typeof before !== 'bigint') {
-    throw new TypeError(
-      `before is ${String(before)} (${typeof before}); give an offset as a bigint, such as 100n`,
-    );
+    throw new TypeError(`before is ${shown(before)}; give an offset as a bigint, such as 100n`);
   }
   if (before !== undefined && (before < 1n || before > MAX_OFFSET)) {
     throw new RangeError(`before is ${before}; give an offset from 1n to the head + 1n`);
   }
   for (const [name, value] of Object.entries({ maxAgeMs, maxCount })) {
     if (value === undefined || (Number.isSafeInteger(value) && value >= 0)) continue;
-    throw new RangeError(`${name} is ${String(value)}; give a whole number of at least 0`);
+    throw new RangeError(`${name} is ${shown(value)}; give a whole number of at least 0`);
   }
   return { before, maxAgeMs, maxCount };
 }

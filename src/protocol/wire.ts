@@ -21,16 +21,19 @@ const encoder = /* @__PURE__ */ new TextEncoder();
 const isLongerThan = (text: string, bytes: number): boolean =>
   text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes);
 
-/** What is wrong with a stream name; undefined if it is valid: 1 to 512 bytes of UTF-8 without control characters. */
-export function streamNameProblem(name: unknown): string | undefined {
-  if (typeof name !== 'string') return `a stream name must be a string, not ${typeof name}`;
-  if (name === '') return 'a stream name must not be empty';
+/**
+ * What is wrong with a stream name, or another name with its rules; undefined if it is valid: 1 to 512 bytes of UTF-8
+ * without control characters.
+ */
+export function streamNameProblem(name: unknown, what: string = 'stream name'): string | undefined {
+  if (typeof name !== 'string') return `a ${what} must be a string, not ${typeof name}`;
+  if (name === '') return `a ${what} must not be empty`;
   if (isLongerThan(name, MAX_STREAM_NAME_BYTES)) {
-    return `stream name ${preview(name)} is longer than ${MAX_STREAM_NAME_BYTES} bytes of UTF-8`;
+    return `${what} ${preview(name)} is longer than ${MAX_STREAM_NAME_BYTES} bytes of UTF-8`;
   }
-  if (CONTROL_CHARACTER.test(name)) return `stream name ${preview(name)} contains a control character`;
+  if (CONTROL_CHARACTER.test(name)) return `${what} ${preview(name)} contains a control character`;
   if (LONE_SURROGATE.test(name))
-    return `stream name ${preview(name)} contains a lone surrogate, which UTF-8 cannot encode`;
+    return `${what} ${preview(name)} contains a lone surrogate, which UTF-8 cannot encode`;
   return undefined;
 }
 

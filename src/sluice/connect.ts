@@ -27,7 +27,7 @@ import { StreamHandle, type Stream } from './stream.ts';
 /** What a process may tell about itself; `ok` is false when something needs looking at. */
 export interface Health {
   readonly ok: boolean;
-  /** A query reached the database. */
+  /** The database answered within two seconds. */
   readonly database: boolean;
   /** Notifications arrive; where they do not, readers poll. */
   readonly listener: boolean;
@@ -111,12 +111,15 @@ export interface Sluice extends AsyncDisposable {
  * await sluice.stream('orders').publish({ id: 1 }, { tx: client });
  */
 export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
+  const settings = settle(options, environment());
   options.signal?.throwIfAborted();
-  const core = new Core(settle(options, environment()));
+  const core = new Core(settings);
   try {
     await waitOrAbort(core.open(), options.signal);
   } catch (error) {
-    await core.close();
+    const closed = core.close();
+    if (options.signal?.aborted) closed.catch(() => {}); // it waits for a server that may not answer; nobody else does
+    else await closed;
     throw error;
   }
   const face = new ConnectedSluice(core);
@@ -129,7 +132,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
  *
  * @throws SluiceError permission_denied, unsupported_server, overloaded (a lock was not to be had in time)
  */
-export function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
+export async function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
   const { connectionString, pool, schema } = settle(options, environment());
   return waitOrAbort(migrateDatabase({ connectionString, pool, schema }), options.signal);
 }
@@ -183,7 +186,7 @@ class ConnectedSluice implements Sluice {
     options: { readonly prefix?: string | undefined; readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterable<StreamInfo> {
     const { prefix = '', signal } = options;
-    if (prefix !== '') checkStreamName(prefix);
+    if (prefix !== '') checkStreamName(prefix, 'prefix');
     return untilAborted(listStreams(this.#core.database, prefix), signal);
   }
 
@@ -191,6 +194,7 @@ class ConnectedSluice implements Sluice {
     streams: readonly string[],
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<string> {
+    if (!Array.isArray(streams)) throw new TypeError('streams must be an array of names');
     for (const name of streams) checkStreamName(name);
     return waitOrAbort(takeWatermark(this.#core.database, streams), options.signal);
   }
@@ -208,10 +212,7 @@ class ConnectedSluice implements Sluice {
   }
 
   async health(): Promise<Health> {
-    const database = await this.#core.database.query('select 1', [], 'sluice_ping').then(
-      () => true,
-      () => false,
-    );
+    const database = await this.#core.ping();
     const { connected: listener, state: listenerState, generation } = this.#core.listener;
     return { ok: database && listener, database, listener, listenerState, generation };
   }

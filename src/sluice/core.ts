@@ -2,6 +2,7 @@
 // thin face over it; sluice/http reaches the tails behind that face through `coreOf`.
 import { Database } from '../db/database.ts';
 import { migrateDatabase, SCHEMA_VERSION } from '../db/migrate.ts';
+import { createPing } from '../db/ping.ts';
 import { checkSchema, checkServer } from '../db/schema-version.ts';
 import { translated } from '../db/sqlstate.ts';
 import { Broadcaster } from '../ephemerals/broadcaster.ts';
@@ -38,6 +39,7 @@ export class Core {
   readonly settings: Settings;
   readonly limits: Limits;
   readonly database: Database;
+  readonly ping: () => Promise<boolean>;
   readonly listener: Listener;
   readonly bus: Bus;
   readonly tails: Tails;
@@ -61,6 +63,7 @@ export class Core {
     // Two addresses mean that a transaction pooler stands in between; over one, a session of the listener, that none does.
     const prepare = (): boolean => listenConnectionString === connectionString && this.listener.connected;
     this.database = new Database({ connectionString, pool, schema, prepare, logger });
+    this.ping = createPing(this.database);
     this.listener = this.#makeListener();
     const { database, listener } = this;
     const closeConnections = (): Promise<void> => Promise.resolve(); // they are everybody's here

@@ -1,12 +1,12 @@
 // A bus without the rest of Sluice: its listener, and a small pool to send over. Nothing has to be installed.
 import { Database } from '../db/database.ts';
-import type { PoolLike } from '../db/queryable.ts';
+import { requirePool, type PoolLike } from '../db/queryable.ts';
 import { Bus, type NotifyBus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
 import { notifyIfRoom } from '../listen/notify.ts';
-import { silentLogger, type LoggerLike } from '../util/logger.ts';
+import { loggerOf, type LoggerLike } from '../util/logger.ts';
 import { environment } from './environment.ts';
-import { heartbeatOf } from './options.ts';
+import { addressesOf, heartbeatOf } from './options.ts';
 
 /** How to reach the database, and what to listen to from the start. */
 export interface NotifyBusOptions {
@@ -40,15 +40,13 @@ const MAX_CONNECTIONS = 2;
  * await bus.notify('orders', '{"id":1}');
  */
 export function createNotifyBus(options: NotifyBusOptions = {}): NotifyBus {
-  const { pool, channels, logger = silentLogger } = options;
-  const connectionString = options.connectionString ?? environment()['DATABASE_URL'];
-  const listenConnectionString = options.listenConnectionString ?? connectionString;
-  if (listenConnectionString === undefined) {
-    throw new TypeError('no database is named: give connectionString, or set DATABASE_URL');
-  }
+  const { channels } = options;
+  const pool = options.pool && requirePool(options.pool);
+  const logger = loggerOf(options.logger);
+  const { connectionString, listenConnectionString } = addressesOf(options, environment());
   const { listenDeadlineMs: deadlineMs, ...heartbeat } = heartbeatOf(options);
   const database = new Database({
-    connectionString: connectionString ?? listenConnectionString,
+    connectionString,
     pool,
     schema: 'sluice',
     prepare: () => listenConnectionString === connectionString && listener.connected, // as in core

@@ -1,6 +1,8 @@
 // The options of connect and migrate, checked, with every default in one place.
-import type { PoolLike } from '../db/queryable.ts';
-import { silentLogger, type LoggerLike } from '../util/logger.ts';
+import { requirePool, type PoolLike } from '../db/queryable.ts';
+import { databaseUrl } from '../util/database-url.ts';
+import { loggerOf, type LoggerLike } from '../util/logger.ts';
+import { shown } from '../util/shown.ts';
 
 /** How to reach the database, and how this process takes part. */
 export interface ConnectOptions {
@@ -79,9 +81,7 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface Settings extends Heartbeat {
-  readonly connectionString: string | undefined;
-  readonly listenConnectionString: string | undefined;
+export interface Settings extends Heartbeat, Addresses {
   readonly readConnectionString: string | undefined;
   readonly pool: PoolLike | undefined;
   readonly schema: string;
@@ -109,25 +109,21 @@ export function settle(
   options: ConnectOptions,
   environment: Readonly<Record<string, string | undefined>>,
 ): Settings {
-  const { pool, migrate = 'check', logger = silentLogger } = options;
-  const connectionString = options.connectionString ?? environment['DATABASE_URL'];
-  if (connectionString === undefined && options.listenConnectionString === undefined) {
-    throw new TypeError(
-      pool
-        ? 'listening needs a connection of its own beside the pool: give connectionString, or set DATABASE_URL'
-        : 'no database is named: give connectionString, or set DATABASE_URL',
-    );
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError('options must be an object, such as { connectionString }');
   }
+  const { pool, schema = 'sluice', migrate = 'check' } = options;
+  const addresses = addressesOf(options, environment);
+  if (typeof schema !== 'string') throw new TypeError(`schema must be a string, not ${typeof schema}`);
   if (migrate !== 'check' && migrate !== 'apply') {
     throw new TypeError(`migrate must be 'check' or 'apply', not ${JSON.stringify(migrate)}`);
   }
   const heartbeat = heartbeatOf(options);
   return {
-    connectionString,
-    listenConnectionString: options.listenConnectionString ?? connectionString,
-    readConnectionString: options.readConnectionString,
-    pool,
-    schema: options.schema ?? 'sluice',
+    ...addresses,
+    readConnectionString: databaseUrl('readConnectionString', options.readConnectionString),
+    pool: pool && requirePool(pool),
+    schema,
     migrate,
     relay: options.relay ?? true,
     autoCreate: options.autoCreate ?? true,
@@ -145,8 +141,34 @@ export function settle(
     presenceLeaseMs: within('presenceLeaseMs', options.presenceLeaseMs ?? 30_000, [100, DAY_MS]),
     presenceGraceMs: within('presenceGraceMs', options.presenceGraceMs ?? 5000, [0, DAY_MS]),
     ...heartbeat,
-    logger,
+    logger: loggerOf(options.logger),
   };
+}
+
+/** Where to send statements and where to listen: of one address alone, both there. */
+export interface Addresses {
+  readonly connectionString: string;
+  readonly listenConnectionString: string;
+}
+
+/** @throws TypeError for what is no address, or if no database is named */
+export function addressesOf(
+  options: Pick<ConnectOptions, 'connectionString' | 'listenConnectionString' | 'pool'>,
+  { DATABASE_URL = '' }: Readonly<Record<string, string | undefined>>,
+): Addresses {
+  const listen = databaseUrl('listenConnectionString', options.listenConnectionString);
+  const connectionString =
+    databaseUrl('connectionString', options.connectionString) ??
+    (DATABASE_URL === '' ? undefined : databaseUrl('DATABASE_URL', DATABASE_URL)) ??
+    listen;
+  if (connectionString !== undefined) {
+    return { connectionString, listenConnectionString: listen ?? connectionString };
+  }
+  throw new TypeError(
+    options.pool
+      ? 'listening needs a connection of its own beside the pool: give connectionString, or set DATABASE_URL'
+      : 'no database is named: give connectionString, or set DATABASE_URL',
+  );
 }
 
 /** How the listener finds out that its connection is dead. */
@@ -176,11 +198,11 @@ export function heartbeatOf(options: {
 const DAY_MS = 86_400_000;
 
 function within(name: string, value: number, [least, most]: readonly [number, number]): number {
-  if (atLeast(name, value, least) <= most) return value;
-  throw new RangeError(`${name} is ${value}; give a number from ${least} to ${most}`);
+  if (typeof value === 'number' && value >= least && value <= most) return value;
+  throw new RangeError(`${name} is ${shown(value)}; give a number from ${least} to ${most}`);
 }
 
 function atLeast(name: string, value: number, least: number): number {
   if (typeof value === 'number' && Number.isFinite(value) && value >= least) return value;
-  throw new RangeError(`${name} is ${String(value)}; give a number of at least ${least}`);
+  throw new RangeError(`${name} is ${shown(value)}; give a number of at least ${least}`);
 }

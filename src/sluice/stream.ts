@@ -17,6 +17,7 @@ import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
 import { findStart, requirePosition } from '../tail/start.ts';
 import { waitOrAbort } from '../util/abort.ts';
+import { shown } from '../util/shown.ts';
 import type { Appended, AppendDemands } from '../log/lane.ts';
 import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
@@ -157,7 +158,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   async read(options: ReadOptions = {}): Promise<ReadResult<Out>> {
     const { after = 'start', limit = MAX_PAGE_EVENTS, signal } = options;
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_PAGE_EVENTS) {
-      throw new RangeError(`limit is ${String(limit)}; give a whole number from 1 to ${MAX_PAGE_EVENTS}`);
+      throw new RangeError(`limit is ${shown(limit)}; give a whole number from 1 to ${MAX_PAGE_EVENTS}`);
     }
     const position = requirePosition(after);
     const start = await waitOrAbort(findStart(this.#core.database, this.name, position, limit), signal);
@@ -201,7 +202,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     return new GroupHandle<Out>(this.#core.groups, { stream: this.name, group: name }, this.#decode, options);
   }
 
-  async trim(options: TrimOptions): Promise<Trimmed> {
+  async trim(options: TrimOptions = {}): Promise<Trimmed> {
     const { database, settings } = this.#core;
     return trimStream(database, this.name, options, settings.appendTimeoutMs);
   }
@@ -211,6 +212,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
   }
 
   #draft(events: readonly NewEvent<In>[], options: AppendOptions): Draft {
+    requireBatch(events);
     const encoded = encodeBatch(withDefaults(events, options), this.#core.limits);
     return { payloads: events.map(({ data }) => data), encoded, inBatch: true };
   }
@@ -250,6 +252,12 @@ const lastOf = (
 ): { offset: bigint; tag: number } | undefined => {
   const last = events.at(-1);
   return last && { offset: last.offset, tag: last.tag };
+};
+
+const requireBatch = (events: readonly unknown[]): void => {
+  if (!Array.isArray(events)) throw new TypeError('events must be an array of { data }');
+  const index = events.findIndex((event) => typeof event !== 'object' || event === null);
+  if (index !== -1) throw new TypeError(`events[${index}] is ${typeof events[index]}; give { data }`);
 };
 
 const withDefaults = (events: readonly NewEvent[], options: AppendOptions): NewEvent[] =>

@@ -5,6 +5,7 @@
 import type { Decode } from '../log/decode.ts';
 import type { StreamEvent } from '../log/event.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
+import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import type { Batch, Entry } from './entry.ts';
 import { toError } from './loss.ts';
@@ -29,6 +30,7 @@ export interface IterateOptions<T> {
 export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIterator<StreamEvent<T>> {
   readonly ready: Promise<void>;
   readonly #signal: AbortSignal | undefined;
+  readonly #letGo: (() => void) | undefined;
   readonly #decode: Decode<T>;
   #subscription: Subscription | undefined;
   #batch: Batch | undefined;
@@ -42,9 +44,9 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
   constructor(tails: Tails, { stream, after, signal, decode }: IterateOptions<T>) {
     this.#signal = signal;
     this.#decode = decode;
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    this.#letGo = signal && onAbort(signal, this.#onAbort);
     if (signal?.aborted) this.#end(undefined);
-    this.ready = this.#open(tails, stream, after);
+    this.ready = waitOrAbort(this.#open(tails, stream, after), signal);
     this.ready.catch(() => {}); // also thrown by the first next(): not everybody awaits `ready`
   }
 
@@ -100,7 +102,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
     const sink: Sink = {
       write: (batch) => this.#take(batch),
       lost: (loss) => this.#end(toError(loss)),
-      ended: (error) => this.#end(error),
+      ended: (error) => void (error ? this.#end(error) : this.close()),
     };
     try {
       const subscription = await tails.subscribe(stream, after, sink);
@@ -161,7 +163,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
     if (this.#done) return;
     this.#done = true;
     this.#error = error;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#letGo?.();
     this.#subscription?.close();
     this.#wake();
   }

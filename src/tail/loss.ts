@@ -31,7 +31,7 @@ export const lossOf = (
 
 const WHY: Record<Loss['reason'], string> = {
   trimmed: 'the events after it were trimmed',
-  recreated: 'the stream was deleted and created again',
+  recreated: 'the cursor is of another stream, or of one of that name which was deleted',
   future: 'the stream has not come that far: its history is another one, or the cursor was made up',
   history: 'the stream has another history now (a restore, or a failover that lost events)',
 };

@@ -17,12 +17,19 @@ const MAX_WAITS = 4;
 export interface Behind {
   readonly standing: CursorPosition;
   readonly upTo: () => bigint;
+  /** Aborted: it has left. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-type ReadFrom = (offset: bigint) => Promise<Page | undefined>;
+/** `isWanted`: asked when its turn has come; if nobody wants it any more, it is not made and fails. */
+type ReadFrom = (offset: bigint, isWanted: () => boolean) => Promise<Page | undefined>;
 
 interface UnderWay {
   readonly begin: bigint;
+  /** Of those who wait for it. */
+  readonly signals: (AbortSignal | undefined)[];
+  /** All of them had left when its turn came: nobody else may wait for it. */
+  isGivenUp: boolean;
   /** As it was read. */
   readonly answer: Promise<Page | undefined>;
   /** What of it others may be given, once there is any. */
@@ -46,6 +53,7 @@ export class Nearby {
       if (kept) return kept;
       const near = this.#near(key, offset);
       if (!near) break;
+      near.signals.push(reader.signal);
       await near.answer;
       if (near.page && serves(near.page, reader)) return near.page;
     }
@@ -89,7 +97,7 @@ export class Nearby {
   #near(key: string, offset: bigint): UnderWay | undefined {
     let near: UnderWay | undefined;
     for (const read of this.#underWay.get(key) ?? []) {
-      const mayServe = read.begin <= offset && offset < read.begin + PAGE_EVENTS;
+      const mayServe = !read.isGivenUp && read.begin <= offset && offset < read.begin + PAGE_EVENTS;
       if (mayServe && (!near || read.begin > near.begin)) near = read;
     }
     return near;
@@ -105,7 +113,7 @@ export class Nearby {
     return begins.length === 0 || isTried ? offset : first;
   }
 
-  #begin(key: string, begin: bigint, { upTo }: Behind, read: ReadFrom): UnderWay {
+  #begin(key: string, begin: bigint, { upTo, signal }: Behind, read: ReadFrom): UnderWay {
     const reads = this.#underWay.get(key) ?? new Set();
     this.#underWay.set(key, reads);
     const isForgotten = (): boolean => this.#underWay.get(key) !== reads;
@@ -118,7 +126,13 @@ export class Nearby {
       reads.delete(own);
       if (reads.size === 0 && !isForgotten()) this.#underWay.delete(key);
     };
-    const own: UnderWay = { begin, answer: read(begin).then(answered).finally(ended), page: undefined };
+    const signals = [signal];
+    const isWanted = (): boolean => {
+      own.isGivenUp = signals.every((each) => each?.aborted);
+      return !own.isGivenUp;
+    };
+    const answer = read(begin, isWanted).then(answered).finally(ended);
+    const own: UnderWay = { begin, signals, isGivenUp: false, answer, page: undefined };
     reads.add(own);
     return own;
   }

@@ -28,11 +28,17 @@ export interface PagesOptions {
   readonly replica?: Replica | undefined;
 }
 
+/** A read that waits for its turn or is under way, and whether those who share it still want it. */
+interface Shared {
+  readonly page: Promise<Page | undefined>;
+  readonly wishes: (() => boolean)[];
+}
+
 export class Pages {
   readonly #database: Database;
   readonly #signal: AbortSignal;
   readonly #replica: Replica | undefined;
-  readonly #shared = new Map<string, Promise<Page | undefined>>();
+  readonly #shared = new Map<string, Shared>();
   readonly #nearby: Nearby;
   readonly #slots: Slots;
 
@@ -76,13 +82,18 @@ export class Pages {
     { alone }: { readonly alone: boolean },
   ): Promise<Page | undefined> {
     return this.#insist(() =>
-      alone ? this.#behind(stream, reader, reader.standing.offset) : this.near(stream, reader),
+      alone ? this.#behind(stream, reader, { offset: reader.standing.offset }) : this.near(stream, reader),
     );
   }
 
-  /** The same for a reader that has not begun, among others: it fails at once when the database is away. */
+  /**
+   * The same for a reader that has not begun, among others: it fails at once when the database is away, and is not read for
+   * once it has left.
+   */
   near(stream: StreamIdentity, reader: Behind): Promise<Page | undefined> {
-    return this.#nearby.read(stream, reader, (offset) => this.#behind(stream, reader, offset));
+    return this.#nearby.read(stream, reader, (offset, isWanted) =>
+      this.#behind(stream, reader, { offset, isWanted }),
+    );
   }
 
   /** Whether what follows the reader's place is in memory. */
@@ -99,28 +110,40 @@ export class Pages {
   async #behind(
     stream: StreamIdentity,
     { standing, upTo }: Behind,
-    offset: bigint,
+    { offset, isWanted = always }: { readonly offset: bigint; readonly isWanted?: () => boolean },
   ): Promise<Page | undefined> {
     const replica = this.#replica;
-    const page =
-      replica && (await this.#slots.run(() => replica.read(stream, offset, { standing, upTo: upTo() })));
-    return page ?? this.#once(stream, offset);
+    const fromReplica = async (): Promise<Page | undefined> =>
+      isWanted() ? replica?.read(stream, offset, { standing, upTo: upTo() }) : undefined;
+    const page = replica && (await this.#slots.run(fromReplica));
+    return page ?? this.#once(stream, offset, { isWanted });
   }
 
-  /** One attempt, for all who ask for the page while it is under way. */
+  /** One attempt, for all who ask for the page while it is under way; none if they all have left before its turn. */
   #once(
     stream: StreamIdentity,
     offset: bigint,
-    order?: { readonly urgent: boolean },
+    {
+      urgent = false,
+      isWanted = always,
+    }: { readonly urgent?: boolean; readonly isWanted?: () => boolean } = {},
   ): Promise<Page | undefined> {
     const key = `${offset}:${keyOf(stream)}`;
-    const shared = this.#shared.get(key);
-    if (shared) return shared;
-    const request = { stream, offset, maxBytes: STEP_BYTES };
-    const page = this.#slots
-      .run(() => readPage(this.#database, request), order)
-      .finally(() => this.#shared.delete(key));
-    this.#shared.set(key, page);
+    const known = this.#shared.get(key);
+    known?.wishes.push(isWanted);
+    if (known) return known.page;
+    const wishes = [isWanted];
+    const read = async (): Promise<Page | undefined> => {
+      if (wishes.some((wish) => wish()))
+        return readPage(this.#database, { stream, offset, maxBytes: STEP_BYTES });
+      this.#shared.delete(key); // in this very step: who comes now has another one
+      throw new DOMException('whoever asked for a page has left', 'AbortError');
+    };
+    const page = this.#slots.run(read, { urgent }).finally(() => {
+      if (this.#shared.get(key) === shared) this.#shared.delete(key);
+    });
+    const shared = { page, wishes };
+    this.#shared.set(key, shared);
     return page;
   }
 
@@ -138,3 +161,5 @@ export class Pages {
 }
 
 const keyOf = ({ incarnation, name }: StreamIdentity): string => `${incarnation}:${name}`;
+
+const always = (): boolean => true;

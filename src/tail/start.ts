@@ -7,6 +7,7 @@ import { readPage, type Page } from '../log/read.ts';
 import { knowsAbsent, type CursorPosition } from '../protocol/cursor.ts';
 import { parsePosition, type ParsedPosition, type Position } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
+import { shown } from '../util/shown.ts';
 import { lossOf, type Loss } from './loss.ts';
 
 export type Start =
@@ -23,10 +24,9 @@ export type Start =
 export function requirePosition(after: Position): ParsedPosition {
   const parsed = parsePosition(after);
   if (parsed) return parsed;
-  const shown = typeof after === 'string' ? JSON.stringify(after.slice(0, 80)) : String(after);
   throw new SluiceError(
     'cursor_invalid',
-    `${shown} is not a position; give an offset (a bigint, 0n or more), a cursor as you received it, 'start' or 'end'`,
+    `${shown(after)} is not a position; give an offset as a bigint or in digits, a cursor as you received it, 'start' or 'end'`,
   );
 }
 
@@ -85,5 +85,7 @@ async function pageOf(
 ): Promise<Page> {
   const page = await readPage(database, { stream, ...at });
   if (page) return page;
-  throw new SluiceError('stream_not_found', `stream ${JSON.stringify(stream)} does not exist`);
+  const missing = `stream ${JSON.stringify(stream)} does not exist`;
+  const remedy = 'create it, or append to it (a first publish makes it a moment after its commit)';
+  throw new SluiceError('stream_not_found', `${missing}; ${remedy}`);
 }

@@ -8,11 +8,11 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Round } from '../util/round.ts';
 import { Batch, Entry } from './entry.ts';
 import { lossOf } from './loss.ts';
 import { goesOn, type Behind } from './nearby.ts';
 import type { Pages } from './pages.ts';
-import { Round } from './round.ts';
 import { nextStep, type Step } from './splice.ts';
 import type { Subscriber } from './subscriber.ts';
 import { Window, type WindowLimits } from './window.ts';
@@ -77,9 +77,9 @@ export class Tail {
   }
 
   /** Reads what a reader that stands here lacks, if there are others who may lack it too: `holds` may know then. */
-  async near(standing: CursorPosition): Promise<void> {
+  async near(standing: CursorPosition, signal?: AbortSignal): Promise<void> {
     if (this.#subscribers.size === 0 || !this.#isBehind(standing)) return;
-    await this.#pages.near(this.identity, this.#reader(standing));
+    await this.#pages.near(this.identity, { ...this.#reader(standing), signal });
   }
 
   get subscribers(): number {

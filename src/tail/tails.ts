@@ -9,7 +9,7 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
-import { Ends } from './ends.ts';
+import { Beginnings } from './beginnings.ts';
 import { Pages } from './pages.ts';
 import type { Replica } from './replica.ts';
 import type { ShelfOptions } from './shelf.ts';
@@ -41,7 +41,7 @@ export interface TailsOptions {
 export class Tails {
   readonly #options: TailsOptions;
   readonly #pages: Pages;
-  readonly #ends: Ends;
+  readonly #beginnings: Beginnings;
   readonly #closing = new AbortController();
   readonly #tails = new Map<bigint, Tail>();
   readonly #timers = new Map<bigint, NodeJS.Timeout>();
@@ -52,7 +52,7 @@ export class Tails {
     this.#options = options;
     const { database, maxReads, shelf, replica } = options;
     this.#pages = new Pages(database, { maxReads, shelf, replica, signal: this.#closing.signal });
-    this.#ends = new Ends(this.#pages, (stream) => findStart(database, stream, { kind: 'end' }, 0));
+    this.#beginnings = new Beginnings(this.#pages, (...place) => findStart(database, ...place, 0));
   }
 
   /**
@@ -159,10 +159,10 @@ export class Tails {
 
   // Of thousands that come back at once, few ask the database where they stand: the page that tells is what they read next.
   async #find(stream: string, after: ParsedPosition, signal: AbortSignal | undefined): Promise<Start> {
-    if (after.kind === 'end') return this.#ends.find(stream, signal);
+    if (after.kind !== 'cursor') return this.#beginnings.find(stream, after, signal);
     const place = placeOf(after);
     const tail = this.#tailAt(stream, place);
-    if (place && tail?.holds(place) === false) await tail.near(place);
+    if (place && tail?.holds(place) === false) await tail.near(place, signal);
     const start =
       this.#resumeFromMemory(stream, place) ??
       (await this.#pages.start(async () => {

@@ -69,7 +69,7 @@ export class SluiceError extends Error {
   declare readonly head: bigint | undefined;
   /** With `payload_invalid`: what the stream's schema found wrong. Undefined if it was no schema, or if it threw (`cause`). */
   declare readonly issues: readonly PayloadIssue[] | undefined;
-  /** With `payload_invalid` from a schema, for a batch: which of its events, counted from 0. */
+  /** Of a batch: which of its events was refused, counted from 0. */
   declare readonly index: number | undefined;
   /** With `payload_invalid` on reading: the stream of the event that does not fit the schema. */
   declare readonly stream: string | undefined;

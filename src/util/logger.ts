@@ -8,6 +8,7 @@ export interface LoggerLike {
 }
 
 const ignore = (): void => {};
+const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
 export const silentLogger: LoggerLike = Object.freeze({
   debug: ignore,
@@ -15,3 +16,26 @@ export const silentLogger: LoggerLike = Object.freeze({
   warn: ignore,
   error: ignore,
 });
+
+/**
+ * The user's logger, for the background: what it throws itself, full disk or ended worker, ends nothing.
+ *
+ * @throws TypeError if a method is missing, which would otherwise be found out when something else has failed
+ */
+export function loggerOf(given: LoggerLike | undefined): LoggerLike {
+  if (given === undefined) return silentLogger;
+  const log =
+    (level: (typeof LEVELS)[number]) =>
+    (details: object, message: string): void => {
+      try {
+        given[level](details, message);
+      } catch {
+        // There is nobody left to tell; the diagnostics channels have told the same.
+      }
+    };
+  const missing = LEVELS.find((level) => typeof given[level] !== 'function');
+  if (missing !== undefined) {
+    throw new TypeError(`logger has no ${missing} method; give one with ${LEVELS.join(', ')}, such as pino`);
+  }
+  return { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') };
+}

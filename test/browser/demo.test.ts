@@ -193,6 +193,7 @@ test('a page that was quiet for long is not hasty, and does call missing what is
   const delivered = await number(page, 'delivered');
   await place(page); // heard by the client, and not what is owed
   await shows(page, 'delivered', String(delivered + 1));
+  await shows(page, 'committed', String(delivered + 2)); // until then it knows of nothing that is owed, and is patient anew
   await page.clock.fastForward(30_000);
   await shows(page, 'verdict', '1 committed event has not arrived');
 });

@@ -172,6 +172,10 @@ describe('what is refused, before anything is written', () => {
     ['payload_invalid', { key: '\ud800' }],
     ['payload_invalid', { key: 5 }],
     ['payload_invalid', { headers: { a: 5 } }],
+    ['payload_invalid', { headers: 'a: 5' }],
+    ['payload_invalid', { headers: ['a'] }],
+    ['payload_invalid', { headers: new Headers({ a: '5' }) }],
+    ['payload_invalid', { headers: new Map([['a', '5']]) }],
     ['payload_too_large', { headers: { a: 'x'.repeat(2 ** 20) } }],
   ])('%s: %j', async (code, options) => {
     expect(await everyWay(1, options)).toEqual(all(code));
@@ -186,6 +190,29 @@ describe('what is refused, before anything is written', () => {
     expect(await codeOf(sluice.stream('large').append(full))).toBe('ok');
     expect(await logOf(db, 'large')).toEqual([JSON.stringify(full)]);
     expect(await logOf(db, 'refusals')).toEqual(['"12345678"']);
+  });
+
+  test('an event of a batch: the error says which', async () => {
+    const stream = sluice.stream('refusals');
+    for (const write of [stream.appendMany.bind(stream), stream.publishMany.bind(stream)]) {
+      const failing = async (second: unknown): Promise<unknown> =>
+        write([{ data: 1 }, second as NewEvent]).catch((error: unknown) => error);
+      const unwritable = await failing({ data: 5n });
+      expect(unwritable).toMatchObject({ code: 'payload_invalid', index: 1 });
+      expect(String(unwritable)).toMatch(/: events\[1\]: the data cannot be written as JSON/);
+      expect((unwritable as Error).cause).toBeInstanceOf(TypeError);
+      const tooLarge = { data: 'x'.repeat(2 ** 20) };
+      expect(await failing(tooLarge)).toMatchObject({ code: 'payload_too_large', index: 1 });
+      expect(await failing({ data: 1, type: 'open' })).toMatchObject({ code: 'name_invalid', index: 1 });
+      for (const none of [null, undefined, 'data']) {
+        expect(await failing(none)).toBeInstanceOf(TypeError);
+        expect(await failing(none)).toHaveProperty(
+          'message',
+          expect.stringMatching(/^events\[1\] .*{ data }/),
+        );
+      }
+      await expect(write('data' as never)).rejects.toThrow(/events must be an array of { data }/);
+    }
   });
 
   test('a batch without events, or with too many', async () => {

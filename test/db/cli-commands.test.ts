@@ -206,6 +206,14 @@ test('I10: append and publish write for one audience with --visible-to', async (
   ]);
 });
 
+test('publish --delay beyond what is allowed is wrong usage', async () => {
+  const outcome = await sluice(['publish', 'later', '1', '--delay', '999d']);
+  expect(outcome).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^error: delayMs is 86313600000; give a number/),
+  });
+});
+
 test('publish --delay delivers later, and says so; append and publish write once per --idempotency-key', async () => {
   expect(await sluice(['publish', 'later', '1', '--delay', '1h'])).toMatchObject({
     code: 0,

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { Client } from 'pg';
 import { connect } from 'sluice';
 import { createTestDatabase } from 'sluice/testing';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -67,6 +67,19 @@ describe('the database', () => {
       code: 'usage',
       says: /--database-url/,
     });
+  });
+
+  test('of dev has no place for its data', async () => {
+    const note = join(folder, '.sluice');
+    writeFileSync(note, 'not a folder');
+    const { code, stderr } = await cli.run(['dev'], { cwd: folder, env: { DATABASE_URL: '', PORT: '0' } });
+    rmSync(note);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^error: the data cannot be kept in \S+\.sluice \(.*\); start in a folder .* DATABASE_URL\n$/,
+      ),
+    ]);
   });
 
   test('refuses the password', async () => {
@@ -179,9 +192,33 @@ describe('the event', () => {
 });
 
 describe('the position', () => {
+  test('is of no stream, or of another one', async () => {
+    const says = /stream .missing. does not exist; `sluice streams` lists those that do/;
+    const expected: Expected = { exit: 1, code: 'stream_not_found', says };
+    for (const args of [
+      ['info'],
+      ['delete'],
+      ['trim', '--max-count', '1'],
+      ['configure', '--max-count', '1'],
+    ]) {
+      await fails([args[0]!, 'missing', ...args.slice(1)], expected);
+    }
+    const message = /stream "missing" does not exist; create it, or append to it/;
+    await fails(['tail', 'missing'], { ...expected, says: message });
+    await using client = await connect({ connectionString: db.connectionString });
+    await client.stream('other').append(1);
+    const { cursor } = await client.stream('other').read();
+    const another = /the cursor is of another stream, or of one of that name which was deleted.*--after \S+/;
+    await fails(['tail', 'open', '--after', cursor], { exit: 1, code: 'cursor_reset', says: another });
+  });
+
   test('is none', async () => {
     for (const follow of [[], ['--follow']]) {
-      const expected: Expected = { exit: 2, code: 'cursor_invalid', says: /"Nonsense!" is not a position/ };
+      const expected: Expected = {
+        exit: 2,
+        code: 'cursor_invalid',
+        says: /"Nonsense!" is not a position; give an offset as a bigint or in digits, a cursor/,
+      };
       await fails(['tail', 'open', '--after', 'Nonsense!', ...follow], expected);
     }
   });
@@ -198,7 +235,7 @@ describe('the position', () => {
       const expected: Expected = {
         exit: 1,
         code: 'cursor_reset',
-        says: /deleted and created again.*--after \S+/,
+        says: /of one of that name which was deleted.*--after \S+/,
       };
       await fails(['tail', 'again', '--after', cursor, ...follow], expected);
     }

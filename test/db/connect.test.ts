@@ -2,13 +2,16 @@
 // never with the password in it, and with nothing left behind in the process.
 import { inspect } from 'node:util';
 import { Pool } from 'pg';
-import { connect, migrate, SluiceError, type ConnectOptions, type Queryable } from 'sluice';
+import { connect, createNotifyBus, migrate, SluiceError, type ConnectOptions, type Queryable } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { coreOf } from '../../src/sluice/connect.ts';
 import { SCHEMA_VERSION } from '../../src/db/migrate.ts';
 import { checkServer } from '../../src/db/schema-version.ts';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
+import { nextMessage, until } from '../support/diagnostics.ts';
 import { logOf, passAll } from '../support/log-sql.ts';
+import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
 const empty = useDatabase({ migrated: false });
@@ -258,5 +261,95 @@ test('options that cannot be used are programmer errors', async () => {
   await expect(bad({ windowEvents: Number.NaN })).rejects.toThrow(
     /windowEvents is NaN; give a number of at least 1/,
   );
-  await expect(bad({ appendTimeoutMs: '5s' })).rejects.toThrow(RangeError);
+  await expect(bad({ appendTimeoutMs: '5s' })).rejects.toThrow(
+    /appendTimeoutMs is "5s"; give a number from 1 to/,
+  );
+  await expect(bad({ fallbackPollMs: Infinity })).rejects.toThrow(
+    /fallbackPollMs is Infinity; .* from 10 to/,
+  );
+  await expect(bad({ schema: 5 })).rejects.toThrow(/schema must be a string, not number/);
+  await expect(connect(connectionString as never)).rejects.toThrow(
+    /options must be an object, .*{ connectionString }/,
+  );
+  await expect(migrate(connectionString as never)).rejects.toThrow(/options must be an object/);
+});
+
+test('an address that is none, or a pool that is none, is told at once, without the password', async () => {
+  const { connectionString } = db;
+  const addresses = ['', 'orders', 'mysql://a:secret@127.0.0.1/orders', 'a:secret@127.0.0.1/orders', 5];
+  for (const address of addresses as string[]) {
+    const options: ConnectOptions[] = [
+      { connectionString: address },
+      { connectionString, listenConnectionString: address },
+      { connectionString, readConnectionString: address },
+    ];
+    for (const each of options) {
+      const error: unknown = await connect(each).catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(TypeError);
+      expect(inspect(error)).toMatch(/onnectionString is no address of a database; give postgres:\/\//);
+      expect(inspect(error)).not.toContain('secret');
+    }
+    expect(() => createNotifyBus({ connectionString: address })).toThrow(/is no address of a database/);
+  }
+  await using client = await openClient(connectionString);
+  for (const pool of [{}, connectionString, client, { query: async () => ({ rows: [] }) }] as never[]) {
+    await expect(connect({ connectionString, pool })).rejects.toThrow(/pool must be a pool of connections/);
+    expect(() => createNotifyBus({ connectionString, pool })).toThrow(/pool must be a pool of connections/);
+  }
+});
+
+test('the address to listen to does for everything', async () => {
+  await using sluice = await connect({ listenConnectionString: db.connectionString });
+  expect(await sluice.health()).toMatchObject({ ok: true });
+});
+
+test('health() answers while the database does not, and asks it once for all who wait', async () => {
+  const through = new URL(db.connectionString);
+  using proxy = await createProxy({ targetPort: Number(through.port) });
+  through.host = `${proxy.host}:${proxy.port}`;
+  const sluice = await connect({ connectionString: through.href, relay: false, fallbackPollMs: 600_000 });
+  proxy.pause();
+  const before = proxy.connections;
+  const many = await Promise.all(Array.from({ length: 20 }, () => sluice.health()));
+  expect(new Set(many.map(({ ok, database }) => ok || database))).toEqual(new Set([false]));
+  expect(proxy.connections).toBeLessThanOrEqual(before + 1);
+  // What did not answer is given up: it may never, and another connection would.
+  const pool = coreOf(sluice).database.pool as Pool;
+  await until(() => pool.totalCount === 0);
+  proxy.resume();
+  await until(async () => (await sluice.health()).ok);
+  await sluice.close();
+});
+
+describe('a logger', () => {
+  test('without all its methods is refused at once, not when it is needed', async () => {
+    const { connectionString } = db;
+    for (const logger of [{}, { warn: () => {} }, () => {}] as never[]) {
+      await expect(connect({ connectionString, logger })).rejects.toThrow(
+        /logger has no debug method; give one/,
+      );
+      expect(() => createNotifyBus({ connectionString, logger })).toThrow(
+        /logger has no debug method; give one/,
+      );
+    }
+  });
+
+  test('that throws ends nothing', async () => {
+    const lost = nextMessage('sluice:listener.lost');
+    const again = nextMessage<{ generation: number }>('sluice:listener.connected', (m) => m.generation === 2);
+    const calls: unknown[] = [];
+    const log = (...call: unknown[]): void => {
+      calls.push(call);
+      throw new Error('the disk is full');
+    };
+    const logger = { debug: log, info: log, warn: log, error: log };
+    await using sluice = await connect({ connectionString: db.connectionString, logger });
+    await db.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name like 'sluice%'`,
+    );
+    await Promise.all([lost, again]);
+    expect(calls.length).toBeGreaterThan(0);
+    expect(await sluice.health()).toMatchObject({ ok: true });
+  });
 });

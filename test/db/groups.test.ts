@@ -303,6 +303,7 @@ describe('bad input has a clear outcome', () => {
     expect(() => stream.group('g', { keyed: { partitions: 0 } })).toThrow(RangeError);
     expect(() => stream.group('g', { backoff: { initialMs: 10, maxMs: 1 } })).toThrow(RangeError);
     expect(() => stream.group('')).toThrow(code('name_invalid'));
+    expect(() => stream.group('a\n')).toThrow(/^group name "a\\n" contains a control character$/);
     expect(() => stream.group('g', { from: 'nowhere' })).toThrow(code('cursor_invalid'));
   });
 

@@ -271,6 +271,15 @@ describe('a tx that is none is refused, and nothing is written', () => {
     }
   });
 
+  test('an executor that does not give the rows it was answered', async () => {
+    const tx: SqlExecutor = { query: async () => ({ rows: [] }) };
+    for (const publishing of [stream().publish(1, { tx }), stream().publishMany([{ data: 1 }], { tx })]) {
+      await expect(publishing).rejects.toThrow(
+        /^tx.query must resolve to the rows that the server answered, 1 here, not 0;.*sluice\/adapters/,
+      );
+    }
+  });
+
   test('a transaction that has failed', async () => {
     await using client = await openClient(db.connectionString);
     for (const tx of [client, generic({ query: (text, values) => client.query(text, values) })]) {

@@ -133,6 +133,9 @@ test('an event comes back with all it was given, and is the wire envelope as JSO
   expect(at.getTime()).toBeLessThanOrEqual((bare as { at: Date }).at.getTime());
   const envelope = { stream: 'round trip', offset: '1', type: 'order.paid', key: 'kůň 7', data, at };
   expect(JSON.stringify(full)).toBe(JSON.stringify(envelope));
+  // A copy is its own: what is changed in it is never hidden by the event it was made from.
+  expect(structuredClone(full)).toEqual(full);
+  expect({ ...full }).not.toHaveProperty('toJSON');
   const { rows } = await db.query<{ at: Date }>(
     `select date_trunc('milliseconds', e.at) as at from sluice.events e
      join sluice.streams s on s.id = e.stream_id where s.name = 'round trip' and e."offset" = 1`,

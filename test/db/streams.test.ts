@@ -100,6 +100,11 @@ describe('listing', () => {
     expect(await namesWith('no such')).toEqual([]);
   });
 
+  test('a prefix that no name can have, or a name where names are asked for, is refused', async () => {
+    expect(() => sluice.streams({ prefix: 'a\n' })).toThrow(/^prefix "a\\n" contains a control character$/);
+    await expect(sluice.watermark('list' as never)).rejects.toThrow(/streams must be an array of names/);
+  });
+
   test('a loop that is left or aborted asks for nothing more', async () => {
     const controller = new AbortController();
     let seen = 0;

@@ -1,6 +1,6 @@
 // Guards what is refused before the first byte: wrong parameters with the value and the remedy, who may not read, and
 // hostile requests. An authorize hook that fails in any way opens nothing (fail closed), and nothing internal is told.
-import { connect, SluiceError, type Sluice } from 'sluice';
+import { connect, SluiceError, type ConnectOptions, type Sluice } from 'sluice';
 import { createHandler, type Authorize, type Grant } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
@@ -184,6 +184,10 @@ describe('createHandler', () => {
     },
   );
 
+  test('refuses a basePath that is no text', () => {
+    expect(make({ authorize: anyone, basePath: 5 })).toThrow('basePath is 5;');
+  });
+
   test.each(['heartbeatMs', 'retryMs', 'drainTimeoutMs'])('refuses a %s that is no duration', (name) => {
     for (const value of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31, '15']) {
       expect(make({ authorize: anyone, limits: { [name]: value } })).toThrow(RangeError);
@@ -225,6 +229,22 @@ describe('authorize', () => {
       expect(response.headers.get('x-own')).toBe('1');
       expect(await response.text()).toBe('who are you?');
     }
+  });
+
+  test('a response that was sent before is not sent again in part: 500, and the log says why', async () => {
+    const told: unknown[] = [];
+    const logger = { error: (facts: unknown) => told.push(facts) } as unknown as ConnectOptions['logger'];
+    await using own = await connect({ connectionString: db.connectionString, logger });
+    const kept = new Response('no', { status: 403 });
+    await using guarded = await serve(own, { authorize: async () => kept });
+    const first = await fetch(guarded.url('known'));
+    expect([first.status, await first.text()]).toEqual([403, 'no']);
+    expect((await fetch(guarded.url('known'))).status).toBe(500);
+    expect(told).toEqual([
+      expect.objectContaining({
+        error: expect.objectContaining({ message: expect.stringMatching(/sent before/) }),
+      }),
+    ]);
   });
 
   const foreign = { status: 403, headers: new Headers(), body: null, ok: false };

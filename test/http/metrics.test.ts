@@ -215,7 +215,7 @@ describe('what it tells', () => {
       .group('h')
       .consume(async () => {}, { signal: ending.signal });
     await joined;
-    await db.query('alter table sluice.groups rename to hidden');
+    await db.query('alter table sluice.groups rename name to hidden'); // no claim asks for it
     try {
       const failed = nextMessage<{ where: string }>(
         'sluice:background.failed',
@@ -226,7 +226,7 @@ describe('what it tells', () => {
       expect(metrics.get('sluice_group_paused')?.samples.size).toBe(0);
       expect(valueOf(metrics, 'sluice_database_up')).toBe(1);
     } finally {
-      await db.query('alter table sluice.hidden rename to groups');
+      await db.query('alter table sluice.groups rename hidden to name');
     }
     ending.abort();
     await consuming;

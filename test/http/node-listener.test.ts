@@ -14,7 +14,7 @@ import {
   type ClientHttp2Session,
   type Http2Server,
 } from 'node:http2';
-import type { AddressInfo, Socket } from 'node:net';
+import { connect as dialTcp, type AddressInfo, type Socket } from 'node:net';
 import { connect, type Sluice } from 'sluice';
 import { createHandler, type SluiceHandler } from 'sluice/http';
 import { toNodeListener, type NodeListener } from 'sluice/node';
@@ -196,6 +196,39 @@ describe('responses', () => {
     aborting.abort();
     await expect(fetching).rejects.toThrow('abort');
     await cancelled.promise;
+  });
+});
+
+describe('requests sent on without waiting for answers', () => {
+  const ask = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
+  const STREAM = '/v1/events?stream=mounted&after=start';
+  const open = async (
+    ...paths: string[]
+  ): Promise<{ handler: SluiceHandler; socket: Socket; heard: () => string }> => {
+    const handler = createHandler(sluice, { authorize: anyone });
+    const server = createServer(toNodeListener(handler));
+    const socket = dialTcp(await listening(server), '127.0.0.1');
+    let heard = '';
+    socket.setEncoding('utf8').on('data', (text) => (heard += String(text)));
+    cleanups.push(async () => handler.close().then(() => server.close()));
+    socket.write(paths.map(ask).join(''));
+    return { handler, socket, heard: () => heard };
+  };
+
+  test('are answered one after another', async () => {
+    const { heard, socket } = await open('/livez', '/v1/events', STREAM);
+    await until(() => heard().includes('"offset":"2"'));
+    expect(heard().match(/HTTP\/1.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 400', 'HTTP/1.1 200']);
+    socket.destroy();
+  });
+
+  test('I7: behind an event stream, which has no end, nothing is opened that would stay', async () => {
+    const { handler, heard, socket } = await open(STREAM, STREAM, '/livez', STREAM);
+    await until(() => heard().includes('"offset":"2"'));
+    expect(handler.stats().connections).toBe(1);
+    socket.destroy();
+    await until(() => handler.stats().connections === 0);
+    expect(handler.stats().opened).toBe(1);
   });
 });
 

@@ -155,6 +155,10 @@ describe('revoke', () => {
     for (const nobody of [{}, { principal: '' }, { tokenId: 7 as unknown as string }]) {
       await expect(serving.handler.revoke(nobody)).rejects.toThrow(TypeError);
     }
+    const issuedBefore = 'yesterday' as unknown as Date;
+    await expect(serving.handler.revoke({ principal: 'ann', issuedBefore })).rejects.toThrow(
+      'issuedBefore is yesterday; give a Date',
+    );
     expect((await here.stream(revocations).info())?.head ?? 0n).toBe(0n);
   });
 

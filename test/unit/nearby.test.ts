@@ -188,6 +188,33 @@ test('I8: what was read, or was asked for, before another history was found serv
   expect(reads).toEqual([1000, 3000, 1000, 3000]);
 });
 
+test('interleaving C6: nobody waits for a read that was given up, and whoever joined before it was keeps it', async () => {
+  const nearby = open();
+  const [gone, stays] = [new AbortController(), new AbortController()];
+  const turn = deferred();
+  const reads: number[] = [];
+  let later: Promise<Page | undefined> | undefined;
+  const read = async (offset: bigint, isWanted: () => boolean): Promise<Page> => {
+    await turn.promise;
+    if (!isWanted()) {
+      later = from(1001, stays.signal); // comes before the others have heard of it
+      throw new Error('given up');
+    }
+    reads.push(Number(offset));
+    return page(Number(offset), Number(offset) + 1000);
+  };
+  const from = (offset: number, signal: AbortSignal): Promise<Page | undefined> =>
+    nearby.read(stream, { standing: at(offset), upTo: () => 10_000n, signal }, read);
+  const alone = from(1000, gone.signal);
+  const shared = [from(4000, gone.signal), from(4001, stays.signal)];
+  gone.abort('gone');
+  turn.resolve();
+  await expect(alone).rejects.toThrow('given up');
+  expect((await Promise.all(shared)).map((each) => span(each!)[0])).toEqual([4000n, 4000n]);
+  expect(goesOn((await later)!, at(1001))).toBe(true);
+  expect(reads).toEqual([4000, 1001]);
+});
+
 test('a stream that is gone, and a read that fails, are told to all who waited for it', async () => {
   const nearby = open();
   const gone = [1000, 1001].map((offset) => reader(nearby, at(offset), async () => undefined));

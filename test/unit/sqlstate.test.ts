@@ -57,6 +57,7 @@ test.each([
   ['28P01', 'permission_denied', false],
   ['42501', 'permission_denied', false],
   ['42P01', 'schema_mismatch', false],
+  ['25006', 'unsupported_server', false], // a primary that became a standby, a read-only transaction
   ['57P01', 'connection_lost', true], // the server shuts down
   ['57P03', 'connection_lost', true], // it is starting up
   ['57P05', 'connection_lost', true], // idle_session_timeout

@@ -9,7 +9,7 @@ import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import type { Loss } from '../../src/tail/loss.ts';
 import { Nearby, type Behind } from '../../src/tail/nearby.ts';
 import { usable } from '../../src/tail/replica.ts';
-import { Round } from '../../src/tail/round.ts';
+import { Round } from '../../src/util/round.ts';
 import { Subscriber } from '../../src/tail/subscriber.ts';
 import { Tail } from '../../src/tail/tail.ts';
 import { silentLogger } from '../../src/util/logger.ts';
@@ -204,7 +204,12 @@ const run = async (
     pages,
     logger: silentLogger,
     // Two of them in a turn, and whatever else there is to do between two turns.
-    round: new Round({ turn: 2, perMs: 0, pause: () => scheduler.schedule(Promise.resolve(), 'turn') }),
+    round: new Round({
+      turn: 2,
+      perMs: 0,
+      many: 1,
+      pause: () => scheduler.schedule(Promise.resolve(), 'turn'),
+    }),
     onClose: () => {},
   });
   const readers: Reader[] = [];

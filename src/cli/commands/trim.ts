@@ -29,12 +29,7 @@ export function addTrim(program: Command, context: Context): void {
         maxCount: maxCount === undefined ? undefined : parseCount('--max-count', maxCount),
       };
       return withSluice(context, {}, async (sluice) => {
-        const { oldest, removed } = await sluice
-          .stream(name)
-          .trim(options)
-          .catch((error: unknown) => {
-            throw error instanceof RangeError ? wrongUsage(error.message) : error;
-          });
+        const { oldest, removed } = await sluice.stream(name).trim(options);
         await context.out.data(`${removed} events trimmed; the oldest is ${oldest}`, {
           stream: name,
           oldest,
