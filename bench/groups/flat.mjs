@@ -68,7 +68,7 @@ async function measureStates(states, urls, quick) {
     for (const [name, url] of Object.entries(urls)) {
       roles[name] = await startRole('group-consumers', url, 'sluice');
     }
-    const count = quick ? 5000 : 50_000;
+    const count = quick ? 5000 : 100_000;
     for (const consumers of [1, 8]) {
       const rates = await measureRound(states, { urls, roles, consumers, count, rounds: quick ? 2 : 5 });
       for (const [name, state] of Object.entries(states)) {

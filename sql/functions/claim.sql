@@ -240,9 +240,14 @@ begin
     v_due := (select p.due_at from :"schema".pieces p where p.group_id = p_group and p.due_at > v.now order by p.due_at limit 1);
   end if;
   if p_since is null and not v_group.paused then
-    v_ends := (
+    v_ends := coalesce((
+      -- Not those that somebody is acknowledging: how long that takes, nobody knows.
       select l.expires_at from :"schema".leases l
-      where l.group_id = p_group and l.token <> p_token order by l.expires_at limit 1);
+      where l.group_id = p_group and l.expires_at <= v.now order by l.expires_at limit 1 for update skip locked
+    ), (
+      select l.expires_at from :"schema".leases l
+      where l.group_id = p_group and l.expires_at > v.now and l.token <> p_token order by l.expires_at limit 1
+    ));
   end if;
   v_left := coalesce(v_left, false) or coalesce(v_passed, false);
   v_more := v_left or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)

@@ -28,8 +28,8 @@ begin
   end if;
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash, error)
   values (p_group, int8multirange(int8range(p_offset, p_offset + 1)),
-    coalesce(greatest(p_retry_at, clock_timestamp()),
-      clock_timestamp() + random() * least(p_max_ms, p_initial_ms * 2.0 ^ least(p_strikes, 50)) * interval '1 ms'),
+    greatest(clock_timestamp(), coalesce(p_retry_at,
+      clock_timestamp() + random() * least(p_max_ms, p_initial_ms * 2.0 ^ least(p_strikes, 50)) * interval '1 ms')),
     p_attempts, p_strikes + 1, p_initial_ms = 0, p_partition,
     case when p_partition is not null then :"schema".key_hash(v_event.key, p_offset) end, p_error);
   return false;

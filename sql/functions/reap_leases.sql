@@ -70,7 +70,9 @@ begin
         p.attempts, p.strikes, true, p.partition
       from part p
     )
-    select t.* from alone t where not (t.fresh and t.others > c_few)
+    -- In no order: who is handed one after the other may die of the second before it has told that the first is done, and
+    -- that would be struck for its neighbour, time after time.
+    select t.* from alone t where not (t.fresh and t.others > c_few) order by random()
   loop
     if :"schema".fail_event(p_group, v_row.first, v_row.attempts, v_row.strikes, v_row.partition,
         'the lease expired: its consumer died, stopped or could not reach the database', null, p_max_attempts, 0, 0) then

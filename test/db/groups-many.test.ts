@@ -1,6 +1,6 @@
 // Guards groups that have much of something behind them (I5, I7): retries, events in flight, dead letters. What a statement
 // costs is told in pages, never in time; and no statistics are gathered here, as autovacuum comes late after a burst.
-import { connect, type Group, type Sluice, type Stream } from 'sluice';
+import { connect, type Sluice, type Stream } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
@@ -71,6 +71,7 @@ async function handOut(id: string, count: number, endsInMs: number): Promise<voi
 /** Pages that statements of one session read, found or not, after others that make the session ready. */
 async function pagesOf(statements: readonly string[], before: readonly string[]): Promise<number> {
   await using client = await openClient(db.connectionString);
+  await client.query('select setseed(0)'); // a claim may draw what it takes
   for (const statement of before) await client.query(`select * from ${statement}`);
   let pages = 0;
   for (const statement of statements) {
@@ -96,26 +97,27 @@ async function pagesOfWork(id: string): Promise<number> {
   return pagesOf([...work(since), ...work(since), ...work(null)], [...work(since), ...work(null)]);
 }
 
-/** Fails what the group has, with so much to be handed out again at once. */
-async function fail(group: Group<number>, count: number): Promise<void> {
-  const lease = await group.claim({ max: count });
-  const retryAt = new Date(Date.now() - 60_000);
-  await lease?.ack({ failed: lease.events.map(({ offset }) => ({ offset, error: 'not yet', retryAt })) });
+/** Fails what the group has, which has been due again for a while: half of the claims then go to the log. */
+async function fail(stream: Stream<number>, count: number): Promise<void> {
+  const leased = await stream.group('g').claim({ max: count });
+  await leased?.ack({ failed: leased.events.map(({ offset }) => ({ offset, error: 'not yet' })) });
+  const late = `update sluice.pieces set due_at = now() - interval '30 s' where group_id = $1`;
+  await db.query(late, [await idOf(stream)]);
 }
 
 describe('I7: without statistics, a claim and its end read as much beside very many', () => {
   let alone = 0;
   beforeAll(async () => {
     const stream = await filled(200);
-    await fail(stream.group('g'), 30);
+    await fail(stream, 30);
     alone = await pagesOfWork(await idOf(stream));
   });
 
   test('retries that wait', async () => {
     const stream = await filled(200);
-    await fail(stream.group('g'), 30);
+    await fail(stream, 30);
     await retriesWait(await idOf(stream), MANY);
-    expect(await pagesOfWork(await idOf(stream))).toBeLessThan(alone + 100);
+    expect(await pagesOfWork(await idOf(stream))).toBeLessThan(alone + 250);
   });
 
   test('retries that are due, of which it takes some', async () => {
@@ -123,17 +125,17 @@ describe('I7: without statistics, a claim and its end read as much beside very m
     const group = stream.group('g');
     await group.claim({ max: 1 });
     const id = await idOf(stream);
-    await retriesWait(id, MANY, 1, 'now()');
+    await retriesWait(id, MANY, 1, `now() - interval '30 s'`);
     await db.query('update sluice.group_states set "offset" = $2 where group_id = $1', [id, MANY]);
     expect(await pagesOfWork(id)).toBeLessThan(alone + 250);
   });
 
   test('events in flight, each in a lease of its own', async () => {
     const stream = await filled(200);
-    await fail(stream.group('g'), 30);
+    await fail(stream, 30);
     const id = await idOf(stream);
     await lease(id, MANY, ELSEWHERE, 3_600_000);
-    expect(await pagesOfWork(id)).toBeLessThan(alone + 100);
+    expect(await pagesOfWork(id)).toBeLessThan(alone + 250);
   });
 
   test('dead letters, of which it requeues or drops some', async () => {
@@ -158,7 +160,7 @@ describe('I7: without statistics, a claim and its end read as much beside very m
 test('I7: retries that are due by the thousand do not keep back what is new', async () => {
   const stream = await filled(2000);
   const group = stream.group('g');
-  await fail(group, 2000);
+  await fail(stream, 2000);
   await stream.append(-1);
   const order: number[] = [];
   await until(async () => {
@@ -169,6 +171,30 @@ test('I7: retries that are due by the thousand do not keep back what is new', as
   });
   expect(order.toSorted((a, b) => a - b)).toEqual([-1, ...Array.from({ length: 2000 }, (_, n) => n + 1)]);
   expect(order.indexOf(-1)).toBeLessThan(1000); // by chance, half of the claims: later once in 2¹⁰⁰ runs
+});
+
+test('I5: what was passed over for what is new is found without another look at everything', async () => {
+  await using own = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
+  const stream = await filled(500);
+  await fail(stream, 500);
+  const more = Array.from({ length: 500 }, (_, n) => ({ data: 501 + n }));
+  await stream.appendMany(more);
+  const ending = new AbortController();
+  const seen: number[] = [];
+  const consuming = own
+    .stream<number>(stream.name)
+    .group('g')
+    .consumeBatch(
+      async (events) => {
+        seen.push(...events.map(({ data }) => data));
+        return Promise.resolve();
+      },
+      { maxBatch: 10, signal: ending.signal },
+    );
+  await until(() => seen.length === 1000);
+  ending.abort();
+  await consuming;
+  expect(new Set(seen).size).toBe(1000);
 });
 
 describe('I5: leases that expire together', () => {

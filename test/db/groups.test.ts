@@ -191,6 +191,14 @@ describe('claim', () => {
     expect(await group.stats()).toMatchObject({ lag: 1, retries: 1, inFlight: 0 });
   });
 
+  test('I5: one that failed waits for its backoff, without a time of its own', async () => {
+    const day = 86_400_000; // full jitter: less than a second of it once in 86 400 runs
+    const group = (await filled(1)).group('g', { backoff: { initialMs: day, maxMs: day } });
+    await (await group.claim())?.ack({ failed: [{ offset: 1n, error: new Error('no') }] });
+    expect(await group.claim()).toBeNull();
+    expect(await group.stats()).toMatchObject({ lag: 1, retries: 1, dead: 0 });
+  });
+
   test('I5: an event that fails too often is a dead letter, to be listed, requeued and dropped', async () => {
     const stream = await filled(3, String);
     const group = stream.group('g', { maxAttempts: 2, backoff: { initialMs: 1, maxMs: 1 } });
