@@ -65,6 +65,8 @@ export class Claimer implements Hints {
   #lookedAt = -Infinity;
   /** When leases that end are to be looked at, by performance.now(). */
   #lookAgainAt = Infinity;
+  /** When, although others keep it busy: some that had ended were left. */
+  #leftAt = Infinity;
   readonly #due = new Due();
   /** When it looks again, whatever it knows, by performance.now(). */
   #pollAt = Infinity;
@@ -156,7 +158,7 @@ export class Claimer implements Hints {
   async #claim(max: number): Promise<void> {
     const { groups, group, membership, finished, request } = this.#options;
     const askedAt = performance.now();
-    const lookAt = Math.min(this.#lookAgainAt, this.#lookedAt + groups.fallbackPollMs);
+    const lookAt = Math.min(this.#leftAt, this.#lookedAt + groups.fallbackPollMs);
     const full = this.#isFull || askedAt >= lookAt;
     this.#wanted = false;
     this.#isFull = false;
@@ -180,6 +182,7 @@ export class Claimer implements Hints {
         // A lease taken after this look lasts as long as ours: none of which it does not tell ends before that.
         const endsInMs = Math.max(claimed.endsInMs ?? Infinity, LEFT_MS);
         this.#lookAgainAt = performance.now() + Math.min(endsInMs, asked.leaseMs);
+        this.#leftAt = claimed.endsInMs === 0 ? this.#lookAgainAt : Infinity;
       }
       this.#failures = 0;
       this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));

@@ -193,6 +193,11 @@ export class Consumer<T> implements Member {
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
     this.#return(behind);
     if (this.#isHalted) return;
+    // The next one may take this process down, which would be held against one that is done and not told.
+    if (unit.items[0]?.alone === true) {
+      void this.#crew.rest(this.#leases.tell(unit.lease)).then(() => this.#claimer.wake());
+      return;
+    }
     this.#crew.begin();
     this.#claimer.wake();
   }

@@ -115,6 +115,14 @@ export class Crew<T> {
     await this.#idle.promise;
   }
 
+  /** Begins nothing until then. */
+  async rest(until: Promise<unknown>): Promise<void> {
+    this.#alone = true;
+    await until;
+    this.#alone = false;
+    this.begin();
+  }
+
   /** Waits for none of them any longer. */
   abandon(reason: unknown): void {
     for (const unit of this.#running) unit.abandon(reason);
