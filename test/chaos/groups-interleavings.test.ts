@@ -231,7 +231,7 @@ test(
   { timeout: 120_000 },
   async () => {
     const { before, after } = await pagesBehindSnapshot({});
-    expect(after).toBeLessThan(before + 20); // an updated row would add one each time
+    expect(after).toBeLessThan(before + 100); // an updated row would add one each time, a thousand
   },
 );
 

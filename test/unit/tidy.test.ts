@@ -328,6 +328,9 @@ describe('sql', () => {
       unruly([file('sql/functions/ring.sql', good.replace('set search_path = pg_catalog\n', ''))]),
     ).toHaveLength(1);
     expect(unruly([file('sql/functions/ring.sql', good.replace('set ', '-- set '))])).toHaveLength(1);
+    const parsed =
+      'create or replace function :"schema".ring() returns void\nlanguage sql\nbegin atomic\n  select 1;\nend;';
+    expect(unruly([file('sql/functions/ring.sql', parsed)])).toEqual([]);
     expect(unruly(functions)).toEqual([]);
   });
 
