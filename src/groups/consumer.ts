@@ -53,6 +53,8 @@ export class Consumer<T> implements Member {
   /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
   #member: string = randomUUID();
   #failure: SluiceError | undefined;
+  /** The last that may have taken a consumer down: what is held in leases beside it would be struck for it. */
+  #suspect: HeldLease | undefined;
 
   constructor(options: ConsumerOptions<T>) {
     const { groups, group, settings, policy } = options;
@@ -137,7 +139,7 @@ export class Consumer<T> implements Member {
   }
 
   #room(isMore: boolean): number {
-    if (this.#isHalted) return 0;
+    if (this.#isHalted || this.#suspect?.isOpen === true) return 0;
     const load = this.#crew.load(this.#unit);
     const isBatch = this.#options.handler.kind === 'batch';
     const room = isBatch ? this.#window.batchRoom(load, isMore) : this.#window.room(load);
@@ -165,6 +167,7 @@ export class Consumer<T> implements Member {
     if (events.length === 0) return;
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
+    if (alone) this.#suspect = lease;
     // Field by field: there are many of them, and a spread costs more than all the rest.
     const items = events.map(({ record, attempt }): Item => ({
       record,
@@ -194,10 +197,8 @@ export class Consumer<T> implements Member {
     this.#return(behind);
     if (this.#isHalted) return;
     // The next one may take this process down, which would be held against one that is done and not told.
-    if (unit.items[0]?.alone === true) {
-      void this.#crew.rest(this.#leases.tell(unit.lease)).then(() => this.#claimer.wake());
-      return;
-    }
+    const told = unit.items[0]?.alone === true ? this.#crew.rest(this.#leases.tell(unit.lease)) : undefined;
+    if (told) return void told.then(() => this.#claimer.wake());
     this.#crew.begin();
     this.#claimer.wake();
   }

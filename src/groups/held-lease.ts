@@ -70,6 +70,11 @@ export class HeldLease {
     return this.#left === 0;
   }
 
+  /** Whether some of it is still to be worked on. */
+  get isOpen(): boolean {
+    return this.isOurs && !this.isSettled;
+  }
+
   get events(): number {
     return this.#options.events;
   }

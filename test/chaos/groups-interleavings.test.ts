@@ -1,5 +1,6 @@
 // Guards single interleavings of groups that random histories meet once in a long while: each is forced, step by step.
 // Numbers are those of docs/interleavings.md. What a statement costs is told in pages, never in time.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { connect, type GroupOptions, type Sluice, type SluiceError, type Stream } from 'sluice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
@@ -66,6 +67,31 @@ test('interleaving 23: a crash at event 50 of a lease of 100 counts against none
   expect([...seen.values()]).toEqual(Array.from({ length: 99 }, () => 1));
   expect(strikes[0]).toBe(100);
   expect(strikes.slice(-3)).toEqual([1, 1, 1]); // alone, three times, by its own fault
+});
+
+test('interleaving 23: while an event that may have taken a consumer down is in hand, no other waits in a lease of its own', async () => {
+  const stream = await filled(2);
+  const group = stream.group('g', SOON);
+  await group.claim({ max: 1 });
+  await group.claim({ max: 1 });
+  await endLeases(stream); // either of the two may have done it
+  const [order, ending] = [[] as string[], new AbortController()];
+  const onClaim = (message: unknown): void => {
+    const { stream: name, events } = message as { stream: string; events: number };
+    if (name === stream.name && events > 0) order.push(`claimed ${events}`);
+  };
+  subscribe('sluice:group.claimed', onClaim);
+  await group.consume(
+    async () => {
+      order.push('begun');
+      for (let times = 0; times < 5; times += 1) await db.query('select 1'); // as long as a claim takes, and longer
+      order.push('done');
+      if (order.length === 6) ending.abort();
+    },
+    { concurrency: 4, signal: ending.signal },
+  );
+  unsubscribe('sluice:group.claimed', onClaim);
+  expect(order).toEqual(['claimed 1', 'begun', 'done', 'claimed 1', 'begun', 'done']);
 });
 
 test('interleaving 24: a token is random, and one that was never given is worth nothing', async () => {
