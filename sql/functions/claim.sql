@@ -59,6 +59,7 @@ as $$
 #variable_conflict use_column
 declare
   c_stall constant integer := 100; -- claims
+  c_held constant integer := 1000; -- of more leases the state does not tell: it is written anew by each claim
   c_slack constant interval := '1 s'; -- between the time that a row names and its commit
   c_late constant interval := '1 s'; -- what is due for longer than that may be passed over
   v_group record;
@@ -196,7 +197,7 @@ begin
         v_next_at + coalesce(v_handed / p_per_second * interval '1 s', interval '0'),
         case when m.turn then v.now else v.mark_at end, case when m.turn then v."offset" else v.mark_offset end,
         case when m.turn then v.mark_at else v.last_mark_at end, case when m.turn then v.mark_offset else v.last_mark_offset end,
-        v_held, v_low, v_low_seq, case when v_group.partitions is not null then v_due_low end
+        case when cardinality(v_held) <= c_held then v_held end, v_low, v_low_seq, case when v_group.partitions is not null then v_due_low end
       from (select v.now > v.mark_at + interval '30 s' as turn) m
     ), removed as (
       delete from :"schema".group_states x where x.group_id = p_group and x.seq = v.seq

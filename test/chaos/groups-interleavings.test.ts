@@ -279,6 +279,34 @@ test(
   },
 );
 
+test('I6 I7: of more than a thousand leases the state of a keyed group does not tell, and who has a partition is known all the same', async () => {
+  const stream = await filled(1200, (n) => `key ${n % 50}`);
+  const group = stream.group('g', { keyed: { partitions: 4 } });
+  await group.claim({ max: 1 }).then(async (lease) => lease?.ack());
+  const { rows } = await db.query<{ id: string }>('select max(id)::text as id from sluice.groups');
+  const id = rows[0]?.id ?? '';
+  const claim = (times: number): Promise<unknown> =>
+    db.query(
+      `select count(*) from generate_series(1, $2) n cross join lateral
+         sluice.claim($1, gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 1, 1000000, 30000, 10, n) c`,
+      [id, times],
+    );
+  const told = async (): Promise<number | null> => {
+    const state = await db.query<{ leases: number | null }>(
+      'select cardinality(held) as leases from sluice.group_states where group_id = $1 order by seq desc limit 1',
+      [id],
+    );
+    return state.rows[0]?.leases ?? null;
+  };
+  await claim(1000);
+  expect(await told()).toBe(1000);
+  await claim(1);
+  expect(await told()).toBeNull();
+  await claim(1);
+  expect(await told()).toBeNull();
+  expect(await group.claim()).toBeNull(); // all partitions are with somebody else
+});
+
 test('interleaving 25: what failed in a transaction that commits late is not overtaken by its key', async () => {
   const stream = await filled(4, () => 'k');
   const group = stream.group('g', { keyed: { partitions: 1 } });
