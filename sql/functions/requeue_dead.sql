@@ -7,19 +7,22 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 declare
+  v_trimmed bigint;
   v_offsets bigint[];
   v_count bigint;
 begin
+  select s.trimmed_to into v_trimmed
+  from :"schema".groups g join :"schema".streams s on s.id = g.stream_id where g.id = p_group;
+  -- The first ones by the index, and each of them looked up by itself: no plan may read all that the group has, which may
+  -- be a million.
   v_offsets := coalesce(p_offsets, array(
-    select d."offset" from :"schema".groups g join :"schema".streams s on s.id = g.stream_id
-    join :"schema".dead_letters d on d.group_id = g.id and d."offset" > s.trimmed_to
-    where g.id = p_group order by d."offset" limit p_limit));
-  -- Named in each look-up, so that no plan reads all that the group has: it may be a million.
-  with chosen as materialized (
     select d."offset" from :"schema".dead_letters d
-    join :"schema".groups g on g.id = d.group_id join :"schema".streams s on s.id = g.stream_id
-    where d.group_id = p_group and d."offset" = any (v_offsets) and d."offset" > s.trimmed_to
-    order by d."offset" limit p_limit for update of d skip locked
+    where d.group_id = p_group and d."offset" > v_trimmed order by d."offset" limit p_limit));
+  with chosen as materialized (
+    select d."offset" from (select distinct n from unnest(v_offsets) n where n > v_trimmed order by n) o
+    cross join lateral (
+      select x."offset" from :"schema".dead_letters x where x.group_id = p_group and x."offset" = o.n for update skip locked
+    ) d limit p_limit
   ), gone as (
     delete from :"schema".dead_letters d using chosen c
     where d.group_id = p_group and d."offset" = any (v_offsets) and d."offset" = c."offset" returning d.*

@@ -127,7 +127,7 @@ describe('I7: without statistics, a claim and its end read as much beside very m
     const id = await idOf(stream);
     await retriesWait(id, MANY, 1, `now() - interval '30 s'`);
     await db.query('update sluice.group_states set "offset" = $2 where group_id = $1', [id, MANY]);
-    expect(await pagesOfWork(id)).toBeLessThan(alone + 250);
+    expect(await pagesOfWork(id)).toBeLessThan(alone + 500); // where it is alone half of the claims may take none
   });
 
   test('events in flight, each in a lease of its own', async () => {
