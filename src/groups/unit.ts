@@ -112,7 +112,7 @@ export function errorText(error: unknown): string {
 const MAX_ERROR_CHARACTERS = 4000;
 
 function textOf(error: unknown): string {
-  for (const read of [stackOf, shown]) {
+  for (const read of [stackOf, inspected]) {
     try {
       const text = read(error);
       if (text !== undefined) return text;
@@ -127,4 +127,5 @@ function stackOf(error: unknown): string | undefined {
   return typeof error.stack === 'string' ? error.stack : `${error.name}: ${error.message}`;
 }
 
-const shown = (error: unknown): string => (typeof error === 'string' ? error : inspect(error, { depth: 3 }));
+const inspected = (error: unknown): string =>
+  typeof error === 'string' ? error : inspect(error, { depth: 3 });

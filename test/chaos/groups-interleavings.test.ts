@@ -249,7 +249,9 @@ async function pagesBehindSnapshot(
     await db.query(`select count(*) from ${claimOfOne(id, token)}`);
     await db.query('select * from sluice.settle($1::uuid, null)', [token]);
   }
-  return { before, after: await pagesOfOne(id) };
+  // The versions that the snapshot keeps are in all three; what one of them meets by chance, a vacuum say, is not.
+  const after = [await pagesOfOne(id), await pagesOfOne(id), await pagesOfOne(id)];
+  return { before, after: Math.min(...after) };
 }
 
 test(
@@ -257,7 +259,7 @@ test(
   { timeout: 120_000 },
   async () => {
     const { before, after } = await pagesBehindSnapshot({});
-    expect(after).toBeLessThan(before + 100); // an updated row would add one each time, a thousand
+    expect(after).toBeLessThan(before + 20); // an updated row would add one each time, a thousand
   },
 );
 
