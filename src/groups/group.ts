@@ -4,6 +4,7 @@ import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
 import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
+import { shown } from '../util/shown.ts';
 import { Consumer } from './consumer.ts';
 import type { BatchHandler, EventHandler } from './context.ts';
 import type { Handler } from './crew.ts';
@@ -208,5 +209,5 @@ export class GroupHandle<T> implements Group<T> {
 
 function requireFunction<F>(handler: F): F {
   if (typeof handler === 'function') return handler;
-  throw new TypeError(`the handler is ${String(handler)}; give a function`);
+  throw new TypeError(`the handler is ${shown(handler)}; give a function`);
 }

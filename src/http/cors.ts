@@ -1,6 +1,7 @@
 // Which pages may ask: the Origin rules of the handler, decided before anything else is done. Without rules no CORS header
 // is sent, and what a browser adds by itself (cookies) counts only for pages of the same origin. Pure. The protocol: the
 // Fetch standard, "CORS protocol", and W3C Fetch Metadata for Sec-Fetch-Site.
+import { within } from '../util/bounds.ts';
 
 export interface CorsOptions {
   /** Origins as browsers write them (`https://shop.example`), or `['*']` for all; or a function that knows. */
@@ -38,9 +39,7 @@ const MAX_AGE_MS = 600_000;
 export function corsRules(options: CorsOptions | undefined): CorsRules | undefined {
   if (options === undefined) return undefined;
   const { origins, credentials = false, maxAgeMs = MAX_AGE_MS } = options;
-  if (typeof maxAgeMs !== 'number' || !(maxAgeMs >= 0 && maxAgeMs <= 86_400_000)) {
-    throw new RangeError(`cors.maxAgeMs is ${String(maxAgeMs)}; give milliseconds from 0 to 86400000`);
-  }
+  within('cors.maxAgeMs', maxAgeMs, [0, 86_400_000]);
   if (typeof credentials !== 'boolean') throw new TypeError('cors.credentials must be true or false');
   if (typeof origins === 'function')
     return { everyone: false, allows: certain(origins), credentials, maxAgeMs };

@@ -17,7 +17,7 @@ import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
 import { findStart, requirePosition } from '../tail/start.ts';
 import { waitOrAbort } from '../util/abort.ts';
-import { shown } from '../util/shown.ts';
+import { wholeWithin } from '../util/bounds.ts';
 import type { Appended, AppendDemands } from '../log/lane.ts';
 import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
@@ -157,9 +157,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
 
   async read(options: ReadOptions = {}): Promise<ReadResult<Out>> {
     const { after = 'start', limit = MAX_PAGE_EVENTS, signal } = options;
-    if (!Number.isInteger(limit) || limit < 1 || limit > MAX_PAGE_EVENTS) {
-      throw new RangeError(`limit is ${shown(limit)}; give a whole number from 1 to ${MAX_PAGE_EVENTS}`);
-    }
+    wholeWithin('limit', limit, [1, MAX_PAGE_EVENTS]);
     const position = requirePosition(after);
     const start = await waitOrAbort(findStart(this.#core.database, this.name, position, limit), signal);
     if (start.kind === 'lost') throw toError(start.loss);

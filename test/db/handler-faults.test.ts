@@ -115,7 +115,7 @@ describe('I5: a time that the database does not know', () => {
     const lease = await stream.group('by hand').claim();
     const ack = async (retryAt: unknown): Promise<void> =>
       lease?.ack({ failed: [{ offset: 1n, error: 'busy', retryAt: retryAt as Date }] });
-    await expect(ack('soon')).rejects.toThrow(/retryAt is soon; give a Date/);
+    await expect(ack('soon')).rejects.toThrow(/retryAt is "soon"; give a Date/);
     await expect(ack(new Date(Number.NaN))).rejects.toThrow(RangeError);
     await ack(AGES);
     expect(await stream.group('by hand').stats()).toMatchObject({ lag: 1, retries: 1 });
@@ -133,7 +133,7 @@ describe('I5: a time that the database does not know', () => {
       return count;
     };
     expect(await since(AGES)).toBe(0);
-    await expect(since('yesterday')).rejects.toThrow(/since is yesterday; give a Date/);
+    await expect(since('yesterday')).rejects.toThrow(/since is "yesterday"; give a Date/);
     await expect(since(new Date(Number.NaN))).rejects.toThrow(RangeError);
   });
 });

@@ -4,7 +4,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { AppendCall, AppendGroup, AppendOutcome } from '../../src/log/append.ts';
 import { Coalescer, type CoalescerOptions } from '../../src/log/coalescer.ts';
-import type { EncodedEvent } from '../../src/log/encode.ts';
+import type { EncodedEvent } from '../../src/log/event.ts';
 import type { Appended } from '../../src/log/lane.ts';
 import { deferred, type Deferred } from '../../src/util/deferred.ts';
 import { SluiceError } from '../../src/util/errors.ts';
