@@ -1,7 +1,8 @@
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
 import type { Position } from '../protocol/position.ts';
-import { errorOf, Lines, type Carrier } from './lines.ts';
+import type { Carrier } from './carrier.ts';
+import { errorOf, Lines } from './lines.ts';
 import { createSource, type Observable } from './observable.ts';
 import { MAX_STREAMS } from './request.ts';
 import { settingsOf, type ClientOptions } from './settings.ts';
@@ -50,7 +51,8 @@ export interface Client extends AsyncDisposable {
 export function createClient(options: ClientOptions): Client {
   const settings = settingsOf(options);
   const status = createSource<Status>(summarize([]));
-  const subscribers = new Set<Subscriber>();
+  /** With what ends each. */
+  const subscribers = new Map<Subscriber, AbortSignal | undefined>();
   let isClosed = false;
   const direct = (): Carrier => new Lines(settings, status.set);
   const share = options.shareAcrossTabs;
@@ -64,31 +66,34 @@ export function createClient(options: ClientOptions): Client {
   const carry = (act: (carrier: Carrier) => void): void =>
     'then' in carrier ? void carrier.then(act) : act(carrier);
 
+  // A signal has one listener of ours, however many subscriptions it ends: Node warns of a leak from the eleventh on.
+  const closeEnded = (): void => {
+    for (const [subscriber, signal] of subscribers)
+      if (isClosed || signal?.aborted) subscriber.close(signal?.reason);
+  };
+
   const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
-    const { after = 'end', signal, presence } = options;
+    const { signal, after = 'end', presence } = options;
     const names = [...new Set([streams].flat())];
     if (!names[0] || names.length > MAX_STREAMS)
       throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
-    const abort = (): void => subscriber.close(signal?.reason);
     const subscriber = new Subscriber(
       { streams: names, after: startText(after), presence: JSON.stringify(presence) },
       () => {
-        signal?.removeEventListener('abort', abort);
         subscribers.delete(subscriber);
+        if (![...subscribers.values()].includes(signal)) signal?.removeEventListener('abort', closeEnded);
         carry((carrier) => carrier.detach(subscriber));
       },
     );
-    if (isClosed || signal?.aborted) abort();
-    else {
-      signal?.addEventListener('abort', abort);
-      subscribers.add(subscriber);
-      carry((carrier) => subscriber.over || carrier.attach(subscriber));
-    }
+    subscribers.set(subscriber, signal);
+    signal?.addEventListener('abort', closeEnded);
+    closeEnded();
+    carry((carrier) => subscriber.over || carrier.attach(subscriber));
     return subscriber;
   };
   const close = async (): Promise<void> => {
     isClosed = true;
-    for (const subscriber of subscribers) subscriber.close();
+    closeEnded();
     carry((carrier) => carrier.close());
   };
   return {

@@ -40,7 +40,12 @@ export class Line {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heardAtMs = 0;
 
-  constructor(settings: Settings, owner: LineOwner, presence?: string, state: LineState = { kind: 'idle' }) {
+  constructor(
+    settings: Settings,
+    owner: LineOwner,
+    presence?: string,
+    state: LineState = { kind: 'idle', attempt: 0 },
+  ) {
     this.presence = presence;
     this.#settings = settings;
     this.#owner = owner;
@@ -114,9 +119,7 @@ export class Line {
   }
 
   #connect(refused: Problem | undefined): void {
-    const abort = new AbortController();
-    const { signal } = abort;
-    this.#abort = abort;
+    const { signal } = (this.#abort = new AbortController());
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(String(error)))

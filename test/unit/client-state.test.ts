@@ -40,7 +40,7 @@ const steps = fc.array(
   ),
   { maxLength: 60 },
 );
-const idle = { kind: 'idle' } as LineState;
+const idle = { kind: 'idle', attempt: 0 } as LineState;
 
 const run = (from: LineState, ...all: LineInput[]): LineState =>
   all.reduce((state, input) => next(state, input, pace()), from);
