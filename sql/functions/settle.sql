@@ -67,14 +67,7 @@ begin
       perform :"schema".refuse_lease(p_token);
     end if;
     delete from :"schema".acks a where a.token = p_token; -- those that were told of before
-    if v_partitions is not null then
-      v_now := clock_timestamp();
-      more := exists (
-        select from (
-          select t.low, t.due_low from :"schema".group_states t where t.group_id = v_group order by t.seq desc limit 1
-        ) t cross join lateral :"schema".due_rows(v_group, v_now, coalesce(t.low, 0), coalesce(t.due_low, '-infinity')) p
-        where p.partition = any (v_partitions));
-    end if;
+    more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
     return;
   end if;
   if p_doubt then
@@ -133,12 +126,7 @@ begin
     where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
   ) e
   where l.token = p_token and l.partition is not null;
-  v_due := clock_timestamp();
-  more := v_partitions is not null and exists (
-    select from (
-      select t.low, t.due_low from :"schema".group_states t where t.group_id = v_group order by t.seq desc limit 1
-    ) t cross join lateral :"schema".due_rows(v_group, v_due, coalesce(t.low, 0), coalesce(t.due_low, '-infinity')) p
-    where p.partition = any (v_partitions));
+  more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
     delete from :"schema".acks a where a.token = p_token;

@@ -29,13 +29,11 @@ const layers: Layers = {
   ephemerals: ['db', 'listen', 'protocol'],
   presence: ['db', 'protocol'],
   sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail', 'ephemerals', 'presence', 'groups'],
-  consumers: ['tail'],
   groups: ['db', 'listen', 'log', 'tail', 'protocol'],
   http: ['db', 'sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
   react: ['client', 'protocol'],
   element: ['client'],
-  dashboard: ['http'],
   cli: ['entry'],
   embedded: [],
 };
@@ -165,6 +163,8 @@ describe('layers', () => {
 
   test('src keeps to the table', () => {
     expect(forbiddenImports(src, layers)).toEqual([]);
+    const isEmpty = (layer: string): boolean => !src.some(({ path }) => path.startsWith(`src/${layer}/`));
+    expect(Object.keys(layers).filter(isEmpty)).toEqual([]);
   });
 
   test('npm packages are imported only where the table says', () => {
