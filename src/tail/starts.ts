@@ -6,7 +6,7 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 
 export interface Resume {
-  /** As it was received. */
+  /** As they were received; of two of one name, the first counts. */
   readonly positions: readonly CursorPosition[];
   /** Where a stream starts that the cursor does not know. */
   readonly otherwise: ParsedPosition;
@@ -26,7 +26,7 @@ export function startsFromMemory(
   const starts = new Map<string, ParsedPosition>();
   for (const position of positions) {
     const name = nameOf(position.incarnation);
-    if (name !== undefined && streams.includes(name)) starts.set(name, at(position));
+    if (name !== undefined && streams.includes(name) && !starts.has(name)) starts.set(name, at(position));
   }
   return starts.size === streams.length ? starts : undefined;
 }
