@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
 import type { Position } from '../protocol/position.ts';
