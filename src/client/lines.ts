@@ -13,7 +13,7 @@ import type { Subscriber } from './subscriber.ts';
 
 /** Has the streams of subscribers read, one way or another. */
 export interface Carrier {
-  /** Delivers to the subscriber from where it stands, until it is over. */
+  /** Delivers to the subscriber from where it stands, until it is over, which it may be already. */
   attach(subscriber: Subscriber): void;
   detach(subscriber: Subscriber): void;
   /** For when no subscriber is left. */
@@ -109,8 +109,10 @@ export class Lines implements LineOwner, Carrier {
     queueMicrotask(() => {
       this.#isFlushing = false;
       for (const line of this.all) {
-        if (line.feeds.size === 0) this.all.delete(line);
-        if (line.stale) line.input({ kind: line.feeds.size === 0 ? 'close' : 'restart' });
+        if (line.feeds.size === 0) {
+          this.all.delete(line);
+          line.input({ kind: 'close' });
+        } else if (line.stale) line.input({ kind: 'restart' });
       }
       this.tell();
     });
@@ -122,7 +124,8 @@ export class Lines implements LineOwner, Carrier {
   }
 
   #place(subscriber: Subscriber): void {
-    if (this.#isClosed) return; // what was under way when it was closed is carried by another now
+    // What was under way when it was closed is carried by another now; who left meanwhile, by nobody.
+    if (this.#isClosed || subscriber.over) return;
     const takes = (line: Line): boolean =>
       !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
     if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);
