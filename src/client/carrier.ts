@@ -5,7 +5,7 @@ import type { Status } from './status.ts';
 import type { Subscriber } from './subscriber.ts';
 
 export interface Carrier {
-  /** Delivers to the subscriber from where it stands, until it is over. */
+  /** Delivers to the subscriber from where it stands, until it is over, which it may be already. */
   attach(subscriber: Subscriber): void;
   detach(subscriber: Subscriber): void;
   /** For when no subscriber is left. */

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
 import type { Position } from '../protocol/position.ts';
@@ -26,9 +27,9 @@ export interface Client extends AsyncDisposable {
    * Events of one or more streams, each once, in the order of its stream, and resumed exactly wherever a connection
    * breaks; where that is impossible a `gap` or `reset` says so.
    *
-   * @throws RangeError for no stream or more than 20, SluiceError cursor_invalid. The iteration throws what the
-   * server refuses for good (SluiceError with its code, or TypeError); 401, 403 and 404 only show in `status`, and are
-   * asked again.
+   * @throws RangeError for no stream or more than 20, SluiceError cursor_invalid, TypeError where `url` is no address
+   * (a relative one outside of a page). The iteration throws what the server refuses for good (SluiceError with its
+   * code, or TypeError); 401, 403 and 404 only show in `status`, and are asked again.
    * @example
    * for await (const item of client.subscribe('orders', { after: cursorFromThePage })) {
    *   if (item.kind === 'event') show(item.data);
@@ -74,6 +75,7 @@ export function createClient(options: ClientOptions): Client {
 
   const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
     const { signal, after = 'end', presence } = options;
+    settings.url(); // what is no address here would only be asked for over and over
     const names = [...new Set([streams].flat())];
     if (!names[0] || names.length > MAX_STREAMS)
       throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
@@ -88,7 +90,7 @@ export function createClient(options: ClientOptions): Client {
     subscribers.set(subscriber, signal);
     signal?.addEventListener('abort', closeEnded);
     closeEnded();
-    carry((carrier) => subscriber.over || carrier.attach(subscriber));
+    carry((carrier) => carrier.attach(subscriber));
     return subscriber;
   };
   const close = async (): Promise<void> => {

@@ -170,9 +170,9 @@ export class Line {
   }
 
   #take(frame: Frame, notices: Notices): void {
-    this.#retryMs = frame.retry ?? this.#retryMs;
+    this.#retryMs = frame.retry || this.#retryMs; // of 0 no wait could grow
     const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds, notices);
-    if (retryMs !== undefined) this.input({ kind: 'shutdown', retryMs });
+    if (retryMs !== undefined) this.input({ kind: 'lost', waitMs: retryMs });
     if (connectionId === undefined) return;
     this.#id = connectionId;
     this.#owner.changed(this);

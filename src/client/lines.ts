@@ -90,8 +90,10 @@ export class Lines implements LineOwner, Rearrange.Connections {
     queueMicrotask(() => {
       this.#isFlushing = false;
       for (const line of this.all) {
-        if (line.feeds.size === 0) this.all.delete(line);
-        if (line.stale) line.input({ kind: line.feeds.size === 0 ? 'close' : 'restart' });
+        if (line.feeds.size === 0) {
+          this.all.delete(line);
+          line.input({ kind: 'close' });
+        } else if (line.stale) line.input({ kind: 'restart' });
       }
       this.tell();
     });
@@ -103,7 +105,8 @@ export class Lines implements LineOwner, Rearrange.Connections {
   }
 
   #place(subscriber: Subscriber): void {
-    if (this.#isClosed) return; // what was under way when it was closed is carried by another now
+    // What was under way when it was closed is carried by another now; who left meanwhile, by nobody.
+    if (this.#isClosed || subscriber.over) return;
     const takes = (line: Line): boolean =>
       !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
     if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);

@@ -49,7 +49,6 @@ export type LineInput =
   | { readonly kind: 'refused'; readonly problem: Problem; readonly waitMs: number }
   /** Turned away for good. */
   | { readonly kind: 'rejected'; readonly problem: Problem }
-  | { readonly kind: 'shutdown'; readonly retryMs: number }
   /** What was turned away is asked for in parts from now on. */
   | { readonly kind: 'split' }
   | { readonly kind: 'elapsed' }
@@ -93,7 +92,6 @@ function whileUp(state: Up, input: LineInput, pace: Pace): LineState {
     const isStable = state.kind === 'live' && pace.nowMs - state.sinceMs >= STABLE_MS;
     return wait(isStable ? 0 : state.attempt, pace, input.problem, input.waitMs);
   }
-  if (input.kind === 'shutdown') return { kind: 'waiting', attempt: 0, delayMs: input.retryMs, firm: true };
   return state.kind === 'live' ? state : whileConnecting(state, input, pace);
 }
 

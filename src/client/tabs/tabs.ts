@@ -83,7 +83,7 @@ class Tabs implements Carrier {
   }
 
   attach(subscriber: Subscriber): void {
-    this.#want(subscriber);
+    if (!subscriber.over) this.#want(subscriber);
   }
 
   detach(subscriber: Subscriber): void {
