@@ -100,7 +100,7 @@ export async function takeDead(
     readonly offsets: readonly bigint[] | undefined;
   },
 ): Promise<number> {
-  const named = offsets?.map(requireOffset);
+  const named = offsets === undefined ? undefined : requireArray(offsets).map(requireOffset);
   let total = 0;
   for await (const page of named ? inPages(named) : pagesOfDead(database, group)) {
     const [row] = await database.query<{ count: string }>(
@@ -138,6 +138,12 @@ async function* pagesOfDead(
     if (page.length < PAGE) return;
     after = page.at(-1) ?? after;
   }
+}
+
+/** Null is not undefined here: a value that got lost on the way must not mean all of them. */
+function requireArray(offsets: readonly bigint[]): readonly bigint[] {
+  if (Array.isArray(offsets)) return offsets;
+  throw new TypeError(`offsets is ${shown(offsets)}; give an array of bigint, or leave it out for all`);
 }
 
 function requireOffset(offset: bigint): string {

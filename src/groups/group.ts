@@ -3,7 +3,7 @@ import { checkStreamName } from '../log/encode.ts';
 import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
-import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
+import { requireSignal, throwIfAborted, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { shown } from '../util/shown.ts';
 import { Consumer } from './consumer.ts';
 import type { BatchHandler, EventHandler } from './context.ts';
@@ -125,8 +125,7 @@ export class GroupHandle<T> implements Group<T> {
   async claim(options: ClaimOptions = {}): Promise<Lease<T> | null> {
     const asked = settleClaim(options);
     const { signal } = options;
-    requireSignal(signal);
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     this.#groups.requireOpen();
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy, signal };
     return waitOrAbort(

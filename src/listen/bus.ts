@@ -1,7 +1,7 @@
 // The public face of the listener: subscriptions by channel name, notifications sent, generations. Sluice's own tails
 // and relay hear over the same listener. Without Sluice, it also owns the connections (`own`).
 import type { Database } from '../db/database.ts';
-import { onAbort, waitOrAbort } from '../util/abort.ts';
+import { onAbort, throwIfAborted, waitOrAbort } from '../util/abort.ts';
 import { wholeWithin } from '../util/bounds.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -122,7 +122,7 @@ export class Bus implements NotifyBus {
     const channel = serverChannel(name);
     wholeWithin('buffer', buffer, [1, MAX_BUFFER]);
     if (schema !== undefined) requireSchema(schema);
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     if (this.#closed) throw closed();
     const { listener, logger } = this.#options;
     const letGo = signal && onAbort(signal, () => void subscription.close());

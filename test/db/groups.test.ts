@@ -353,6 +353,43 @@ describe('bad input has a clear outcome', () => {
     expect(await handle.stats()).toMatchObject({ cursor: 0n, dead: 1 });
   });
 
+  test('I5: the leases of a group that was deleted are over at once, and so are those of a deleted stream', async () => {
+    await using client = await openClient(db.connectionString);
+    for (const keyed of [undefined, { partitions: 2 }]) {
+      for (const remove of [
+        async (stream: Stream) => stream.group('g').delete(),
+        async (stream: Stream) => sluice.deleteStream(stream.name),
+      ]) {
+        const stream = await filled(3, String);
+        const lease = await stream.group('g', { keyed }).claim();
+        await client.query('begin');
+        expect(await remove(stream)).toBe(true);
+        await expect(lease?.ack({ tx: client })).rejects.toEqual(code('lease_lost'));
+        await client.query('rollback');
+        for (const late of [
+          async () => lease?.ack(),
+          async () => lease?.ack({ failed: [{ offset: 1n, error: 'late' }] }),
+          async () => lease?.extend(1000),
+          async () => lease?.release(),
+        ]) {
+          await expect(late()).rejects.toEqual(code('lease_lost'));
+        }
+      }
+    }
+  });
+
+  test('dead letters named by something else than offsets: none of them goes, least of all every one', async () => {
+    const group = (await filled(2)).group('g', { maxAttempts: 1 });
+    await (await group.claim())?.ack({ failed: [1n, 2n].map((offset) => ({ offset, error: 'x' })) });
+    for (const offsets of [null, 'all', 1n, {}]) {
+      await expect(group.deadLetters.drop({ offsets: offsets as never })).rejects.toThrow(/^offsets is .+; give an array/);
+      await expect(group.deadLetters.requeue({ offsets: offsets as never })).rejects.toThrow(TypeError);
+    }
+    await expect(group.deadLetters.drop({ offsets: ['1'] as never })).rejects.toThrow(/^"1" is no offset/);
+    expect(await group.deadLetters.drop({ offsets: [] })).toBe(0);
+    expect(await group.stats()).toMatchObject({ dead: 2 });
+  });
+
   test('the partitions of a group are fixed', async () => {
     const stream = await filled(1);
     await stream.group('g', { keyed: { partitions: 4 } }).claim();
