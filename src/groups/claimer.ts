@@ -55,6 +55,7 @@ export interface ClaimerOptions {
 
 export class Claimer implements Hints {
   readonly #options: ClaimerOptions;
+  /** How far there is something, as was heard and not asked for yet. */
   #head = 0n;
   #cursor = 0n;
   #wanted = true;
@@ -147,7 +148,7 @@ export class Claimer implements Hints {
     this.#turnAt = at;
     const go = (): void => {
       this.#turnAt = Infinity;
-      if (this.#cursor >= head) return this.#awaitTurn();
+      if (this.#cursor >= head || this.#head < head) return this.#awaitTurn();
       this.want();
     };
     if (ms === 0) return go();
@@ -164,6 +165,7 @@ export class Claimer implements Hints {
     this.#isFull = false;
     const token = randomUUID();
     const asked = request();
+    const head = this.#head;
     const done = finished.take();
     try {
       const claimed = await claimEvents(groups.database, group, {
@@ -185,6 +187,8 @@ export class Claimer implements Hints {
         this.#leftAt = claimed.endsInMs === 0 ? this.#lookAgainAt : Infinity;
       }
       this.#failures = 0;
+      // What was heard before is answered, also where nothing came of it: the group is paused or throttled, or that was not so.
+      if (!claimed.more && this.#head === head) this.#head = claimed.cursor;
       this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
