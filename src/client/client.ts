@@ -85,8 +85,8 @@ export function createClient(options: ClientOptions): Client {
         carry((carrier) => carrier.detach(subscriber));
       },
     );
-    subscribers.set(subscriber, signal);
     signal?.addEventListener('abort', closeEnded);
+    subscribers.set(subscriber, signal);
     closeEnded();
     carry((carrier) => subscriber.over || carrier.attach(subscriber));
     return subscriber;
