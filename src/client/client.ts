@@ -87,8 +87,8 @@ export function createClient(options: ClientOptions): Client {
         carry((carrier) => carrier.detach(subscriber));
       },
     );
-    subscribers.set(subscriber, signal);
     signal?.addEventListener('abort', closeEnded);
+    subscribers.set(subscriber, signal);
     closeEnded();
     carry((carrier) => carrier.attach(subscriber));
     return subscriber;

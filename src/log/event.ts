@@ -1,6 +1,6 @@
 // An event as it travels inside the process (encoded, then a record: its payload still text) and as users see it (parsed).
 // The one place where either is made.
-import { SluiceError } from '../util/errors.ts';
+import { messageOf, SluiceError } from '../util/errors.ts';
 import { cursorOf } from './cursor-of.ts';
 
 /** What a writer gives, checked, and its payload as text. */
@@ -102,9 +102,11 @@ export function payloadText(data: unknown, maxBytes: number): string {
   try {
     text = JSON.stringify(data) as string | undefined;
   } catch (error) {
-    throw new SluiceError('payload_invalid', `the data cannot be written as JSON: ${String(error)}`, {
-      cause: error,
-    });
+    throw new SluiceError(
+      'payload_invalid',
+      `the data cannot be written as JSON: ${messageOf(error)}; give a JSON value`,
+      { cause: error },
+    );
   }
   if (text === undefined) {
     throw new SluiceError(

@@ -8,7 +8,7 @@ import { isStandbyOf } from './standby.ts';
 /** Events in one page at most. */
 export const MAX_PAGE_EVENTS = 1000;
 /** Bytes of data after which a page ends (it holds at least one event). */
-export const MAX_PAGE_BYTES: number = 4 * 2 ** 20;
+const MAX_PAGE_BYTES = 4 * 2 ** 20;
 /** No offset is larger; a position may still name it, and what follows it must not overflow. */
 const MAX_OFFSET = 2n ** 63n - 1n;
 

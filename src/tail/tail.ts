@@ -6,7 +6,7 @@ import { locate, type StreamState } from '../log/locate.ts';
 import type { Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import { report } from '../util/diagnostics.ts';
-import { SluiceError } from '../util/errors.ts';
+import { asError, SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Round } from '../util/round.ts';
 import { Batch, Entry } from './entry.ts';
@@ -234,7 +234,7 @@ export class Tail {
       }
     } catch (error) {
       this.detach(subscriber);
-      subscriber.sink.ended(error instanceof Error ? error : new Error(String(error)));
+      subscriber.sink.ended(asError(error));
     } finally {
       subscriber.pumping = false;
     }

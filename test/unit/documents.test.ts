@@ -5,7 +5,10 @@ import { filesUnder, root } from '../support/tidy/files.ts';
 
 const paths = filesUnder().map(({ path }) => path);
 const documents = [
-  ...['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'bench/README.md'],
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  'bench/README.md',
   ...filesUnder('docs', ['.md']).map(({ path }) => path),
 ].map((path) => ({ path, text: readFileSync(root + path, 'utf8') }));
 

@@ -7,6 +7,7 @@ import { filesUnder, root } from '../support/tidy/files.ts';
 import {
   forbiddenImports,
   forbiddenPackages,
+  leftOver,
   strayEntries,
   type Layers,
   type Manifest,
@@ -165,6 +166,12 @@ describe('layers', () => {
     expect(forbiddenImports(src, layers)).toEqual([]);
     const isEmpty = (layer: string): boolean => !src.some(({ path }) => path.startsWith(`src/${layer}/`));
     expect(Object.keys(layers).filter(isEmpty)).toEqual([]);
+  });
+
+  test('no file is left over that nobody imports', () => {
+    const files = [file('src/index.ts', "import './log/a.ts';"), file('src/log/a.ts'), file('src/log/b.ts')];
+    expect(leftOver(files)).toEqual(['src/log/b.ts']);
+    expect(leftOver(src)).toEqual(['src/cli/demo/page/page.ts']); // the page asks for it
   });
 
   test('npm packages are imported only where the table says', () => {
