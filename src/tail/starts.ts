@@ -66,9 +66,9 @@ export function assignStarts(
       const incarnation = existing.find((stream) => stream.name === name)?.incarnation;
       const known = positions.find((position) => position.incarnation === incarnation);
       if (known) return [name, at(known)];
-      // It may be what one of these was deleted for: then its reader is told, which is better than a silent skip.
-      const before =
-        incarnation === undefined ? undefined : gone.find((each) => each.incarnation < incarnation);
+      // It may be what one of these was deleted for: then its reader is told, which is better than a silent skip. One that
+      // does not exist may, by the time it is opened.
+      const before = gone.find((each) => incarnation === undefined || each.incarnation < incarnation);
       return [name, before ? at(before) : otherwise];
     }),
   );
