@@ -1,6 +1,6 @@
-/// <reference lib="esnext.disposable" preserve="true" />
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Position } from '../protocol/position.ts';
 import { errorOf, Lines, type Carrier } from './lines.ts';
 import { createSource, type Observable } from './observable.ts';

@@ -58,11 +58,12 @@ async function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
 
 /**
  * Resolves after `ms`, or at once when `wake` is called or the signal aborts (without throwing: loops look at the
- * signal themselves). The timer does not keep the process alive.
+ * signal themselves). The timer does not keep the process alive, unless it `holds` it.
  */
 export function nap(
   ms: number,
   signal: AbortSignal,
+  holds = false,
 ): { readonly done: Promise<void>; readonly wake: () => void } {
   const { promise, resolve } = deferred();
   if (signal.aborted) resolve();
@@ -72,7 +73,7 @@ export function nap(
     resolve();
   };
   const timer = setTimeout(wake, ms);
-  timer.unref();
+  if (!holds) timer.unref();
   const letGo = onAbort(signal, wake);
   return { done: promise, wake };
 }
