@@ -65,8 +65,8 @@ export function nap(
   signal: AbortSignal,
   holds = false,
 ): { readonly done: Promise<void>; readonly wake: () => void } {
+  if (signal.aborted) return { done: Promise.resolve(), wake: () => {} };
   const { promise, resolve } = deferred();
-  if (signal.aborted) resolve();
   const wake = (): void => {
     clearTimeout(timer);
     letGo();
