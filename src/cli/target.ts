@@ -1,7 +1,7 @@
 // Which Postgres a command works on: the one that is named, else that of a `dev` running in this folder. (`dev` itself
 // goes on from there: see commands/dev.ts.) Also opens it, with errors that say where its address came from.
 import { connect, SluiceError, type ConnectOptions, type Sluice } from '../index.ts';
-import { isDatabaseUrl } from '../util/database-url.ts';
+import { isDatabaseUrl, noDatabaseUrl } from '../util/database-url.ts';
 import { CommandError, wrongUsage } from './command-error.ts';
 import type { Context, GlobalOptions } from './context.ts';
 import { findRunningDev } from './dev-file.ts';
@@ -43,7 +43,7 @@ export async function requireTarget(globals: GlobalOptions): Promise<Target> {
 
 function checkUrl(url: string, source: string): string {
   if (isDatabaseUrl(url)) return url;
-  throw wrongUsage(`${source} is no address of a database; give postgres://user:password@host:port/database`);
+  throw wrongUsage(noDatabaseUrl(source));
 }
 
 /** Runs `work` with the target's Sluice and closes that, whatever happens. */

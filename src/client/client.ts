@@ -1,6 +1,6 @@
-/// <reference lib="esnext.disposable" preserve="true" />
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Position } from '../protocol/position.ts';
 import type { Carrier } from './carrier.ts';
 import { errorOf, Lines } from './lines.ts';

@@ -72,7 +72,8 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
       const several = this.getAttribute('streams');
       const streams = several ? (JSON.parse(several) as string[]) : this.getAttribute('stream');
       if (!streams) return;
-      const client = clientFor(this.getAttribute('src') ?? '/v1/events');
+      // Empty is what templates leave where they have nothing.
+      const client = clientFor(this.getAttribute('src') || '/v1/events');
       const { status } = client;
       const show = (): void => {
         this.setAttribute('state', status.get().state);
@@ -80,7 +81,7 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
       };
       signal.addEventListener('abort', status.subscribe(show));
       show();
-      const after = this.#cursor ?? this.getAttribute('after') ?? 'end';
+      const after = this.#cursor ?? (this.getAttribute('after') || 'end');
       const subscription = client.subscribe(streams, { after, signal });
       subscription.ready.then(
         () => signal.aborted || (this.#cursor ??= subscription.cursor),

@@ -212,7 +212,7 @@ export class Listener {
   /** Attempt 0 is made at once, attempt 1 after the first pause. */
   async #connect({ attempt, doubted, backoff = RECONNECT }: Attempt): Promise<void> {
     const { signal } = this.#closing;
-    if (attempt > 0) await nap(backoffMs(attempt - 1, backoff, random()), signal).done;
+    if (attempt > 0) await pause(backoffMs(attempt - 1, backoff, random()), signal);
     for (let failures = 0, prove = doubted; !signal.aborted; failures += 1) {
       try {
         return await this.#openSession(prove);
@@ -220,7 +220,7 @@ export class Listener {
         const { code } = this.#failed(error);
         prove ||= code === 'listener_unavailable';
       }
-      await nap(backoffMs(failures, RECONNECT, random()), signal).done;
+      await pause(backoffMs(failures, RECONNECT, random()), signal);
     }
   }
 
@@ -265,3 +265,7 @@ interface Attempt {
 }
 
 const closed = (): SluiceError => new SluiceError('closed', 'this listener is closed');
+
+// While there is no session nothing else may keep the process alive: without this an outage of the database would end
+// every process that waits for it to come back, and with exit code 0.
+const pause = (ms: number, signal: AbortSignal): Promise<void> => nap(ms, signal, true).done;

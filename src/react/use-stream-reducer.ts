@@ -21,7 +21,8 @@ export interface ReducedStream<S> {
 }
 
 /**
- * What a reducer makes of one or more streams; reads nothing for null or an empty list. Starts anew when the client or the streams change.
+ * What a reducer makes of one or more streams; of null or an empty list nothing is read. Starts anew when the client or the
+ * streams change.
  *
  * @example
  * const { value: total } = useStreamReducer<Order, number>(client, 'orders', {

@@ -29,7 +29,8 @@ interface Kept<T> {
 const NOTHING: Kept<never> = { events: [], loss: null };
 
 /**
- * The last events of one or more streams; of none for null or an empty list. Renders on a server as if nothing had come yet.
+ * The last events of one or more streams; of null or an empty list nothing is read. Renders on a server as if nothing had
+ * come yet.
  *
  * @example
  * const { events } = useStream<Order>(client, 'orders', { after: cursorFromThePage, limit: 20 });

@@ -61,21 +61,22 @@ async function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
 
 /**
  * Resolves after `ms`, or at once when `wake` is called or the signal aborts (without throwing: loops look at the
- * signal themselves). The timer does not keep the process alive.
+ * signal themselves). The timer does not keep the process alive, unless it `holds` it.
  */
 export function nap(
   ms: number,
   signal: AbortSignal,
+  holds = false,
 ): { readonly done: Promise<void>; readonly wake: () => void } {
+  if (signal.aborted) return { done: Promise.resolve(), wake: () => {} };
   const { promise, resolve } = deferred();
-  if (signal.aborted) resolve();
   const wake = (): void => {
     clearTimeout(timer);
     letGo();
     resolve();
   };
   const timer = setTimeout(wake, ms);
-  timer.unref();
+  if (!holds) timer.unref();
   const letGo = onAbort(signal, wake);
   return { done: promise, wake };
 }

@@ -36,11 +36,12 @@ const program = `
   document.addEventListener('sluice-event', ({ detail, target }) => {
     if (target.id === 'several') told.push(detail.stream + detail.offset);
   });
-  globalThis.makeSeveral = (streams) => {
+  globalThis.makeSeveral = (streams, more = {}) => {
     const element = document.createElement('sluice-stream');
     Object.assign(element, { id: 'several' });
     element.setAttribute('streams', JSON.stringify(streams));
     element.setAttribute('after', 'start');
+    for (const [name, value] of Object.entries(more)) element.setAttribute(name, value);
     document.body.append(element);
   };
   globalThis.move = () => document.body.append(document.getElementById('several'));
@@ -98,6 +99,18 @@ test('I2: moved while one of its streams is gone, it goes on from where it knew 
   await page.waitForFunction("told.at(-1) === 'stays3'");
   expect(await page.evaluate('told')).not.toContain('stays1');
   expect(await page.evaluate('told')).toContain('stays2');
+});
+
+test('attributes that are empty count for nothing', async () => {
+  await sluice.stream('blank').append(1);
+  const page = await browser.newPage();
+  await page.goto(site.origin);
+  await page.waitForFunction('globalThis.makeSeveral');
+  await page.evaluate("makeSeveral(['blank'], { src: '', after: '', stream: '' })");
+  await page.locator('#several[state=live]').waitFor({ state: 'attached' });
+  await sluice.stream('blank').append(2);
+  await page.waitForFunction('told.length > 0');
+  expect(await page.evaluate('told')).toEqual(['blank2']);
 });
 
 test('I2: an attribute that is given the value it has begins nothing anew', async () => {

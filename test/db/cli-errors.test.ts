@@ -62,6 +62,11 @@ describe('the database', () => {
 
   test('is named by something that is no address', async () => {
     await fails(['streams'], { exit: 2, code: 'usage', says: /DATABASE_URL .*postgres:\/\// }, 'localhost');
+    await fails(
+      ['streams'],
+      { exit: 2, code: 'usage', says: /DATABASE_URL .*%23 for #/ },
+      'postgres://a:b#c@d',
+    );
     await fails(['streams', '--database-url', 'mysql://x'], {
       exit: 2,
       code: 'usage',

@@ -290,7 +290,16 @@ test('options that cannot be used are programmer errors', async () => {
 
 test('an address that is none, or a pool that is none, is told at once, without the password', async () => {
   const { connectionString } = db;
-  const addresses = ['', 'orders', 'mysql://a:secret@127.0.0.1/orders', 'a:secret@127.0.0.1/orders', 5];
+  const addresses = [
+    '',
+    'orders',
+    'mysql://a:secret@127.0.0.1/orders',
+    'a:secret@127.0.0.1/orders',
+    'postgres://a:secret#1@127.0.0.1/orders', // as it was copied
+    'postgres://a:secret/1@127.0.0.1/orders',
+    'postgres://a:secret@127.0.0.1:99999999/orders',
+    5,
+  ];
   for (const address of addresses as string[]) {
     const options: ConnectOptions[] = [
       { connectionString: address },

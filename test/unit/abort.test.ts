@@ -60,3 +60,27 @@ test('what is no signal is refused', () => {
   requireSignal(new AbortController().signal);
   expect(() => requireSignal({} as AbortSignal)).toThrow('give an AbortSignal');
 });
+
+describe('I11: a nap', () => {
+  const holding = (): number =>
+    process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+
+  test('keeps the process alive if it is to hold it, until it is ended', async () => {
+    const ending = new AbortController();
+    const before = holding();
+    const idle = nap(HOUR_MS, ending.signal);
+    expect(holding()).toBe(before);
+    const held = [nap(HOUR_MS, ending.signal, true), nap(HOUR_MS, ending.signal, true)];
+    expect(holding()).toBe(before + 2);
+    held[0]!.wake();
+    ending.abort();
+    await Promise.all([idle, ...held].map(({ done }) => done));
+    expect(holding()).toBe(before);
+  });
+
+  test('that comes too late is over at once and holds nothing', async () => {
+    const before = holding();
+    await nap(HOUR_MS, AbortSignal.abort(), true).done;
+    expect(holding()).toBe(before);
+  });
+});
