@@ -12,6 +12,7 @@ import { Round } from '../util/round.ts';
 import { Batch, Entry } from './entry.ts';
 import { lossOf } from './loss.ts';
 import { goesOn, type Behind } from './nearby.ts';
+import { PageBatches } from './page-batches.ts';
 import type { Pages } from './pages.ts';
 import { nextStep, type Step } from './splice.ts';
 import { inSteps } from './steps.ts';
@@ -40,7 +41,7 @@ export class Tail {
   readonly #window: Window;
   readonly #subscribers = new Set<Subscriber>();
   readonly #live = new Set<Subscriber>();
-  readonly #batches = new WeakMap<Page, Batch | undefined>(); // a page that many read is encoded once
+  readonly #batches: PageBatches;
   #last: CursorPosition;
   readonly #onClose: () => void;
   #epoch = 0; // counts the histories this tail has seen; see #restart
@@ -52,6 +53,7 @@ export class Tail {
   constructor({ identity, head, window, pages, logger, round, onClose }: TailOptions) {
     this.#onClose = onClose;
     this.identity = identity;
+    this.#batches = new PageBatches(identity);
     this.#last = head;
     this.#pages = pages;
     this.#logger = logger;
@@ -256,7 +258,7 @@ export class Tail {
     if (subscriber.closed || this.#closed) return;
     if (!page) return this.close(deleted(this.identity.name));
     const { position } = subscriber;
-    const batch = this.#batchOf(page);
+    const batch = this.#batches.of(page);
     if (page.state.trimmedTo > this.trimmedTo) this.trimmedTo = page.state.trimmedTo;
     if (batch && goesOn(page, position)) return subscriber.deliver(batch);
     const located = locate(page.state, position, page.rows); // not shared, so it begins there
@@ -268,19 +270,6 @@ export class Tail {
     }
     if (batch && located.events.length > 0) return subscriber.deliver(batch);
     if (page.state.head < this.#last.offset) this.wake(); // the tail is ahead of the database: its history is gone
-  }
-
-  /** Undefined: the page has no events, or not one after the other. */
-  #batchOf(page: Page): Batch | undefined {
-    if (this.#batches.has(page)) return this.#batches.get(page);
-    const { rows } = page;
-    const isDense = rows.every(({ offset }, index) => offset === (rows[0]?.offset ?? 0n) + BigInt(index));
-    const batch =
-      rows.length > 0 && isDense
-        ? new Batch(rows.map((record) => new Entry(this.identity, record)))
-        : undefined;
-    this.#batches.set(page, batch);
-    return batch;
   }
 
   #reader(standing: CursorPosition): Behind {
