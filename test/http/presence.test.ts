@@ -15,6 +15,7 @@ import { createProxy } from '../support/proxy.ts';
 import { serve, type Serving } from '../support/serve.ts';
 import { openSse, type SseClient } from '../support/sse.ts';
 import { root } from '../support/tidy/files.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 const LEASE_MS = 2000;
@@ -216,6 +217,28 @@ describe('it comes right by itself', () => {
     await db.query('truncate sluice.presence, sluice.presence_holders');
     await until(async () => (await here.stream(room).presence.count()) === 2);
     for (const client of [ann, bob]) await sees(client, room, { ann: null, bob: null });
+  });
+
+  test('the newest tab of each member says its state still, after a crash that took them all', async () => {
+    const room = await newStream();
+    const members = upTo(10).map((n) => `member ${n}`);
+    const all = Object.fromEntries(members.map((id) => [id, 'newest']));
+    const tabs: SseClient[] = [];
+    for (const state of ['"oldest"', '"older"', '"newest"']) {
+      for (const as of members) tabs.push(await enter(serving, room, as, state));
+    }
+    await sees(tabs[0]!, room, all);
+    const before = tabs[0]!.frames.length;
+    await db.query('truncate sluice.presence, sluice.presence_holders');
+    const entered = `select count(*)::int as rows from sluice.presence where stream = $1`;
+    await until(async () => (await db.query(entered, [room])).rows[0]?.['rows'] === tabs.length);
+    expect(await here.stream(room).presence.list()).toEqual(
+      members.toSorted().map((id) => ({ id, state: 'newest' })),
+    );
+    expect(tabs[0]!.frames.slice(before).map(({ data }) => data)).not.toContainEqual(
+      expect.stringContaining('old'),
+    );
+    for (const tab of tabs) tab.close();
   });
 
   test('a process that was frozen too long is thought gone, and comes back', async () => {
