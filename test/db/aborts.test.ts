@@ -92,7 +92,9 @@ test('what is aborted already, or no signal at all, begins nothing and leaves no
   ]) {
     await expect(begin(AbortSignal.abort(reason))).rejects.toBe(reason);
     for (const none of ['no signal', {}, new AbortController()]) {
-      await expect(begin(none as never)).rejects.toThrow(new TypeError('the signal is none; give an AbortSignal'));
+      await expect(begin(none as never)).rejects.toThrow(
+        new TypeError('the signal is none; give an AbortSignal'),
+      );
     }
   }
   expect(await waiting()).toBe(0);

@@ -382,7 +382,9 @@ describe('bad input has a clear outcome', () => {
     const group = (await filled(2)).group('g', { maxAttempts: 1 });
     await (await group.claim())?.ack({ failed: [1n, 2n].map((offset) => ({ offset, error: 'x' })) });
     for (const offsets of [null, 'all', 1n, {}]) {
-      await expect(group.deadLetters.drop({ offsets: offsets as never })).rejects.toThrow(/^offsets is .+; give an array/);
+      await expect(group.deadLetters.drop({ offsets: offsets as never })).rejects.toThrow(
+        /^offsets is .+; give an array/,
+      );
       await expect(group.deadLetters.requeue({ offsets: offsets as never })).rejects.toThrow(TypeError);
     }
     await expect(group.deadLetters.drop({ offsets: ['1'] as never })).rejects.toThrow(/^"1" is no offset/);
