@@ -125,8 +125,8 @@ export function settle(
     pool: pool && requirePool(pool),
     schema,
     migrate,
-    relay: options.relay ?? true,
-    autoCreate: options.autoCreate ?? true,
+    relay: flag('relay', options.relay ?? true),
+    autoCreate: flag('autoCreate', options.autoCreate ?? true),
     fallbackPollMs: within('fallbackPollMs', options.fallbackPollMs ?? 5000, [10, DAY_MS]),
     retentionIntervalMs: within('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, [10, DAY_MS]),
     appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, DAY_MS]),
@@ -200,6 +200,12 @@ const DAY_MS = 86_400_000;
 function within(name: string, value: number, [least, most]: readonly [number, number]): number {
   if (typeof value === 'number' && value >= least && value <= most) return value;
   throw new RangeError(`${name} is ${shown(value)}; give a number from ${least} to ${most}`);
+}
+
+/** "false" is true to JavaScript: what came out of the environment must not turn on what it was to turn off. */
+function flag(name: string, value: boolean): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new TypeError(`${name} is ${shown(value)}; give true or false`);
 }
 
 function atLeast(name: string, value: number, least: number): number {
