@@ -173,7 +173,7 @@ describe('reaching it', () => {
     const connectionString = urlWith((url) => (url.pathname = '/no-such-database'));
     await check(connectionString, {
       code: 'connection_lost',
-      message: /database "no-such-database" does not exist/,
+      message: /database "no-such-database" does not exist; create it, or name another one/,
     });
   });
 
