@@ -99,7 +99,12 @@ begin
     end if;
   end if;
   if p_auto_create then
-    for v_name in select distinct n from unnest(p_streams) n where not exists (select from :"schema".streams s where s.name = n) loop
+    -- Not for what is a conflict anyway: then nothing is written, and no stream made.
+    for v_name in
+      select distinct w.name from unnest(p_streams, p_expected) w (name, expected)
+      where not exists (select from :"schema".streams s where s.name = w.name)
+        and (w.expected > 1 is not true or exists (select from :"schema".outbox o where o.stream = w.name))
+    loop
       perform :"schema".check_stream_name(v_name);
       perform :"schema".create_missing_stream(v_name);
     end loop;
@@ -136,7 +141,10 @@ begin
     where s.name = any (p_streams)
   ), judged as materialized (
     select w.n::integer as idx, w.count, w.key, s.*, k.first_offset, k.last_offset, k.last_tag,
-      case when s.id is null then case when p_auto_create then 'held' else 'missing' end
+      case when s.id is null then
+          case when not p_auto_create then 'missing'
+            when w.expected > 1 and not exists (select from :"schema".outbox o where o.stream = w.name) then 'conflict'
+            else 'held' end -- somebody is making it
         when not s.held_by_us then 'held'
         when k.key is not null then 'duplicate'
         when s.closed then 'closed'
@@ -149,7 +157,7 @@ begin
       where i.stream_id = s.id and i.key = w.key and i.expires_at > v_now offset 0
     ) k on true
   ), result as materialized (
-    select j.*, j.head + 1 + coalesce(sum(j.count) filter (where j.outcome = 'ok')
+    select j.*, coalesce(j.head, 0) + 1 + coalesce(sum(j.count) filter (where j.outcome = 'ok')
       over (partition by j.id order by j.idx rows between unbounded preceding and 1 preceding), 0)::bigint as starts_at
     from judged j
   ), placed as (

@@ -38,9 +38,14 @@ const quoteLiteral = (text: string): string =>
 
 /** @throws RangeError for a schema name PostgreSQL would cut or refuse. */
 export function namesFor(schema: string): Names {
-  if (schema === '' || Buffer.byteLength(schema) > 63 || /\p{Cc}/u.test(schema) || schema.startsWith('pg_')) {
+  if (
+    schema === '' ||
+    Buffer.byteLength(schema) > 63 ||
+    /[\p{Cc}\p{Cs}]/u.test(schema) ||
+    schema.startsWith('pg_')
+  ) {
     throw new RangeError(
-      `schema name ${JSON.stringify(schema)} cannot be used: give 1 to 63 bytes without control characters that do not start with pg_`,
+      `schema name ${JSON.stringify(schema)} cannot be used: give 1 to 63 bytes that do not start with pg_, without control characters and lone surrogates`,
     );
   }
   const digest = (purpose: string): Buffer =>

@@ -46,6 +46,7 @@ const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
   overloaded: 'try again later',
   unsupported_server: 'write to the primary, outside of read-only transactions',
   tx_required: 'roll back and begin again',
+  connection_lost: 'create it, or name another one', // 3D000 alone: of what breaks off, the network's words are enough
 };
 
 const isConnectionLoss = ({ code, message }: DriverError): boolean =>

@@ -103,9 +103,9 @@ export async function appendBatch(
 function toOutcome(row: Row, tags: Int32Array, previousTag: number): AppendOutcome {
   const { outcome: kind } = row;
   if (kind === 'held' || kind === 'closed' || kind === 'missing') return { kind };
-  const incarnation = BigInt(row.id);
   const first = BigInt(row.first);
   if (kind === 'conflict') return { kind, head: first - 1n };
+  const incarnation = BigInt(row.id);
   return kind === 'duplicate'
     ? { kind, incarnation, first, last: BigInt(row.last), lastTag: row.lastTag }
     : { kind, incarnation, first, previousTag, atMs: Math.floor(row.at), tags };

@@ -37,7 +37,9 @@ export function streamOptionsText(options: StreamChanges): string {
   for (const name of OPTIONS) {
     const value: unknown = options[name] ?? null;
     if (value === null || (Number.isSafeInteger(value) && (value as number) >= 1)) continue;
-    throw new RangeError(`${name} is ${shown(value)}; give a whole number of at least 1`);
+    throw new RangeError(
+      `${name} is ${shown(value)}; give a whole number from 1 to ${Number.MAX_SAFE_INTEGER}`,
+    );
   }
   const { idempotencyWindowMs } = options;
   if (typeof idempotencyWindowMs === 'number' && idempotencyWindowMs > MAX_WINDOW_MS) {

@@ -51,7 +51,9 @@ function checked(options: TrimOptions): TrimOptions {
   }
   for (const [name, value] of Object.entries({ maxAgeMs, maxCount })) {
     if (value === undefined || (Number.isSafeInteger(value) && value >= 0)) continue;
-    throw new RangeError(`${name} is ${shown(value)}; give a whole number of at least 0`);
+    throw new RangeError(
+      `${name} is ${shown(value)}; give a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`,
+    );
   }
   return { before, maxAgeMs, maxCount };
 }

@@ -126,8 +126,8 @@ export function settle(
     pool: pool && requirePool(pool),
     schema,
     migrate,
-    relay: options.relay ?? true,
-    autoCreate: options.autoCreate ?? true,
+    relay: flag('relay', options.relay ?? true),
+    autoCreate: flag('autoCreate', options.autoCreate ?? true),
     fallbackPollMs: within('fallbackPollMs', options.fallbackPollMs ?? 5000, [10, DAY_MS]),
     retentionIntervalMs: within('retentionIntervalMs', options.retentionIntervalMs ?? 10_000, [10, DAY_MS]),
     appendTimeoutMs: within('appendTimeoutMs', options.appendTimeoutMs ?? 2000, [1, DAY_MS]),
@@ -197,6 +197,12 @@ export function heartbeatOf(options: {
 
 /** The longest that an option may make anything wait: timers hold it. */
 const DAY_MS = 86_400_000;
+
+/** "false" is true to JavaScript: what came out of the environment must not turn on what it was to turn off. */
+function flag(name: string, value: boolean): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new TypeError(`${name} is ${shown(value)}; give true or false`);
+}
 
 function atLeast(name: string, value: number, least: number): number {
   if (typeof value === 'number' && Number.isFinite(value) && value >= least) return value;

@@ -173,7 +173,7 @@ describe('reaching it', () => {
     const connectionString = urlWith((url) => (url.pathname = '/no-such-database'));
     await check(connectionString, {
       code: 'connection_lost',
-      message: /database "no-such-database" does not exist/,
+      message: /database "no-such-database" does not exist; create it, or name another one/,
     });
   });
 
@@ -282,6 +282,10 @@ test('options that cannot be used are programmer errors', async () => {
     /fallbackPollMs is Infinity; .* from 10 to/,
   );
   await expect(bad({ schema: 5 })).rejects.toThrow(/schema must be a string, not number/);
+  await expect(bad({ relay: 'false' })).rejects.toThrow(
+    new TypeError('relay is "false"; give true or false'),
+  );
+  await expect(bad({ autoCreate: 0 })).rejects.toThrow(new TypeError('autoCreate is 0; give true or false'));
   await expect(connect(connectionString as never)).rejects.toThrow(
     /options must be an object, .*{ connectionString }/,
   );

@@ -1,8 +1,9 @@
 // Guards expectedOffset: of writers that decided on the same head exactly one wins, and the others learn the head.
 import { connect, SluiceError, type Sluice } from 'sluice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
-import { logOf } from '../support/log-sql.ts';
+import { logOf, pass, publish } from '../support/log-sql.ts';
 
 const db = useDatabase();
 let sluices: Sluice[];
@@ -105,8 +106,19 @@ test('with an idempotency key a repeated append is a duplicate and no conflict',
   });
 });
 
-test('a missing stream has the head 0; without autoCreate it stays missing', async () => {
-  expect(await conflict(sluices[0]!.stream('missing').append(1, { expectedOffset: 2n }))).toBe(0n);
+test('a missing stream has the head 0, and a conflict does not make it; without autoCreate it stays missing', async () => {
+  const missing = sluices[0]!.stream('missing');
+  const conflicts = [2n, 7n].map(async (expectedOffset) => conflict(missing.append(1, { expectedOffset })));
+  const beside = sluices[0]!.stream('beside').append(1);
+  expect(await Promise.all(conflicts)).toEqual([0n, 0n]);
+  expect(await conflict(missing.append(1, { expectedOffset: 2n, idempotencyKey: 'once' }))).toBe(0n);
+  expect(await missing.info()).toBeNull();
+  expect(await beside).toMatchObject({ offset: 1n });
+  await missing.publish('makes it');
+  expect(await missing.append('next', { expectedOffset: 2n, idempotencyKey: 'once' })).toMatchObject({
+    offset: 2n,
+    duplicate: false,
+  });
   await using strict = await connect({
     connectionString: db.connectionString,
     relay: false,
@@ -115,6 +127,23 @@ test('a missing stream has the head 0; without autoCreate it stays missing', asy
   await expect(strict.stream('never').append(1, { expectedOffset: 1n })).rejects.toMatchObject({
     code: 'stream_not_found',
   });
+});
+
+test('a stream that a pass is just making is waited for, not told to be empty: what was published counts', async () => {
+  await publish(db, 'in the making', 1);
+  await using client = await openClient(db.connectionString);
+  await client.query('begin');
+  await pass(client);
+  const append = async (): Promise<unknown> => {
+    const { rows } = await db.query(
+      `select outcome, last_offset::int as last
+       from sluice.append_batch('{in the making}', '{1}', '2', '{1}', p_expected => '{2}')`,
+    );
+    return rows[0];
+  };
+  expect(await append()).toMatchObject({ outcome: 'held' });
+  await client.query('commit');
+  expect(await append()).toEqual({ outcome: 'ok', last: 2 });
 });
 
 test.each<[unknown, string]>([

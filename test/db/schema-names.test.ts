@@ -54,7 +54,7 @@ describe('any name works, from a transaction to a subscriber', () => {
     expect((await events.next()).value).toMatchObject({ offset: 4n, data: 'after a rotation' });
   });
 
-  test.each(['', 'x'.repeat(64), 'é'.repeat(32), 'pg_mine', 'line\nend', 'nul\0'])(
+  test.each(['', 'x'.repeat(64), 'é'.repeat(32), 'pg_mine', 'line\nend', 'nul\0', 'half \ud800'])(
     '%j is refused before anything is sent',
     async (schema) => {
       await expect(connect({ connectionString: db.connectionString, schema })).rejects.toThrow(RangeError);
