@@ -198,7 +198,12 @@ describe('cursors', () => {
   ): Expected => {
     const stream = known.get(name)!;
     if (first.kind !== 'cursor') return plainly(stream, first);
-    const positions = first.positions.filter((each) => each !== NOT_YET);
+    const others = after?.kind === 'cursor' ? after.positions : [];
+    const asked = [
+      ...first.positions,
+      ...others.filter((other) => first.positions.every((each) => each.incarnation !== other.incarnation)),
+    ];
+    const positions = asked.filter((each) => each !== NOT_YET);
     const mine = positions.find(({ incarnation }) => incarnation === stream.incarnation);
     if (mine) return standing(stream, mine.offset, mine.tag);
     const exists = ({ incarnation }: CursorPosition): boolean =>
@@ -207,7 +212,7 @@ describe('cursors', () => {
     // The one position of a reader of one stream can only have meant that stream.
     if (before || (streams.length === 1 && positions.length === 1))
       return { loss: 'recreated', after: stream.trimmedTo };
-    if (positions.length < first.positions.length) return plainly(stream, { kind: 'start' });
+    if (positions.length < asked.length) return plainly(stream, { kind: 'start' });
     return plainly(stream, after && after.kind !== 'cursor' ? after : { kind: 'end' });
   };
 
