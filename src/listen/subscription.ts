@@ -55,10 +55,15 @@ export class Subscription<T>
 {
   readonly channel: string;
   readonly #options: SubscriptionOptions;
-  readonly #inbox: Inbox;
+  readonly #tally: Tally;
+  readonly #typed: boolean;
   readonly #end = deferred();
-  /** Those who asked for a notice when there was none: each gets one as it comes. */
-  readonly #readers: ((result: Result<Notice> | Promise<Result<Notice>>) => void)[] = [];
+  /** What waits to be read, while anything does. */
+  #inbox: Inbox | undefined;
+  /** Who asked for a notice when there was none: gets the next one as it comes. A loop is one, and needs no list. */
+  #reader: Answer | undefined;
+  /** Those who asked after that one. */
+  #others: Answer[] | undefined;
   /** With a schema, which may take its time: one notice after another. */
   #turn: Promise<unknown> = Promise.resolve();
   #lagging = false;
@@ -69,14 +74,15 @@ export class Subscription<T>
   constructor(options: SubscriptionOptions) {
     this.channel = options.channel;
     this.#options = options;
-    this.#inbox = new Inbox(options.buffer);
+    this.#tally = options.tally;
+    this.#typed = options.schema !== undefined;
   }
 
   message(message: Message): void {
-    const { tally, channel, buffer } = this.#options;
-    tally.messages += 1;
-    if (this.#handOver(message) || this.#inbox.message(message)) return;
-    tally.missed += 1;
+    this.#tally.messages += 1;
+    if (this.#handOver(message) || this.#keep().message(message)) return;
+    this.#tally.missed += 1;
+    const { channel, buffer } = this.#options;
     if (!this.#lagging) report('sluice:bus.lagged', () => ({ channel, buffer }));
     this.#lagging = true;
   }
@@ -93,8 +99,8 @@ export class Subscription<T>
 
   gap(generation: number): void {
     if (!this.#open) return; // it began with this session
-    this.#options.tally.gaps += 1;
-    if (!this.#handOver({ kind: 'gap', generation })) this.#inbox.gap(generation);
+    this.#tally.gaps += 1;
+    if (!this.#handOver({ kind: 'gap', generation })) this.#keep().gap(generation);
   }
 
   refused(error: unknown): void {
@@ -107,7 +113,7 @@ export class Subscription<T>
   }
 
   next(): Promise<Result<Notification<T>>> {
-    if (!this.#options.schema) return this.#read() as Promise<Result<Notification<T>>>;
+    if (!this.#typed) return this.#read() as Promise<Result<Notification<T>>>;
     const result = this.#turn.then(async () => this.#readDecoded());
     this.#turn = result.catch(() => {});
     return result;
@@ -115,9 +121,16 @@ export class Subscription<T>
 
   /** Whether somebody waits for it; nobody does while the inbox holds anything. */
   #handOver(notice: Notice): boolean {
-    const answer = this.#readers.shift();
-    answer?.({ done: false, value: notice });
-    return answer !== undefined;
+    const answer = this.#reader;
+    if (answer === undefined) return false;
+    this.#reader = this.#others?.shift();
+    answer({ done: false, value: notice });
+    return true;
+  }
+
+  #keep(): Inbox {
+    this.#inbox ??= new Inbox(this.#options.buffer);
+    return this.#inbox;
   }
 
   /** Not an async function, so that what is there already costs one promise: there may be a million in a second. */
@@ -128,11 +141,15 @@ export class Subscription<T>
       return Promise.reject(error);
     }
     if (this.#over) return Promise.resolve(DONE);
-    const notice = this.#inbox.take();
-    if (notice) return Promise.resolve({ done: false, value: notice });
-    this.#lagging = false;
+    if (this.#inbox !== undefined) {
+      const notice = this.#inbox.take();
+      if (notice) return Promise.resolve({ done: false, value: notice });
+      this.#inbox = undefined;
+      this.#lagging = false;
+    }
     return new Promise((answer) => {
-      this.#readers.push(answer);
+      if (this.#reader === undefined) this.#reader = answer;
+      else (this.#others ??= []).push(answer);
     });
   }
 
@@ -166,7 +183,10 @@ export class Subscription<T>
     this.#over = true;
     this.#options.onEnd();
     this.#end.resolve();
-    for (const answer of this.#readers.splice(0)) answer(this.#read());
+    for (let answer = this.#reader; answer; answer = this.#reader) {
+      this.#reader = this.#others?.shift();
+      answer(this.#read());
+    }
   }
 
   /** Undefined: not what the schema takes; it was reported, and the subscription goes on. */
@@ -191,5 +211,6 @@ export class Subscription<T>
 }
 
 type Result<N> = IteratorResult<N, undefined>;
+type Answer = (result: Result<Notice> | Promise<Result<Notice>>) => void;
 
 const DONE = { done: true, value: undefined } as const;

@@ -57,3 +57,20 @@ test('I11: closing ends all who wait; a refusal is thrown to one of them', async
   await expect(waiting[0]).rejects.toThrow('no such channel');
   expect([await waiting[1], await refused.next()]).toEqual([end, end]);
 });
+
+test('I7 I8: a reader that waits, falls behind and comes back is told of all of it, each time anew', async () => {
+  const subscription = subscribe(1);
+  for (const round of ['a', 'b']) {
+    const waiting = [subscription.next(), subscription.next()];
+    tell(subscription, `${round}1`, `${round}2`, `${round}3`, `${round}4`);
+    subscription.gap(2);
+    const told = [...waiting, subscription.next(), subscription.next(), subscription.next()];
+    expect((await Promise.all(told)).map(({ value }) => value)).toMatchObject([
+      { payload: `${round}1` },
+      { payload: `${round}2` },
+      { kind: 'lagged', missed: 1 },
+      { payload: `${round}4` },
+      { kind: 'gap' },
+    ]);
+  }
+});
