@@ -115,13 +115,17 @@ export class Relay {
   async #workUntilQuiet(): Promise<void> {
     const { passes, housekeeping } = this.#options;
     let before: Passed | undefined;
+    let began = -Infinity;
     for (let idle = 0; !this.#closing.signal.aborted;) {
       this.#rung = false;
-      const passed = await passes.run('relay');
-      const { moved, more } = passed;
+      const beganBefore = began;
+      began = performance.now();
+      const result = await passes.run('relay');
+      const { moved, more } = result;
       if (moved === 0 && !more) return;
       await housekeeping.rotate();
       idle = moved > 0 ? 0 : idle + 1;
+      const passed = { ...result, perMs: moved / (began - beganBefore) };
       await this.#pause(restAfter(passed, before, idle), false);
       before = passed;
     }
