@@ -158,6 +158,7 @@ export class Claimer implements Hints {
   async #claim(max: number): Promise<void> {
     const { groups, group, membership, finished, request } = this.#options;
     const askedAt = performance.now();
+    const head = this.#head;
     const lookAt = Math.min(this.#leftAt, this.#lookedAt + groups.fallbackPollMs);
     const full = this.#isFull || askedAt >= lookAt;
     this.#wanted = false;
@@ -185,7 +186,10 @@ export class Claimer implements Hints {
         this.#leftAt = claimed.endsInMs === 0 ? this.#lookAgainAt : Infinity;
       }
       this.#failures = 0;
-      this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));
+      // What is left of that is not to be had now (throttled, paused): it has a time, or somebody says when.
+      if (!claimed.more && this.#head === head) this.#head = claimed.cursor;
+      const inTurns = group.partitions === null || (asked.perSecond === undefined && full);
+      this.#answered(claimed, askedAt, inTurns);
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       done.failed(error);
@@ -209,16 +213,29 @@ export class Claimer implements Hints {
     if (more) return;
     const now = performance.now();
     this.#pollAt = Math.min(this.#lookAgainAt, now + jittered(groups.fallbackPollMs, random()));
-    const isNews = this.#due.learn(now + dueInMs, now);
-    // What a throttle makes due is everybody's; and what this one may not have in a keyed group, others are to ask for.
+    const isLate = this.#isThrottled && inTurns && events.length === 0;
+    const isNews = this.#due.learn(now + dueInMs, now, isLate);
+    // What this one may not have in a keyed group, others are to ask for.
     if (isNews && inTurns && !elsewhere && membership.members > 1) groups.due(member, dueInMs);
     this.#arm();
     this.#awaitTurn();
   }
 
+  get #isThrottled(): boolean {
+    return this.#options.request().perSecond !== undefined;
+  }
+
   #arm(): void {
-    const at = Math.min(this.#due.askAt(this.#options.membership.place), this.#pollAt);
+    const dueAt = this.#due.askAt(this.#options.membership.place, this.#isThrottled);
+    const at = Math.min(dueAt, this.#pollAt);
     this.#lookIn(Math.max(Math.ceil(at - performance.now()), 0)); // a timer cuts off fractions, and nothing is due too early
+  }
+
+  #timeHasCome(): void {
+    const { groups, group } = this.#options;
+    this.look();
+    // Whom the others wait for has no room: that would cost the group its rate, so whoever has goes.
+    if (!this.#claiming && this.#isThrottled && this.#due.isFirst) groups.look(group.id);
   }
 
   #failed(error: unknown): void {
@@ -234,7 +251,7 @@ export class Claimer implements Hints {
   #lookIn(ms: number): void {
     clearTimeout(this.#timer);
     if (this.#isOver) return;
-    this.#timer = setTimeout(() => this.look(), Math.min(ms, MAX_TIMER_MS));
+    this.#timer = setTimeout(() => this.#timeHasCome(), Math.min(ms, MAX_TIMER_MS));
     this.#timer.unref();
   }
 }

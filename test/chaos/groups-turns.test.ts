@@ -153,6 +153,47 @@ describe.each<[string, GroupOptions]>([
   });
 });
 
+test(
+  'I7: one goes for each of the events that a throttle lets through, of which all know when',
+  { timeout },
+  async () => {
+    const ratio = await least({}, async (shared) => {
+      const events = 100;
+      let handled = 0;
+      const handler: EventHandler<number> = async () => {
+        handled += 1;
+        return Promise.resolve();
+      };
+      await shared.consume(handler, { throttle: { perSecond: 20 } });
+      const before = shared.claims();
+      await shared.append(events); // which makes those look whose turn it is not, too
+      await until(() => handled === events);
+      return (shared.claims() - before) / events;
+    });
+    expect(ratio).toBe('few');
+  },
+);
+
+test('I7: of a group that is paused nobody asks time and again for what came meanwhile', async () => {
+  await using here = await open();
+  await using there = await open();
+  await using shared = new Shared([here, there], {});
+  let handled = 0;
+  await shared.consume(async () => {
+    handled += 1;
+    return Promise.resolve();
+  });
+  const group = here.stream(shared.name).group('g');
+  await group.pause();
+  const before = shared.claims();
+  await shared.append(1);
+  await until(() => shared.claims() > before);
+  for (let times = 0; times < 500; times += 1) await group.stats(); // each takes as long as a claim, or longer
+  expect(shared.claims() - before).toBeLessThanOrEqual(3 * MEMBERS); // each may hear of it twice
+  await group.resume();
+  await until(() => handled === 1);
+});
+
 test('I4 I6: a retry that only one member may have is handled, whoever is to go for it first', async () => {
   await using here = await open();
   await using there = await open();
