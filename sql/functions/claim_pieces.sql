@@ -83,7 +83,8 @@ begin
     return;
   end if;
   -- Here and below, v_pieces is named once more wherever rows of them are looked up: nobody can guess how many events they
-  -- have, and a plan for very many would read all pieces there are.
+  -- have, and a plan for very many would read all pieces there are. And lower(events), not first_offset: with the statistics
+  -- of a quiet moment, an index that has that one is as good as that of ids, and all of it is read.
   -- What the log has let go of meanwhile cannot be handed out any more.
   with gone as materialized (
     select p.id, p.events * int8multirange(int8range(null, p_trimmed + 1)) as events
@@ -100,7 +101,7 @@ begin
     select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
     from unnest(v_pieces) with ordinality w (id, nth) join :"schema".pieces p on p.id = w.id
     where p.id = any (v_pieces)
-  ), before as materialized (
+  ), before as materialized ( -- 'infinity': what is due at a time is of one key, and has its hash
     select p.partition, min(p.first_offset) as first_offset from :"schema".due_rows(p_group, p_now, p_low, 'infinity') p
     where p_partitions is not null and p.key_hash is null and p.id <> all (v_pieces) group by p.partition
   ), event as materialized (
