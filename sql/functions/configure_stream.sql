@@ -1,6 +1,6 @@
--- Changes options of a stream: those given, and no others; null takes a bound away, and the
--- default back. Once this has committed, nothing is
--- trimmed any more by what was set before. Waits p_wait_ms for whoever holds the stream (null: as the session does).
+-- Changes options of a stream: those given, and no others; null takes a bound away, and the default back. Once this has
+-- committed, nothing is trimmed any more by what was set before. Waits p_wait_ms for whoever holds the stream (null: as the
+-- session does).
 create or replace function :"schema".configure_stream(p_stream text, p_options jsonb, p_wait_ms integer default null)
 returns void
 language plpgsql volatile security definer

@@ -10,9 +10,9 @@
 -- More says that there is something to be had of the partitions of a keyed group that were held by this lease: who looked
 -- meanwhile did not get it.
 --
--- Raises SL008 if the lease is over, whether somebody has taken its events back yet or not: nothing is changed then, and
--- in a transaction its effects are undone with it. Part of the caller's transaction, whatever its isolation level, so
--- nothing here sets how it commits.
+-- Raises SL008 if the lease is over, whether somebody has taken its events back yet or not, or its group or stream was
+-- deleted: nothing is changed then, and in a transaction its effects are undone with it. Part of the caller's transaction,
+-- whatever its isolation level, so nothing here sets how it commits.
 create or replace function :"schema".settle(
   p_token uuid,
   p_done int8multirange default '{}',
@@ -59,6 +59,7 @@ begin
       and cardinality(p_again) = 0 then
     with gone as (
       delete from :"schema".leases l where l.token = p_token and l.expires_at > clock_timestamp()
+        and exists (select from :"schema".groups g join :"schema".streams s on s.id = g.stream_id where g.id = l.group_id)
       returning l.group_id, l.partition
     )
     select count(*), min(g.group_id), array_agg(g.partition) filter (where g.partition is not null)
@@ -67,14 +68,7 @@ begin
       perform :"schema".refuse_lease(p_token);
     end if;
     delete from :"schema".acks a where a.token = p_token; -- those that were told of before
-    if v_partitions is not null then
-      v_now := clock_timestamp();
-      more := exists (
-        select from (
-          select t.low, t.due_low from :"schema".group_states t where t.group_id = v_group order by t.seq desc limit 1
-        ) t cross join lateral :"schema".due_rows(v_group, v_now, coalesce(t.low, 0), coalesce(t.due_low, '-infinity')) p
-        where p.partition = any (v_partitions));
-    end if;
+    more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
     return;
   end if;
   if p_doubt then
@@ -88,7 +82,8 @@ begin
     array_agg(distinct l.partition) filter (where l.partition is not null)
   into v_open, expires_at, v_group, v_partitions
   from :"schema".leases l cross join lateral unnest(l.open) r where l.token = p_token;
-  if v_open is null or expires_at <= v_now then
+  if v_open is null or expires_at <= v_now or not exists (
+      select from :"schema".groups g join :"schema".streams s on s.id = g.stream_id where g.id = v_group) then
     perform :"schema".refuse_lease(p_token);
   end if;
   v_failed := coalesce((select range_agg(int8range(f, f + 1)) from unnest(p_failed) f), '{}');
@@ -133,12 +128,7 @@ begin
     where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
   ) e
   where l.token = p_token and l.partition is not null;
-  v_due := clock_timestamp();
-  more := v_partitions is not null and exists (
-    select from (
-      select t.low, t.due_low from :"schema".group_states t where t.group_id = v_group order by t.seq desc limit 1
-    ) t cross join lateral :"schema".due_rows(v_group, v_due, coalesce(t.low, 0), coalesce(t.due_low, '-infinity')) p
-    where p.partition = any (v_partitions));
+  more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
     delete from :"schema".acks a where a.token = p_token;

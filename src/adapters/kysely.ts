@@ -38,4 +38,4 @@ const compiled = (text: string, values: readonly unknown[]): never =>
     query: { kind: 'RawNode', sqlFragments: [text], parameters: [] },
     // Plugins tell queries apart by this object.
     queryId: { queryId: 'sluice' },
-  }) as unknown as never;
+  }) as never;

@@ -33,6 +33,12 @@ export const parseDuration: (option: string, text: string) => number = parser(
   'a duration such as 90s or 7d',
 );
 
+/** Milliseconds as they may be given back: in the largest unit that says them exactly. */
+export function durationText(ms: number): string {
+  const [unit, factor] = Object.entries(DURATIONS).findLast(([, factor]) => ms % factor === 0) ?? ['ms', 1];
+  return `${ms / factor}${unit}`;
+}
+
 /** Bytes. @throws CommandError */
 export const parseSize: (option: string, text: string) => number = parser(
   SIZES,

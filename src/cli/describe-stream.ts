@@ -1,5 +1,6 @@
 // How a stream looks on the command line, alone and in a list, and what is said when it is not there.
 import { SluiceError, type StreamDetails, type StreamInfo, type StreamOptions } from '../index.ts';
+import { durationText } from './amounts.ts';
 import { printable } from './output.ts';
 
 export const describeStream = (stream: StreamDetails): string =>
@@ -11,7 +12,7 @@ export const describeStream = (stream: StreamDetails): string =>
     `bytes    ${stream.bytes}${stream.count > EXACT_UP_TO ? ' (estimated)' : ''}`,
     `rate     ${perSecond(stream.rates.lastMinute)} in the last minute, ${perSecond(stream.rates.lastHour)} in the last hour`,
     `keeps    ${describeRetention(stream.retention)}`,
-    `keys     remembered for ${stream.idempotencyWindowMs} ms`,
+    `keys     remembered for ${durationText(stream.idempotencyWindowMs)}`,
     `created  ${stream.createdAt.toISOString()}`,
     `closed   ${stream.closed ? 'yes' : 'no'}`,
   ].join('\n');
@@ -23,7 +24,7 @@ const perSecond = (rate: number): string => `${Number(rate.toPrecision(3))} /s`;
 
 function describeRetention({ maxAgeMs, maxCount, maxBytes }: StreamOptions): string {
   const bounds = [
-    maxAgeMs === undefined ? [] : [`${maxAgeMs} ms`],
+    maxAgeMs === undefined ? [] : [durationText(maxAgeMs)],
     maxCount === undefined ? [] : [`${maxCount} events`],
     maxBytes === undefined ? [] : [`${maxBytes} bytes`],
   ].flat();

@@ -1,6 +1,7 @@
 // Who may talk to `dev`: programs on this machine, and pages that `dev` itself has served. Listening on loopback alone
 // does not keep other sites' pages out: they can send requests there from the visitor's own browser (the Origin header
 // tells) and can make their own name point there (DNS rebinding; the Host header tells).
+import { shown } from '../util/shown.ts';
 
 /** Names and addresses that never leave this machine. */
 export const isLoopbackHost = (host: string): boolean =>
@@ -29,7 +30,7 @@ export function createLoopbackCheck({
   return ({ headers }) => {
     const asked = headers.get('host');
     if (asked === null || !authorities.has(asked.toLowerCase())) {
-      return refusal(`the Host header is ${shown(asked)}; ${use}`);
+      return refusal(`the Host header is ${asked === null ? 'missing' : shown(asked)}; ${use}`);
     }
     const origin = headers.get('origin');
     if (origin === null) return null;
@@ -43,9 +44,6 @@ export function createLoopbackCheck({
 
 /** A host as it stands in a URL. */
 export const urlHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);
-
-const shown = (value: string | null): string =>
-  value === null ? 'missing' : JSON.stringify(value.slice(0, 100));
 
 const refusal = (what: string): Response =>
   new Response(

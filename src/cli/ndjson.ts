@@ -5,7 +5,7 @@ import { CommandError } from './command-error.ts';
 import { messageOf } from '../util/errors.ts';
 
 /** Longer than any event that would be accepted, with room for white space. */
-export const MAX_LINE_BYTES: number = 4 * 2 ** 20;
+const MAX_LINE_BYTES = 4 * 2 ** 20;
 
 const NEWLINE = 0x0a;
 

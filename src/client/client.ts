@@ -1,7 +1,9 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The client that users make: puts the parts together and checks what it is given. Makes no connection before something
 // is subscribed to, so that it can be made anywhere, on a server too.
 import type { Position } from '../protocol/position.ts';
-import { errorOf, Lines, type Carrier } from './lines.ts';
+import type { Carrier } from './carrier.ts';
+import { errorOf, Lines } from './lines.ts';
 import { createSource, type Observable } from './observable.ts';
 import { MAX_STREAMS } from './request.ts';
 import { settingsOf, type ClientOptions } from './settings.ts';
@@ -25,9 +27,9 @@ export interface Client extends AsyncDisposable {
    * Events of one or more streams, each once, in the order of its stream, and resumed exactly wherever a connection
    * breaks; where that is impossible a `gap` or `reset` says so.
    *
-   * @throws RangeError for no stream or more than 20, SluiceError cursor_invalid. The iteration throws what the
-   * server refuses for good (SluiceError with its code, or TypeError); 401, 403 and 404 only show in `status`, and are
-   * asked again.
+   * @throws RangeError for no stream or more than 20, SluiceError cursor_invalid, TypeError where `url` is no address
+   * (a relative one outside of a page). The iteration throws what the server refuses for good (SluiceError with its
+   * code, or TypeError); 401, 403 and 404 only show in `status`, and are asked again.
    * @example
    * for await (const item of client.subscribe('orders', { after: cursorFromThePage })) {
    *   if (item.kind === 'event') show(item.data);
@@ -50,7 +52,8 @@ export interface Client extends AsyncDisposable {
 export function createClient(options: ClientOptions): Client {
   const settings = settingsOf(options);
   const status = createSource<Status>(summarize([]));
-  const subscribers = new Set<Subscriber>();
+  /** With what ends each. */
+  const subscribers = new Map<Subscriber, AbortSignal | undefined>();
   let isClosed = false;
   const direct = (): Carrier => new Lines(settings, status.set);
   const share = options.shareAcrossTabs;
@@ -64,31 +67,35 @@ export function createClient(options: ClientOptions): Client {
   const carry = (act: (carrier: Carrier) => void): void =>
     'then' in carrier ? void carrier.then(act) : act(carrier);
 
+  // A signal has one listener of ours, however many subscriptions it ends: Node warns of a leak from the eleventh on.
+  const closeEnded = (): void => {
+    for (const [subscriber, signal] of subscribers)
+      if (isClosed || signal?.aborted) subscriber.close(signal?.reason);
+  };
+
   const subscribe = (streams: string | readonly string[], options: SubscribeOptions = {}): Subscriber => {
-    const { after = 'end', signal, presence } = options;
+    const { signal, after = 'end', presence } = options;
+    settings.url(); // what is no address here would only be asked for over and over
     const names = [...new Set([streams].flat())];
     if (!names[0] || names.length > MAX_STREAMS)
       throw new RangeError(`${names.length} streams; a subscription takes 1 to ${MAX_STREAMS}`);
-    const abort = (): void => subscriber.close(signal?.reason);
     const subscriber = new Subscriber(
       { streams: names, after: startText(after), presence: JSON.stringify(presence) },
       () => {
-        signal?.removeEventListener('abort', abort);
         subscribers.delete(subscriber);
+        if (![...subscribers.values()].includes(signal)) signal?.removeEventListener('abort', closeEnded);
         carry((carrier) => carrier.detach(subscriber));
       },
     );
-    if (isClosed || signal?.aborted) abort();
-    else {
-      signal?.addEventListener('abort', abort);
-      subscribers.add(subscriber);
-      carry((carrier) => subscriber.over || carrier.attach(subscriber));
-    }
+    signal?.addEventListener('abort', closeEnded);
+    subscribers.set(subscriber, signal);
+    closeEnded();
+    carry((carrier) => carrier.attach(subscriber));
     return subscriber;
   };
   const close = async (): Promise<void> => {
     isClosed = true;
-    for (const subscriber of subscribers) subscriber.close();
+    closeEnded();
     carry((carrier) => carrier.close());
   };
   return {

@@ -18,6 +18,7 @@ export function dispatch(
   feeds: ReadonlyMap<string, Feed>,
   notices: Notices,
 ): Told {
+  const chars = data?.length ?? 0;
   const told = (data === undefined ? {} : JSON.parse(data)) as Wire;
   const feed = feeds.get(told.stream);
   const name = event as ControlEvent | undefined; // the literals below are checked against it
@@ -29,13 +30,13 @@ export function dispatch(
   }
   if (feed) {
     if (name === 'sluice:broadcast')
-      for (const subscriber of feed.subscribers) subscriber.push({ ...told, kind: 'broadcast' });
+      for (const subscriber of feed.subscribers) subscriber.push({ ...told, kind: 'broadcast' }, chars);
     if (name === 'sluice:presence') notices?.takePresence(feed, told);
     // Told with the id that follows: a connection lost between the two hears of it again.
     if (name === 'sluice:gap' || name === 'sluice:reset')
       feed.loss = lossItem(name.slice(7) as LossItem['kind'], told);
   }
-  if (id) move(asked, id, data && !event ? told : undefined, data?.length ?? 0);
+  if (id) move(asked, id, data && !event ? told : undefined, chars);
   return told;
 }
 

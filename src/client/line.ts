@@ -40,7 +40,12 @@ export class Line {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #heardAtMs = 0;
 
-  constructor(settings: Settings, owner: LineOwner, presence?: string, state: LineState = { kind: 'idle' }) {
+  constructor(
+    settings: Settings,
+    owner: LineOwner,
+    presence?: string,
+    state: LineState = { kind: 'idle', attempt: 0 },
+  ) {
     this.presence = presence;
     this.#settings = settings;
     this.#owner = owner;
@@ -114,9 +119,7 @@ export class Line {
   }
 
   #connect(refused: Problem | undefined): void {
-    const abort = new AbortController();
-    const { signal } = abort;
-    this.#abort = abort;
+    const { signal } = (this.#abort = new AbortController());
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(String(error)))
@@ -167,9 +170,9 @@ export class Line {
   }
 
   #take(frame: Frame, notices: Notices): void {
-    this.#retryMs = frame.retry ?? this.#retryMs;
+    this.#retryMs = frame.retry || this.#retryMs; // of 0 no wait could grow
     const { connectionId, retryMs } = dispatch(frame, this.#asked, this.feeds, notices);
-    if (retryMs !== undefined) this.input({ kind: 'shutdown', retryMs });
+    if (retryMs !== undefined) this.input({ kind: 'lost', waitMs: retryMs });
     if (connectionId === undefined) return;
     this.#id = connectionId;
     this.#owner.changed(this);

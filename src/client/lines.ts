@@ -11,32 +11,14 @@ import type { LineState, Problem } from './state.ts';
 import { summarize, type Status } from './status.ts';
 import type { Subscriber } from './subscriber.ts';
 
-/** Has the streams of subscribers read, one way or another. */
-export interface Carrier {
-  /** Delivers to the subscriber from where it stands, until it is over. */
-  attach(subscriber: Subscriber): void;
-  detach(subscriber: Subscriber): void;
-  /** For when no subscriber is left. */
-  close(): void;
-}
-
-/** What other ways of carrying are made of; they are loaded apart, and bring none of this themselves. */
-export interface Parts {
-  readonly Lines: new (settings: Settings, onStatus: (status: Status) => void) => Carrier;
-  readonly Subscriber: typeof Subscriber;
-  readonly errorOf: typeof errorOf;
-}
-
-export class Lines implements LineOwner, Carrier {
+export class Lines implements LineOwner, Rearrange.Connections {
   readonly all: Set<Line> = new Set<Line>();
-  /** Once several streams were refused together. */
   refusals: Refusals | undefined;
   readonly #settings: Settings;
   readonly #onStatus: (status: Status) => void;
   #isFlushing = false;
-
-  readonly #unlisten: () => void;
   #isClosed = false;
+  readonly #unlisten: () => void;
 
   constructor(settings: Settings, onStatus: (status: Status) => void) {
     this.#settings = settings;
@@ -65,9 +47,9 @@ export class Lines implements LineOwner, Carrier {
   }
 
   changed(line: Line): void {
-    const { state, feeds } = line;
+    const { state } = line;
     if (state.kind === 'refused' || state.kind === 'failed') {
-      if (feeds.size > 1)
+      if (line.feeds.size > 1)
         // Without the parts, the whole is asked for once more.
         this.#rearranging(
           (how) => how.split(this, line),
@@ -102,15 +84,16 @@ export class Lines implements LineOwner, Carrier {
     return line;
   }
 
-  /** Brings the connections in line with what is wanted, once for all that changes in this task. */
   flushSoon(): void {
     if (this.#isFlushing) return;
     this.#isFlushing = true;
     queueMicrotask(() => {
       this.#isFlushing = false;
       for (const line of this.all) {
-        if (line.feeds.size === 0) this.all.delete(line);
-        if (line.stale) line.input({ kind: line.feeds.size === 0 ? 'close' : 'restart' });
+        if (line.feeds.size === 0) {
+          this.all.delete(line);
+          line.input({ kind: 'close' });
+        } else if (line.stale) line.input({ kind: 'restart' });
       }
       this.tell();
     });
@@ -122,7 +105,8 @@ export class Lines implements LineOwner, Carrier {
   }
 
   #place(subscriber: Subscriber): void {
-    if (this.#isClosed) return; // what was under way when it was closed is carried by another now
+    // What was under way when it was closed is carried by another now; who left meanwhile, by nobody.
+    if (this.#isClosed || subscriber.over) return;
     const takes = (line: Line): boolean =>
       !this.refusals?.concern([...line.feeds.keys(), ...subscriber.streams]) && line.begin(subscriber);
     if (subscriber.apart || ![...this.all].some(takes)) this.addLine(subscriber.presence).begin(subscriber);

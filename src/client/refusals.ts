@@ -1,6 +1,7 @@
 // Which streams a server has refused together, so that they are not asked for together again: not those, where it says no
 // for now; not as many, where it says no for good, since servers take a number of streams. A stream that is refused by
-// itself is explanation enough, and what is not there (404) is not there alone either. Pure. Loaded with rearrange.ts.
+// itself is explanation enough, what is not there (404) is not there alone either, and cursors that go ill together are
+// replaced by where the streams stand once each has begun. Pure. Loaded with rearrange.ts.
 import type { Connection } from './status.ts';
 
 type Refused = Pick<Connection, 'state' | 'streams' | 'problem'>;
@@ -12,7 +13,7 @@ export class Refusals {
   #all: readonly Refused[] = [];
 
   add(refused: Refused): void {
-    if (refused.problem?.status === 404) return;
+    if (refused.problem?.status === 404 || refused.problem?.code === 'cursor_invalid') return;
     this.#all = [...this.#all, refused].slice(-MAX_REFUSALS);
   }
 

@@ -12,8 +12,9 @@ export interface Problem {
   readonly code?: string;
 }
 
+/** `attempt`: how many have failed, one after another. */
 export type LineState =
-  | { readonly kind: 'idle' }
+  | { readonly kind: 'idle'; readonly attempt: 0 }
   /** `refused`: why the try before was turned away; for the headers function. */
   | { readonly kind: 'connecting'; readonly attempt: number; readonly refused?: Problem }
   | { readonly kind: 'live'; readonly attempt: number; readonly sinceMs: number }
@@ -48,7 +49,6 @@ export type LineInput =
   | { readonly kind: 'refused'; readonly problem: Problem; readonly waitMs: number }
   /** Turned away for good. */
   | { readonly kind: 'rejected'; readonly problem: Problem }
-  | { readonly kind: 'shutdown'; readonly retryMs: number }
   /** What was turned away is asked for in parts from now on. */
   | { readonly kind: 'split' }
   | { readonly kind: 'elapsed' }
@@ -79,7 +79,7 @@ export function next(state: LineState, input: LineInput, pace: Pace): LineState 
     return kind === 'elapsed' || (kind === 'wake' && !state.firm) ? connect(state) : state;
   if (state.kind === 'refused' && (kind === 'restart' || kind === 'elapsed' || kind === 'wake'))
     return { ...connect(state), refused: state.problem };
-  return kind === 'split' && 'problem' in state ? wait(attemptOf(state), pace, state.problem) : state;
+  return kind === 'split' && state.kind !== 'closed' ? wait(state.attempt, pace, state.problem) : state;
 }
 
 type Up = Extract<LineState, { kind: 'connecting' | 'live' }>;
@@ -92,7 +92,6 @@ function whileUp(state: Up, input: LineInput, pace: Pace): LineState {
     const isStable = state.kind === 'live' && pace.nowMs - state.sinceMs >= STABLE_MS;
     return wait(isStable ? 0 : state.attempt, pace, input.problem, input.waitMs);
   }
-  if (input.kind === 'shutdown') return { kind: 'waiting', attempt: 0, delayMs: input.retryMs, firm: true };
   return state.kind === 'live' ? state : whileConnecting(state, input, pace);
 }
 
@@ -107,9 +106,7 @@ function whileConnecting(state: Connecting, input: LineInput, pace: Pace): LineS
   return { kind: 'refused', attempt: attempt + 1, delayMs, problem };
 }
 
-const attemptOf = (state: LineState): number => ('attempt' in state ? state.attempt : 0);
-
-const connect = (state: LineState): Connecting => ({ kind: 'connecting', attempt: attemptOf(state) });
+const connect = ({ attempt }: { readonly attempt: number }): Connecting => ({ kind: 'connecting', attempt });
 
 function wait(attempt: number, pace: Pace, problem: Problem | undefined, waitMs = 0): LineState {
   const delayMs = waitMs + backoffMs(attempt, pace, pace.random);

@@ -7,7 +7,7 @@ import type { StreamItem } from './item.ts';
 
 /** Items and characters of data that wait for a consumer, before its connection waits too. */
 const MAX_ITEMS = 1000;
-const MAX_CHARS = 4 * 1024 * 1024;
+const MAX_CHARS = 4 * 2 ** 20;
 
 /**
  * What `subscribe` returns: iterate it, once. Leaving the loop ends the subscription.

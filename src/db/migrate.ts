@@ -75,7 +75,7 @@ export function printMigrations(schema: string): string {
  *
  * @throws SluiceError schema_mismatch if the database has a newer schema that this package cannot work with
  */
-export async function applyMigrations(
+async function applyMigrations(
   client: Queryable,
   schema: string,
   lockTimeoutMs: number = LOCK_TIMEOUT_MS,

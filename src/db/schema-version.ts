@@ -11,13 +11,21 @@ export interface InstalledVersion {
   readonly compatibleFrom: number;
 }
 
+interface ServerFacts {
+  readonly major: number;
+  readonly version: string;
+  readonly encoding: string;
+  readonly standby: boolean;
+  readonly nulls: string;
+}
+
 /** @throws SluiceError unsupported_server */
 export async function checkServer(client: Queryable): Promise<void> {
   const { rows } = await client.query({
     text: `select current_setting('server_version_num')::int / 10000 as major, current_setting('server_version') as version,
-      getdatabaseencoding() as encoding, pg_is_in_recovery() as standby`,
+      getdatabaseencoding() as encoding, pg_is_in_recovery() as standby, current_setting('array_nulls') as nulls`,
   });
-  const server = rows[0] as { major: number; version: string; encoding: string; standby: boolean };
+  const server = rows[0] as ServerFacts;
   if (server.major < OLDEST_SERVER) {
     throw new SluiceError(
       'unsupported_server',
@@ -32,6 +40,13 @@ export async function checkServer(client: Queryable): Promise<void> {
   }
   if (server.standby) {
     throw new SluiceError('unsupported_server', 'this server is a read-only standby; connect to the primary');
+  }
+  // An event without a key, beside one that has one, would be written with the key "NULL".
+  if (server.nulls === 'off') {
+    throw new SluiceError(
+      'unsupported_server',
+      'array_nulls is off for this user or database, so that what is null becomes text; set it to on',
+    );
   }
 }
 

@@ -49,7 +49,8 @@ const elementClass = (clientFor: (url: string) => Client): CustomElementConstruc
     disconnectedCallback(): void {
       this.#restart();
     }
-    attributeChangedCallback(): void {
+    attributeChangedCallback(_: string, before: string | null, value: string | null): void {
+      if (value === before) return; // said again, and nothing else: it goes on where it stands
       this.#cursor = undefined;
       this.#restart();
     }

@@ -33,7 +33,7 @@ export interface SearchPlaces {
   readonly folders: readonly string[];
 }
 
-export const defaultPlaces = (): SearchPlaces => ({
+const defaultPlaces = (): SearchPlaces => ({
   modules: [import.meta.url, join(process.cwd(), 'package.json')],
   path: (process.env['PATH'] ?? '').split(':').filter((folder) => folder.startsWith('/')),
   folders: [

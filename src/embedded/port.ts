@@ -21,8 +21,11 @@ export const isPortFree = async (port: number): Promise<boolean> => {
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return false;
-    throw new Error(`Port ${port} on 127.0.0.1 cannot be used: ${(error as Error).message}`, {
-      cause: error,
-    });
+    throw new Error(
+      `Port ${port} on 127.0.0.1 cannot be used (${(error as Error).message}): give another one`,
+      {
+        cause: error,
+      },
+    );
   }
 };

@@ -11,6 +11,9 @@ import { Round } from '../util/round.ts';
 import { Broadcasts } from './broadcasts.ts';
 import { readUnseen, startReading, type Ephemeral, type Progress } from './unseen.ts';
 
+/** Data after which a write ends, in characters. */
+const MAX_RUN_LENGTH = 16 * 1024;
+
 export interface EphemeralSink {
   /** Takes what of them is for it, or not: nobody waits for it. */
   broadcast(messages: Broadcasts): void;
@@ -130,7 +133,7 @@ export class Ephemerals {
     } while (progress.page && !this.#closed);
   }
 
-  // What follows each other in one stream leaves in one write.
+  // What follows each other in one stream leaves in one write, unless it is long: what is full drops whole writes.
   async #deliver(read: readonly Ephemeral[]): Promise<void> {
     const messages = read.filter(({ type }) => type !== CONTROL_EVENTS.presence);
     for (const { stream, type, data } of read) {
@@ -138,8 +141,9 @@ export class Ephemerals {
     }
     for (let from = 0; from < messages.length;) {
       const stream = messages[from]?.stream ?? '';
-      let to = from + 1;
-      while (messages[to]?.stream === stream) to += 1;
+      let to = from;
+      for (let length = 0; messages[to]?.stream === stream && length < MAX_RUN_LENGTH; to += 1)
+        length += messages[to]?.data.length ?? 0;
       this.#send(stream, messages.slice(from, to));
       while (this.#round.underWay()) await this.#round.underWay(); // none overtakes another
       from = to;

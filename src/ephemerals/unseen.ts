@@ -53,8 +53,12 @@ export async function readUnseen(
   streams: readonly string[],
 ): Promise<{ readonly messages: Ephemeral[]; readonly progress: Progress }> {
   const rows = await database.rows<Row>(
+    // A server whose transactions have not come as far as the last snapshot is another one, restored or promoted while it
+    // was behind: nothing that is in its table has been read.
     `with bounds as materialized (
-       select $1::text::pg_snapshot as since, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until
+       select u.until, case when pg_snapshot_xmax($1::text::pg_snapshot) > pg_snapshot_xmax(u.until)
+         then '1:1:'::pg_snapshot else $1::text::pg_snapshot end as since
+       from (select coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until) u
      )
      select b.until::text, e.xid::text, e.id::text, e.stream, e.type, e.visible_to, e.exclude::text, e.data::text
      from bounds b left join lateral (

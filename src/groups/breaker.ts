@@ -1,6 +1,6 @@
 // Stops a consumer for a while when its handlers fail one after another: what they depend on is down, and the events
-// are better off waiting than being given up. After the
-// pause one failure stops it again, and one success sets it free.
+// are better off waiting than being given up. After the pause one failure stops it again, and one success sets it free.
+// Pure.
 
 export class Breaker {
   readonly #failures: number;

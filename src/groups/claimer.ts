@@ -55,6 +55,7 @@ export interface ClaimerOptions {
 
 export class Claimer implements Hints {
   readonly #options: ClaimerOptions;
+  /** How far there is something, as was heard and not asked for yet. */
   #head = 0n;
   #cursor = 0n;
   #wanted = true;
@@ -147,7 +148,7 @@ export class Claimer implements Hints {
     this.#turnAt = at;
     const go = (): void => {
       this.#turnAt = Infinity;
-      if (this.#cursor >= head) return this.#awaitTurn();
+      if (this.#cursor >= head || this.#head < head) return this.#awaitTurn();
       this.want();
     };
     if (ms === 0) return go();
@@ -158,13 +159,13 @@ export class Claimer implements Hints {
   async #claim(max: number): Promise<void> {
     const { groups, group, membership, finished, request } = this.#options;
     const askedAt = performance.now();
-    const head = this.#head;
     const lookAt = Math.min(this.#leftAt, this.#lookedAt + groups.fallbackPollMs);
     const full = this.#isFull || askedAt >= lookAt;
     this.#wanted = false;
     this.#isFull = false;
     const token = randomUUID();
     const asked = request();
+    const head = this.#head;
     const done = finished.take();
     try {
       const claimed = await claimEvents(groups.database, group, {
@@ -186,7 +187,7 @@ export class Claimer implements Hints {
         this.#leftAt = claimed.endsInMs === 0 ? this.#lookAgainAt : Infinity;
       }
       this.#failures = 0;
-      // What is left of that is not to be had now (throttled, paused): it has a time, or somebody says when.
+      // What was heard before is answered, also where nothing came of it: the group is paused or throttled, or that was not so.
       if (!claimed.more && this.#head === head) this.#head = claimed.cursor;
       const inTurns = group.partitions === null || (asked.perSecond === undefined && full);
       this.#answered(claimed, askedAt, inTurns);

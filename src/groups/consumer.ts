@@ -4,11 +4,10 @@ import { randomUUID } from 'node:crypto';
 import type { Decode } from '../log/decode.ts';
 import { nap, onAbort } from '../util/abort.ts';
 import { deferred } from '../util/deferred.ts';
-import { report, type DiagnosticsName } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
-import { Breaker } from './breaker.ts';
 import { Claimer, type Taken } from './claimer.ts';
 import { Crew, type Handler } from './crew.ts';
+import { Failures } from './failures.ts';
 import { Finished } from './finished.ts';
 import type { Groups, Hints, Member } from './groups.ts';
 import type { HeldLease } from './held-lease.ts';
@@ -16,7 +15,7 @@ import { KeyGuard } from './key-guard.ts';
 import { Leases } from './leases.ts';
 import { Membership } from './membership.ts';
 import type { ConsumeSettings } from './options.ts';
-import { reportDead } from './reports.ts';
+import { reportDead, reportTrouble } from './reports.ts';
 import type { FailurePolicy, GroupRef } from './store.ts';
 import type { Item, Outcome, Unit } from './unit.ts';
 import { Window } from './window.ts';
@@ -42,14 +41,13 @@ export class Consumer<T> implements Member {
   readonly #claimer: Claimer;
   readonly #membership: Membership;
   readonly #window: Window;
-  readonly #breaker: Breaker | undefined;
+  readonly #failures: Failures;
   readonly #finished: Finished;
   readonly #leases: Leases;
   readonly #stopping = new AbortController();
   readonly #ended = deferred();
   readonly #keys: KeyGuard;
   #unsticking: NodeJS.Timeout | undefined;
-  #reopening: NodeJS.Timeout | undefined;
   /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
   #member: string = randomUUID();
   #failure: SluiceError | undefined;
@@ -61,8 +59,14 @@ export class Consumer<T> implements Member {
     this.#options = options;
     this.group = group;
     this.#membership = new Membership(groups, group, this.#member);
-    this.#breaker = settings.breaker && new Breaker(settings.breaker.failures);
     this.#window = this.#makeWindow();
+    this.#failures = new Failures({
+      groups,
+      group,
+      settings,
+      onPause: () => this.#return(this.#crew.remove()),
+      onResume: () => this.#claimer.look(),
+    });
     this.#finished = new Finished(settings.leaseMs / 3);
     this.#leases = this.#makeLeases();
     this.#crew = new Crew({
@@ -135,7 +139,7 @@ export class Consumer<T> implements Member {
   }
 
   get #isHalted(): boolean {
-    return this.#stopping.signal.aborted || this.#breaker?.isOpen === true;
+    return this.#stopping.signal.aborted || this.#failures.isPaused;
   }
 
   #room(isMore: boolean): number {
@@ -187,48 +191,31 @@ export class Consumer<T> implements Member {
     this.#keys.unstick(unit);
     if (outcome.kind === 'abandoned') return this.#return(behind); // the end: nothing is begun any more
     const failed = outcome.kind === 'done' ? [...unit.failures.keys()] : unit.offsets;
-    if (failed.length > 0) this.#failed(unit, outcome);
-    else this.#breaker?.succeeded();
+    if (failed.length > 0) this.#failures.failed(unit, outcome);
+    else this.#failures.succeeded();
     const open = unit.isPromised ? unit.offsets : failed; // not known to be done, or known not to be
     if (this.group.partitions !== null && open.length > 0) {
       const keys = unit.items.filter(({ record }) => open.includes(record.offset)).map(({ key }) => key);
       this.#keys.hold(keys, this.#leases.tell(unit.lease));
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
     this.#return(behind);
-    if (this.#isHalted) return;
     // The next one may take this process down, which would be held against one that is done and not told.
-    const told = unit.items[0]?.alone === true ? this.#crew.rest(this.#leases.tell(unit.lease)) : undefined;
-    if (told) return void told.then(() => this.#claimer.wake());
-    this.#crew.begin();
-    this.#claimer.wake();
+    if (unit.isAlone) void this.#crew.rest(this.#leases.tell(unit.lease)).then(() => this.#goOn());
+    else this.#goOn();
   }
 
-  #failed(unit: Unit, outcome: Outcome): void {
-    const { breaker } = this.#options.settings;
-    const [first] = unit.items;
-    const [named] = unit.failures.values();
-    this.#report('sluice:group.failed', 'warn', 'a handler failed; what it was given comes again', {
-      offset: named?.offset ?? first?.record.offset,
-      attempt: first?.attempt,
-      events: unit.items.length,
-      error: outcome.kind === 'failed' ? outcome.error : named?.error,
-    });
-    if (!breaker || this.#breaker?.failed() !== true) return;
-    const message = 'too many failures in a row: the consumer pauses';
-    this.#report('sluice:group.paused', 'error', message, { ...breaker });
-    this.#return(this.#crew.remove());
-    this.#reopening = setTimeout(() => {
-      this.#breaker?.close();
-      this.#claimer.look();
-    }, breaker.pauseMs);
-    this.#reopening.unref();
+  /** Begins what is there, and asks for more. */
+  #goOn(): void {
+    if (this.#isHalted) return;
+    this.#crew.begin();
+    this.#claimer.wake();
   }
 
   #lost(lease: HeldLease, error: unknown): void {
     // What it had of a partition is to be taken back before more of that is handed out, and so to nobody of its name.
     if (this.group.partitions !== null) this.#member = randomUUID();
     this.#return(this.#crew.lost(lease, error));
-    this.#report('sluice:group.lost', 'warn', 'a lease was lost; its events are handed out again', { error });
+    reportTrouble(this.#options.groups, this.group, 'sluice:group.lost', { error });
     this.#claimer.look();
   }
 
@@ -249,7 +236,7 @@ export class Consumer<T> implements Member {
     const { groups, settings } = this.#options;
     this.#stopping.abort();
     clearTimeout(this.#unsticking);
-    clearTimeout(this.#reopening);
+    this.#failures.close();
     await this.#claimer.close();
     this.#return(this.#crew.remove());
     const deadline = nap(settings.drainMs, new AbortController().signal);
@@ -288,12 +275,5 @@ export class Consumer<T> implements Member {
       onDead: (count) => reportDead(groups, group, count),
       onAgain: () => this.#claimer.look(), // to learn when that is
     });
-  }
-
-  #report(point: DiagnosticsName, level: 'warn' | 'error', message: string, details: object): void {
-    const { name, stream } = this.group;
-    const facts = { stream: stream.name, group: name, ...details };
-    this.#options.groups.logger[level](facts, message);
-    report(point, () => facts);
   }
 }

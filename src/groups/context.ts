@@ -2,7 +2,8 @@
 // makes its effects happen exactly once.
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { StreamEvent } from '../log/event.ts';
-import { LEASE_MS, number } from './options.ts';
+import { within } from '../util/bounds.ts';
+import { LEASE_MS } from './options.ts';
 import { errorText, type Unit } from './unit.ts';
 
 interface Context {
@@ -57,7 +58,7 @@ export const eventContext = (unit: Unit, attempt: number): HandlerContext => ({
   get signal() {
     return unit.signal;
   },
-  extend: async (ms) => unit.lease.extend(number('ms', ms, LEASE_MS)),
+  extend: async (ms) => unit.lease.extend(within('ms', ms, LEASE_MS)),
   ack: async ({ tx }) => unit.acknowledgement.ack(tx),
   transaction: async (fn) => unit.acknowledgement.transaction(fn),
 });
@@ -72,7 +73,7 @@ export const batchContext = (unit: Unit): BatchContext => ({
     throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
   },
   fail: (offset, error, { retryAt } = {}) => unit.fail(offset, errorText(error), retryAt),
-  extend: async (ms) => unit.lease.extend(number('ms', ms, LEASE_MS)),
+  extend: async (ms) => unit.lease.extend(within('ms', ms, LEASE_MS)),
   ack: async ({ tx }) => unit.acknowledgement.ack(tx),
   transaction: async (fn) => unit.acknowledgement.transaction(fn),
 });

@@ -120,7 +120,6 @@ export class Crew<T> {
     this.#alone = true;
     await until;
     this.#alone = false;
-    this.begin();
   }
 
   /** Waits for none of them any longer. */
@@ -132,7 +131,7 @@ export class Crew<T> {
     const { database, timeoutMs, handler } = this.#options;
     const unit = new Unit(database, items, (...end) => this.#ended(...end));
     this.#running.add(unit);
-    this.#alone = items[0]?.alone === true;
+    this.#alone = unit.isAlone;
     unit.run(
       handler.kind === 'event'
         ? this.#eventCall(unit, handler.handle)

@@ -2,7 +2,8 @@
 import type { Database } from '../db/database.ts';
 import { timestamp } from '../db/timestamp.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
-import { toRecord, type EventColumns } from '../log/read.ts';
+import { recordOf, type EventColumns } from '../log/read.ts';
+import { shown } from '../util/shown.ts';
 import type { GroupRef } from './store.ts';
 
 /** Read, requeued or dropped in one statement, at most. */
@@ -70,7 +71,7 @@ export async function* listDead<T>(
       'sluice_dead_letters',
     );
     for (const row of rows) {
-      const record = toRecord(row as unknown as EventColumns);
+      const record = recordOf(row as unknown as EventColumns);
       after = record.offset;
       yield {
         event: toStreamEvent<T>(group.stream, record),
@@ -99,7 +100,7 @@ export async function takeDead(
     readonly offsets: readonly bigint[] | undefined;
   },
 ): Promise<number> {
-  const named = offsets?.map(requireOffset);
+  const named = offsets === undefined ? undefined : requireArray(offsets).map(requireOffset);
   let total = 0;
   for await (const page of named ? inPages(named) : pagesOfDead(database, group)) {
     const [row] = await database.query<{ count: string }>(
@@ -139,7 +140,13 @@ async function* pagesOfDead(
   }
 }
 
+/** Null is not undefined here: a value that got lost on the way must not mean all of them. */
+function requireArray(offsets: readonly bigint[]): readonly bigint[] {
+  if (Array.isArray(offsets)) return offsets;
+  throw new TypeError(`offsets is ${shown(offsets)}; give an array of bigint, or leave it out for all`);
+}
+
 function requireOffset(offset: bigint): string {
   if (typeof offset === 'bigint' && offset > 0n && offset < 2n ** 63n) return String(offset);
-  throw new RangeError(`${String(offset)} is no offset; give offsets of dead letters, as bigint`);
+  throw new RangeError(`${shown(offset)} is no offset; give offsets of dead letters, as bigint`);
 }

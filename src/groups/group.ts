@@ -3,7 +3,8 @@ import { checkStreamName } from '../log/encode.ts';
 import type { Decode } from '../log/decode.ts';
 import type { Position } from '../protocol/position.ts';
 import { requirePosition } from '../tail/start.ts';
-import { requireSignal, untilAborted, waitOrAbort } from '../util/abort.ts';
+import { requireSignal, throwIfAborted, untilAborted, waitOrAbort } from '../util/abort.ts';
+import { shown } from '../util/shown.ts';
 import { Consumer } from './consumer.ts';
 import type { BatchHandler, EventHandler } from './context.ts';
 import type { Handler } from './crew.ts';
@@ -124,8 +125,7 @@ export class GroupHandle<T> implements Group<T> {
   async claim(options: ClaimOptions = {}): Promise<Lease<T> | null> {
     const asked = settleClaim(options);
     const { signal } = options;
-    requireSignal(signal);
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     this.#groups.requireOpen();
     const parts = { groups: this.#groups, decode: this.#decode, policy: this.#policy, signal };
     return waitOrAbort(
@@ -208,5 +208,5 @@ export class GroupHandle<T> implements Group<T> {
 
 function requireFunction<F>(handler: F): F {
   if (typeof handler === 'function') return handler;
-  throw new TypeError(`the handler is ${String(handler)}; give a function`);
+  throw new TypeError(`the handler is ${shown(handler)}; give a function`);
 }

@@ -1,5 +1,5 @@
 // Events as the function claim hands them out: side by side in one row, taken apart here. Pure.
-import type { EventRecord } from '../log/event.ts';
+import { toRecord, type EventRecord } from '../log/event.ts';
 
 /** One event handed out. */
 export interface HandedOut {
@@ -41,18 +41,11 @@ export function toHandedOut(row: HandedOutRow): HandedOut[] {
   return row.data.split(SEPARATOR).map((data, index) => {
     const offset = offsets ? BigInt(offsets[index] as string) : first + BigInt(index);
     const [visibleTo, exclude, headers] = rest?.[String(offset)] ?? NOTHING;
+    const type = types?.[index] || null;
+    const key = keys?.[String(offset)] ?? null;
+    const event = { type, key, visibleTo, exclude, headers, data };
     return {
-      record: {
-        offset,
-        tag: tags[index] as number,
-        atMs: at[index] as number,
-        type: types?.[index] || null,
-        key: keys?.[String(offset)] ?? null,
-        visibleTo,
-        exclude,
-        headers,
-        data,
-      },
+      record: toRecord(event, offset, tags[index] as number, at[index] as number),
       attempt: attempts?.[index] ?? 1,
     };
   });

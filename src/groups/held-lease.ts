@@ -186,7 +186,10 @@ export class HeldLease {
     if (this.#over.signal.aborted) return;
     const { leaseMs } = this.#options;
     this.#lost(
-      new SluiceError('lease_lost', `the lease of ${leaseMs} ms was over before it could be extended`),
+      new SluiceError(
+        'lease_lost',
+        `the lease of ${leaseMs} ms was over before it could be extended; its events are handed out again: give leaseMs more room`,
+      ),
     );
   }
 

@@ -2,7 +2,8 @@
 import type { Database } from '../db/database.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { StreamEvent } from '../log/event.ts';
-import { LEASE_MS, number } from './options.ts';
+import { within } from '../util/bounds.ts';
+import { LEASE_MS } from './options.ts';
 import { settleLease, type Failure, type FailurePolicy, type Settled, type Settlement } from './store.ts';
 import { errorText } from './unit.ts';
 
@@ -77,7 +78,7 @@ export class LeaseHandle<T> implements Lease<T> {
   }
 
   async extend(ms: number): Promise<void> {
-    const { expiresAt } = await this.#settle({ extendMs: number('ms', ms, LEASE_MS) });
+    const { expiresAt } = await this.#settle({ extendMs: within('ms', ms, LEASE_MS) });
     this.#expiresAt = expiresAt;
   }
 

@@ -1,7 +1,7 @@
 // What users may say about a group and about consuming it, with the defaults, checked.
 import type { Position } from '../protocol/position.ts';
 import type { Backoff } from '../util/backoff.ts';
-import { shown } from '../util/shown.ts';
+import { within, wholeWithin } from '../util/bounds.ts';
 
 export interface GroupOptions {
   /** Where a group begins that does not exist yet: strictly after it. Default 'start'. */
@@ -74,17 +74,17 @@ export const MAX_CLAIM = 10_000;
 /** @throws TypeError, RangeError */
 export function settleGroup(options: GroupOptions): GroupSettings {
   const { from = 'start', maxAttempts = 10, backoff, keyed, holdMs } = options;
-  const initialMs = number('backoff.initialMs', backoff?.initialMs ?? 1000, [1, DAY_MS]);
-  const maxMs = number('backoff.maxMs', backoff?.maxMs ?? Math.max(600_000, initialMs), [
+  const initialMs = within('backoff.initialMs', backoff?.initialMs ?? 1000, [1, DAY_MS]);
+  const maxMs = within('backoff.maxMs', backoff?.maxMs ?? Math.max(600_000, initialMs), [
     initialMs,
     366 * DAY_MS,
   ]);
   return {
     from,
-    maxAttempts: whole('maxAttempts', maxAttempts, [1, 1_000_000]),
+    maxAttempts: wholeWithin('maxAttempts', maxAttempts, [1, 1_000_000]),
     backoff: { initialMs, maxMs },
-    partitions: keyed ? whole('keyed.partitions', keyed.partitions, [1, 1024]) : null,
-    holdMs: holdMs === undefined ? undefined : whole('holdMs', holdMs, [0, 3_155_760_000_000]),
+    partitions: keyed ? wholeWithin('keyed.partitions', keyed.partitions, [1, 1024]) : null,
+    holdMs: holdMs === undefined ? undefined : wholeWithin('holdMs', holdMs, [0, 3_155_760_000_000]),
   };
 }
 
@@ -93,35 +93,27 @@ export function settleConsume(options: ConsumeOptions, defaultMaxBatch: number):
   const { concurrency = 1, maxBatch = defaultMaxBatch, leaseMs = 30_000, drainMs = 10_000 } = options;
   const { handlerTimeoutMs, throttle, breaker } = options;
   return {
-    concurrency: whole('concurrency', concurrency, [1, 10_000]),
-    maxBatch: whole('maxBatch', maxBatch, [1, MAX_CLAIM]),
-    leaseMs: number('leaseMs', leaseMs, LEASE_MS),
+    concurrency: wholeWithin('concurrency', concurrency, [1, 10_000]),
+    maxBatch: wholeWithin('maxBatch', maxBatch, [1, MAX_CLAIM]),
+    leaseMs: within('leaseMs', leaseMs, LEASE_MS),
     handlerTimeoutMs:
-      handlerTimeoutMs === undefined ? undefined : number('handlerTimeoutMs', handlerTimeoutMs, [1, DAY_MS]),
+      handlerTimeoutMs === undefined ? undefined : within('handlerTimeoutMs', handlerTimeoutMs, [1, DAY_MS]),
     perSecond:
       throttle === undefined
         ? undefined
-        : number('throttle.perSecond', throttle.perSecond, [0.001, 1_000_000]),
+        : within('throttle.perSecond', throttle.perSecond, [0.001, 1_000_000]),
     breaker: breaker && {
-      failures: whole('breaker.failures', breaker.failures, [1, 1_000_000]),
-      pauseMs: number('breaker.pauseMs', breaker.pauseMs, [1, DAY_MS]),
+      failures: wholeWithin('breaker.failures', breaker.failures, [1, 1_000_000]),
+      pauseMs: within('breaker.pauseMs', breaker.pauseMs, [1, DAY_MS]),
     },
-    drainMs: number('drainMs', drainMs, [0, DAY_MS]),
+    drainMs: within('drainMs', drainMs, [0, DAY_MS]),
   };
 }
 
 /** @throws RangeError */
 export function settleClaim({ max = 100, leaseMs = 30_000 }: ClaimOptions): { max: number; leaseMs: number } {
-  return { max: whole('max', max, [1, MAX_CLAIM]), leaseMs: number('leaseMs', leaseMs, LEASE_MS) };
-}
-
-/** @throws RangeError */
-export function number(name: string, value: number, [least, most]: readonly [number, number]): number {
-  if (typeof value === 'number' && value >= least && value <= most) return value;
-  throw new RangeError(`${name} is ${shown(value)}; give a number from ${least} to ${most}`);
-}
-
-function whole(name: string, value: number, bounds: readonly [number, number]): number {
-  if (Number.isInteger(number(name, value, bounds))) return value;
-  throw new RangeError(`${name} is ${value}; give a whole number`);
+  return {
+    max: wholeWithin('max', max, [1, MAX_CLAIM]),
+    leaseMs: within('leaseMs', leaseMs, LEASE_MS),
+  };
 }

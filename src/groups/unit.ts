@@ -46,6 +46,11 @@ export class Unit {
     return (this.items[0] as Item).lease;
   }
 
+  /** One event, to be handled with nothing beside it. */
+  get isAlone(): boolean {
+    return (this.items[0] as Item).alone;
+  }
+
   /** Acknowledged in a transaction of the handler's own: the database knows whether it has committed. */
   get isPromised(): boolean {
     return this.acknowledgement.isGiven && !this.acknowledgement.isCommitted;

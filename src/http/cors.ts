@@ -1,6 +1,8 @@
 // Which pages may ask: the Origin rules of the handler, decided before anything else is done. Without rules no CORS header
 // is sent, and what a browser adds by itself (cookies) counts only for pages of the same origin. Pure. The protocol: the
 // Fetch standard, "CORS protocol", and W3C Fetch Metadata for Sec-Fetch-Site.
+import { within } from '../util/bounds.ts';
+import { shown } from '../util/shown.ts';
 
 export interface CorsOptions {
   /** Origins as browsers write them (`https://shop.example`), or `['*']` for all; or a function that knows. */
@@ -38,9 +40,7 @@ const MAX_AGE_MS = 600_000;
 export function corsRules(options: CorsOptions | undefined): CorsRules | undefined {
   if (options === undefined) return undefined;
   const { origins, credentials = false, maxAgeMs = MAX_AGE_MS } = options;
-  if (typeof maxAgeMs !== 'number' || !(maxAgeMs >= 0 && maxAgeMs <= 86_400_000)) {
-    throw new RangeError(`cors.maxAgeMs is ${String(maxAgeMs)}; give milliseconds from 0 to 86400000`);
-  }
+  within('cors.maxAgeMs', maxAgeMs, [0, 86_400_000]);
   if (typeof credentials !== 'boolean') throw new TypeError('cors.credentials must be true or false');
   if (typeof origins === 'function')
     return { everyone: false, allows: certain(origins), credentials, maxAgeMs };
@@ -82,15 +82,15 @@ export function judgeOrigin(asked: Asked, rules: CorsRules | undefined): Verdict
   if (rules && origin !== null && method === 'OPTIONS' && headers.has('access-control-request-method')) {
     return allowed
       ? { kind: 'preflight', headers: { ...grantTo(origin, rules), ...preflight(rules), ...vary } }
-      : refuse(`pages of ${shown(origin)} may not ask here`);
+      : refuse(`pages of ${named(origin)} may not ask here`);
   }
   if (isCrossOrigin(asked)) {
     const carried = carriedBy(asked);
     if (!allowed && carried !== undefined) {
-      return refuse(`pages of ${shown(origin)} may not ask here with ${carried}`);
+      return refuse(`pages of ${named(origin)} may not ask here with ${carried}`);
     }
     if (headers.has('cookie') && rules?.credentials !== true) {
-      return refuse(`pages of ${shown(origin)} may not ask here with cookies`);
+      return refuse(`pages of ${named(origin)} may not ask here with cookies`);
     }
   }
   if (!rules) return { kind: 'pass', headers: {} };
@@ -99,8 +99,8 @@ export function judgeOrigin(asked: Asked, rules: CorsRules | undefined): Verdict
 
 const refuse = (detail: string): Verdict => ({ kind: 'refuse', detail, headers: { vary: 'Origin' } });
 
-const shown = (origin: string | null): string =>
-  origin === null ? 'another origin' : `origin ${JSON.stringify(origin.slice(0, 100))}`;
+const named = (origin: string | null): string =>
+  origin === null ? 'another origin' : `origin ${shown(origin)}`;
 
 const grantTo = (origin: string, { everyone, credentials }: CorsRules): Record<string, string> => ({
   'access-control-allow-origin': everyone ? '*' : origin,

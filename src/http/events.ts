@@ -2,7 +2,7 @@
 // stream. Everything that can be refused is refused before the first byte.
 import { waitOrAbort } from '../util/abort.ts';
 import { wallClockMs } from '../util/clock.ts';
-import { knowsAbsent, NOT_YET } from '../protocol/cursor.ts';
+import { knowsAbsent, NOT_YET, type CursorPosition } from '../protocol/cursor.ts';
 import { streamNameProblem } from '../protocol/wire.ts';
 import { parsePosition, type ParsedPosition } from '../protocol/position.ts';
 import type { FrameFormat } from '../tail/entry.ts';
@@ -145,7 +145,7 @@ async function begin(
   return undefined;
 }
 
-// A stream that the cursor does not know starts at `after`; without that, at the end.
+// A stream that the last id does not know starts at `after`; without that, at the end.
 async function startsFor(
   tails: Tails,
   { streams, lastEventId, after = END }: EventsRequest,
@@ -153,14 +153,22 @@ async function startsFor(
 ): Promise<ReadonlyMap<string, ParsedPosition>> {
   const first = lastEventId ?? after;
   if (first.kind !== 'cursor') return new Map(streams.map((stream) => [stream, first]));
-  const otherwise = lastEventId && after.kind !== 'cursor' ? after : END;
+  const known = after.kind === 'cursor' ? both(first.positions, after.positions) : first.positions;
+  const positions = known.filter((position) => position !== NOT_YET);
   // A page was rendered before one of them existed: all that came into it since is news.
-  if (knowsAbsent(first.positions)) {
-    const positions = first.positions.filter((position) => position !== NOT_YET);
-    return tails.starts(streams, { positions, otherwise: START }, signal);
-  }
-  return tails.starts(streams, { positions: first.positions, otherwise }, signal);
+  if (knowsAbsent(known)) return tails.starts(streams, { positions, otherwise: START }, signal);
+  const otherwise = after.kind === 'cursor' ? END : after;
+  return tails.starts(streams, { positions, otherwise }, signal);
 }
+
+/** All of the first, and of the others those of streams that it does not know. */
+const both = (
+  positions: readonly CursorPosition[],
+  others: readonly CursorPosition[],
+): readonly CursorPosition[] => {
+  const known = new Set(positions.map(({ incarnation }) => incarnation));
+  return [...positions, ...others.filter(({ incarnation }) => !known.has(incarnation))];
+};
 
 const START: ParsedPosition = { kind: 'start' };
 const END: ParsedPosition = { kind: 'end' };

@@ -1,6 +1,7 @@
 // What a handler can be told, and the checks of it. Every default is documented here; most are applied in handler.ts.
 import { hostname } from 'node:os';
 import { processId } from '../sluice/environment.ts';
+import { within, wholeWithin } from '../util/bounds.ts';
 import type { Audience } from './audience.ts';
 import type { Authorize } from './authorize.ts';
 import type { TrustProxy } from './client-address.ts';
@@ -93,9 +94,9 @@ export function statsHistorySettings(
   const given: StatsHistoryOptions = options === true ? {} : options;
   const { intervalMs = 60_000, keepMs = 7 * 86_400_000, maxStreams = 100 } = given;
   const { instance = `${hostname()}:${processId()}` } = given;
-  requireWithin('intervalMs', intervalMs, [1, MAX_TIMER_MS]);
-  requireWithin('keepMs', keepMs, [1, MAX_KEEP_MS]);
-  requireWithin('maxStreams', maxStreams, [0, MAX_STREAMS_KEPT]);
+  within('statsHistory.intervalMs', intervalMs, [1, MAX_TIMER_MS]);
+  within('statsHistory.keepMs', keepMs, [1, MAX_KEEP_MS]);
+  within('statsHistory.maxStreams', maxStreams, [0, MAX_STREAMS_KEPT]);
   if (typeof instance !== 'string' || !/^[^\p{Cc}\p{Cs}]{1,255}$/u.test(instance)) {
     throw new RangeError(
       'statsHistory.instance must have 1 to 255 characters, none of them a control character',
@@ -104,30 +105,16 @@ export function statsHistorySettings(
   return { intervalMs, keepMs, maxStreams: Math.floor(maxStreams), instance };
 }
 
-function requireWithin(
-  name: keyof StatsHistoryOptions,
-  value: number,
-  [least, most]: [number, number],
-): void {
-  if (typeof value === 'number' && value >= least && value <= most) return;
-  throw new RangeError(`statsHistory.${name} is ${String(value)}; give a number from ${least} to ${most}`);
-}
-
 /** Past that, a timer fires at once. */
 export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 
 /** @throws RangeError */
-export function duration(name: keyof HandlerLimits, ms: number): number {
-  if (typeof ms === 'number' && ms >= 1 && ms <= MAX_TIMER_MS) return ms;
-  throw new RangeError(`limits.${name} is ${String(ms)}; give milliseconds from 1 to ${MAX_TIMER_MS}`);
-}
+export const duration = (name: keyof HandlerLimits, ms: number): number =>
+  within(`limits.${name}`, ms, [1, MAX_TIMER_MS]);
 
 /** @throws RangeError */
-export function count(
+export const count = (
   name: keyof HandlerLimits,
   value: number,
   most: number = Number.MAX_SAFE_INTEGER,
-): number {
-  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
-  throw new RangeError(`limits.${name} is ${String(value)}; give a whole number from 1 to ${most}`);
-}
+): number => wholeWithin(`limits.${name}`, value, [1, most]);

@@ -3,6 +3,7 @@
 // issued can be revoked through the handler. Never says why a token is refused, but for one that was good and is old.
 import { randomUUID } from 'node:crypto';
 import { errors, jwtVerify, SignJWT } from 'jose';
+import { within } from '../util/bounds.ts';
 import { wallClockMs } from '../util/clock.ts';
 import type { Action, Authorize, Grant } from './authorize.ts';
 import { credentialOf } from './credentials.ts';
@@ -103,12 +104,12 @@ export function createTokens({ secret, issuer, cookie = false }: TokensOptions):
   const cookieName = cookieNameOf(cookie);
   return Object.freeze({
     issue: async ({ expiresInMs, ...request }: TokenRequest) => {
-      const livesMs = span('expiresInMs', expiresInMs, MAX_TOKEN_MS);
+      const livesMs = Math.round(within('expiresInMs', expiresInMs, [1, MAX_TOKEN_MS]));
       return sign(capability(request, livesMs, livesMs), 'access', { keys, issuer });
     },
     ticket: async ({ expiresInMs = TICKET_MS, connectionMs = CONNECTION_MS, ...request }: TicketRequest) => {
-      const livesMs = span('expiresInMs', expiresInMs, MAX_TICKET_MS);
-      const lastsMs = span('connectionMs', connectionMs, MAX_TOKEN_MS);
+      const livesMs = Math.round(within('expiresInMs', expiresInMs, [1, MAX_TICKET_MS]));
+      const lastsMs = Math.round(within('connectionMs', connectionMs, [1, MAX_TOKEN_MS]));
       return sign(capability(request, livesMs, lastsMs), 'ticket', { keys, issuer });
     },
     authorize: async (request: Request, streams: readonly string[], action: Action) => {
@@ -207,11 +208,6 @@ function requireText(name: string, value: unknown): void {
   if (typeof value !== 'string' || value === '') {
     throw new TypeError(`${name} must be a string that is not empty`);
   }
-}
-
-function span(name: string, ms: number, maxMs: number): number {
-  if (typeof ms === 'number' && ms >= 1 && ms <= maxMs) return Math.round(ms);
-  throw new RangeError(`${name} is ${String(ms)}; give milliseconds from 1 to ${maxMs}`);
 }
 
 function presenceGrant(

@@ -1,10 +1,10 @@
 // The public face of the listener: subscriptions by channel name, notifications sent, generations. Sluice's own tails
 // and relay hear over the same listener. Without Sluice, it also owns the connections (`own`).
 import type { Database } from '../db/database.ts';
-import { onAbort, waitOrAbort } from '../util/abort.ts';
+import { onAbort, throwIfAborted, waitOrAbort } from '../util/abort.ts';
+import { wholeWithin } from '../util/bounds.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
-import { shown } from '../util/shown.ts';
 import { requireSchema, type StandardSchemaV1 } from '../util/standard-schema.ts';
 import { checkPayload, serverChannel } from './channel.ts';
 import type { Listener, ListenerState } from './listener.ts';
@@ -120,11 +120,9 @@ export class Bus implements NotifyBus {
   ): Promise<NotifySubscription<T>> {
     const { buffer = DEFAULT_BUFFER, signal, schema } = options;
     const channel = serverChannel(name);
-    if (!Number.isInteger(buffer) || buffer < 1 || buffer > MAX_BUFFER) {
-      throw new RangeError(`buffer is ${shown(buffer)}; give a whole number from 1 to ${MAX_BUFFER}`);
-    }
+    wholeWithin('buffer', buffer, [1, MAX_BUFFER]);
     if (schema !== undefined) requireSchema(schema);
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     if (this.#closed) throw closed();
     const { listener, logger } = this.#options;
     const letGo = signal && onAbort(signal, () => void subscription.close());

@@ -3,7 +3,7 @@
 // refuses makes it throw.
 import { deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
-import { messageOf } from '../util/errors.ts';
+import { asError, messageOf } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { judge, refusalText, type StandardSchemaV1 } from '../util/standard-schema.ts';
 import type { ChannelHandler } from './hub.ts';
@@ -98,7 +98,7 @@ export class Subscription<T>
   }
 
   refused(error: unknown): void {
-    this.#error = error instanceof Error ? error : new Error(String(error));
+    this.#error = asError(error);
     this.#finish();
   }
 

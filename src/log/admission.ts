@@ -4,7 +4,8 @@
 // one that waits for another's lock in its schema would hold up the very transaction that it waits for.
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { Budget } from './budget.ts';
-import { sizeOf, type EncodedEvent } from './encode.ts';
+import { sizeOf } from './encode.ts';
+import type { EncodedEvent } from './event.ts';
 import { judge, type StandardSchemaV1, type Verdict } from '../util/standard-schema.ts';
 import { refusal } from './payload-schema.ts';
 import { Turns } from './turns.ts';

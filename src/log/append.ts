@@ -2,9 +2,8 @@
 // queues. A call for one stream may wait for it; a call for several leaves out those that somebody holds.
 import { getRandomValues } from 'node:crypto';
 import type { Database } from '../db/database.ts';
-import type { EncodedEvent } from './encode.ts';
 import { toColumns } from './encode.ts';
-import type { EventRecord } from './event.ts';
+import { toRecord, type EncodedEvent, type EventRecord } from './event.ts';
 
 export interface AppendGroup {
   readonly stream: string;
@@ -125,16 +124,4 @@ export const appendedRecords = (
   { events }: AppendGroup,
   { first, atMs, tags }: Extract<AppendOutcome, { kind: 'ok' }>,
 ): EventRecord[] =>
-  // Member by member, as they are read from a page: one shape for all that is handed to thousands of readers. What is
-  // spread has several, and for each of them the engine compiles the way to the sockets anew.
-  events.map(({ type, key, visibleTo, exclude, headers, data }, index) => ({
-    offset: first + BigInt(index),
-    tag: tags[index] ?? 0,
-    atMs,
-    type,
-    key,
-    visibleTo,
-    exclude,
-    headers,
-    data,
-  }));
+  events.map((event, index) => toRecord(event, first + BigInt(index), tags[index] ?? 0, atMs));

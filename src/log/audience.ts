@@ -3,7 +3,7 @@
 import { SluiceError } from '../util/errors.ts';
 
 /** Bytes of UTF-8 in a label, at most. */
-export const MAX_LABEL_BYTES = 128;
+const MAX_LABEL_BYTES = 128;
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 

@@ -6,7 +6,8 @@ import { SluiceError } from '../util/errors.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
 import type { AppendCall, AppendGroup, AppendOutcome } from './append.ts';
-import { sizeOf, type EncodedEvent } from './encode.ts';
+import { sizeOf } from './encode.ts';
+import type { EncodedEvent } from './event.ts';
 import {
   groupOf,
   takeGroups,

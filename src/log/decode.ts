@@ -3,7 +3,7 @@
 import { encodePosition } from '../protocol/cursor.ts';
 import { waitOrAbort } from '../util/abort.ts';
 import { SluiceError } from '../util/errors.ts';
-import { withData, type EventRecord, type StreamEvent, type StreamIdentity } from './event.ts';
+import { StreamEvent, type EventRecord, type StreamIdentity } from './event.ts';
 import { judge, type StandardSchemaV1, type Verdict } from '../util/standard-schema.ts';
 import { refusal } from './payload-schema.ts';
 
@@ -23,7 +23,7 @@ export const decodeWith =
   };
 
 function toFitting<T>(verdict: Verdict, identity: StreamIdentity, record: EventRecord): StreamEvent<T> {
-  if (verdict.ok) return withData(identity, record, verdict.value as T);
+  if (verdict.ok) return new StreamEvent(identity, record, verdict.value as T);
   const { name, incarnation } = identity;
   const { offset, tag } = record;
   throw refusal(verdict, {

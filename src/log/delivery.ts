@@ -5,7 +5,7 @@ import { SluiceError } from '../util/errors.ts';
 import { shown } from '../util/shown.ts';
 
 /** Bytes of UTF-8 in an idempotency key, at most. */
-export const MAX_IDEMPOTENCY_KEY_BYTES = 255;
+const MAX_IDEMPOTENCY_KEY_BYTES = 255;
 
 const MAX_OFFSET = 2n ** 63n - 1n;
 

@@ -3,7 +3,7 @@
 import { streamNameProblem, typeProblem } from '../protocol/wire.ts';
 import { SluiceError } from '../util/errors.ts';
 import { toExclude, toVisibleTo } from './audience.ts';
-import { payloadText } from './event.ts';
+import { payloadText, type EncodedEvent } from './event.ts';
 
 /** Limits on what is accepted; bytes are of JSON text. */
 export interface Limits {
@@ -28,15 +28,6 @@ export interface NewEvent<T = unknown> {
   readonly visibleTo?: string | undefined;
   /** A connection that need not be told: the `connectionId` of its `sluice:open`. */
   readonly exclude?: string | null | undefined;
-}
-
-export interface EncodedEvent {
-  readonly data: string;
-  readonly type: string | null;
-  readonly key: string | null;
-  readonly visibleTo: string | null;
-  readonly exclude: string | null;
-  readonly headers: string | null;
 }
 
 /** @throws SluiceError name_invalid */

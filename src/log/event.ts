@@ -1,14 +1,10 @@
-// An event as it travels inside the process (a record, its payload still text) and as users see it (parsed). The one
-// place where a row becomes either.
-import { SluiceError } from '../util/errors.ts';
+// An event as it travels inside the process (encoded, then a record: its payload still text) and as users see it (parsed).
+// The one place where either is made.
+import { messageOf, SluiceError } from '../util/errors.ts';
 import { cursorOf } from './cursor-of.ts';
 
-/** One event of a known stream, as stored. */
-export interface EventRecord {
-  readonly offset: bigint;
-  readonly tag: number;
-  /** Milliseconds since 1970. */
-  readonly atMs: number;
+/** What a writer gives, checked, and its payload as text. */
+export interface EncodedEvent {
   readonly type: string | null;
   readonly key: string | null;
   /** The label of its audience; null: everybody. */
@@ -21,11 +17,37 @@ export interface EventRecord {
   readonly data: string;
 }
 
+/** One event of a known stream, as stored. */
+export interface EventRecord extends EncodedEvent {
+  readonly offset: bigint;
+  readonly tag: number;
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+}
+
+/**
+ * Member by member: one shape for all that is handed to thousands of readers, wherever it comes from. What is spread has
+ * several, and for each of them the engine compiles the way to the sockets anew.
+ */
+export const toRecord = (
+  { type, key, visibleTo, exclude, headers, data }: EncodedEvent,
+  offset: bigint,
+  tag: number,
+  atMs: number,
+): EventRecord => ({ offset, tag, atMs, type, key, visibleTo, exclude, headers, data });
+
+export interface StreamIdentity {
+  readonly name: string;
+  readonly incarnation: bigint;
+}
+
 /**
  * One event of a stream. `toJSON()` is the envelope of the wire, with the offset as a string. Whoever passes events on
  * outside `sluice/http` decides who may see them: `toJSON()` does not say.
  */
-export interface StreamEvent<T = unknown> {
+// A class for its toJSON alone: inherited, an event can be cloned and sent to a worker, and what is changed in a copy is
+// what the copy says. It is also the quickest to make.
+export class StreamEvent<T = unknown> {
   readonly stream: string;
   readonly offset: bigint;
   /** Resumes just after this event. */
@@ -40,35 +62,8 @@ export interface StreamEvent<T = unknown> {
   readonly headers: Record<string, string>;
   /** Assigned with the offset; never decreasing within a stream. */
   readonly at: Date;
-  toJSON(): object;
-}
 
-export interface StreamIdentity {
-  readonly name: string;
-  readonly incarnation: bigint;
-}
-
-export const toStreamEvent = <T>(identity: StreamIdentity, record: EventRecord): StreamEvent<T> =>
-  withData(identity, record, JSON.parse(record.data) as T);
-
-/** An event whose payload is not as stored: what a reader's schema made of it. */
-export const withData = <T>(identity: StreamIdentity, record: EventRecord, data: T): StreamEvent<T> =>
-  new ReadEvent(identity, record, data);
-
-// A class for its toJSON alone: inherited, an event can be cloned and sent to a worker, and what is changed in a copy is
-// what the copy says. It is also the quickest to make.
-class ReadEvent<T> implements StreamEvent<T> {
-  readonly stream: string;
-  readonly offset: bigint;
-  readonly cursor: string;
-  readonly type: string | null;
-  readonly key: string | null;
-  readonly visibleTo: string | null;
-  readonly exclude: string | null;
-  readonly data: T;
-  readonly headers: Record<string, string>;
-  readonly at: Date;
-
+  /** `data`: the payload, or what a reader's schema made of it. */
   constructor({ name, incarnation }: StreamIdentity, record: EventRecord, data: T) {
     const { headers } = record;
     this.stream = name;
@@ -89,6 +84,9 @@ class ReadEvent<T> implements StreamEvent<T> {
   }
 }
 
+export const toStreamEvent = <T>(identity: StreamIdentity, record: EventRecord): StreamEvent<T> =>
+  new StreamEvent(identity, record, JSON.parse(record.data) as T);
+
 /** The wire envelope as JSON text, around the payload's own text: nothing stored is parsed to be sent on. */
 export const envelopeText = (stream: string, record: EventRecord): string =>
   `{"stream":${JSON.stringify(stream)},"offset":"${record.offset}","type":${JSON.stringify(record.type)},` +
@@ -104,9 +102,11 @@ export function payloadText(data: unknown, maxBytes: number): string {
   try {
     text = JSON.stringify(data) as string | undefined;
   } catch (error) {
-    throw new SluiceError('payload_invalid', `the data cannot be written as JSON: ${String(error)}`, {
-      cause: error,
-    });
+    throw new SluiceError(
+      'payload_invalid',
+      `the data cannot be written as JSON: ${messageOf(error)}; give a JSON value`,
+      { cause: error },
+    );
   }
   if (text === undefined) {
     throw new SluiceError(

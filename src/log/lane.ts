@@ -3,7 +3,7 @@
 // the only one of its call. Pure; order is never changed.
 import type { Deferred } from '../util/deferred.ts';
 import type { AppendGroup } from './append.ts';
-import type { EncodedEvent } from './encode.ts';
+import type { EncodedEvent } from './event.ts';
 
 /** What was appended, or was found to be there already. */
 export interface Appended {

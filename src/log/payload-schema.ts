@@ -1,6 +1,7 @@
 // A schema of payloads, not of the database: what a stream's user may say of its payloads, and what a payload that does
 // not fit is refused with.
 import { SluiceError, type SluiceErrorOptions } from '../util/errors.ts';
+import { shown } from '../util/shown.ts';
 import {
   isRecord,
   refusalText,
@@ -23,7 +24,7 @@ export interface PayloadOptions<In = unknown, Out = In> {
 /** @throws TypeError */
 export function checkPayloadOptions(options: unknown): asserts options is PayloadOptions {
   if (!isRecord(options)) {
-    throw new TypeError(`the options of a stream are ${String(options)}; give { schema?, validateOnRead? }`);
+    throw new TypeError(`the options of a stream are ${shown(options)}; give { schema?, validateOnRead? }`);
   }
   const { schema, validateOnRead } = options;
   if (schema !== undefined) requireSchema(schema);

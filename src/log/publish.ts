@@ -8,7 +8,8 @@ import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { isPgClient, requireTransaction } from '../db/transaction.ts';
 import type { DueTime } from './delivery.ts';
-import { toColumns, type EncodedEvent } from './encode.ts';
+import { toColumns } from './encode.ts';
+import type { EncodedEvent } from './event.ts';
 
 export interface PublishCall {
   readonly tx: SqlExecutor | undefined;

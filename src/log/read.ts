@@ -1,14 +1,14 @@
 // Pages of a stream, read by cursor: one statement, one snapshot, the state of the stream beside its events. Nothing
 // else reads events. Bounded in events and in bytes; a page with no event after the standing one means "up to date".
 import type { Database } from '../db/database.ts';
-import type { EventRecord, StreamIdentity } from './event.ts';
+import { toRecord, type EventRecord, type StreamIdentity } from './event.ts';
 import type { StreamState } from './locate.ts';
 import { isStandbyOf } from './standby.ts';
 
 /** Events in one page at most. */
 export const MAX_PAGE_EVENTS = 1000;
 /** Bytes of data after which a page ends (it holds at least one event). */
-export const MAX_PAGE_BYTES: number = 4 * 2 ** 20;
+const MAX_PAGE_BYTES = 4 * 2 ** 20;
 /** No offset is larger; a position may still name it, and what follows it must not overflow. */
 const MAX_OFFSET = 2n ** 63n - 1n;
 
@@ -81,7 +81,7 @@ export async function readPage(database: Database, request: PageRequest): Promis
   if (!first) return undefined;
   return {
     state: toState(first),
-    rows: rows.filter((row) => row[6] !== null).map((row) => toRecord(row.slice(6) as EventColumns)),
+    rows: rows.filter((row) => row[6] !== null).map((row) => recordOf(row.slice(6) as EventColumns)),
   };
 }
 
@@ -94,17 +94,8 @@ const toState = ([id, trimmedTo, trimmedTag, closed, head, headTag]: Row): Strea
   headTag,
 });
 
-export function toRecord(columns: EventColumns): EventRecord {
+export function recordOf(columns: EventColumns): EventRecord {
   const [offset, tag, atMs, type, key, visibleTo, exclude, headers, data] = columns;
-  return {
-    offset: BigInt(offset),
-    tag,
-    atMs: Math.floor(atMs),
-    type,
-    key,
-    visibleTo,
-    exclude,
-    headers,
-    data,
-  };
+  const event = { type, key, visibleTo, exclude, headers, data };
+  return toRecord(event, BigInt(offset), tag, Math.floor(atMs));
 }

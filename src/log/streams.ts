@@ -40,11 +40,12 @@ export interface Undeliverable extends NewEvent {
   readonly publishedAt: Date;
 }
 
+// Times are numbers: how they are written is the session's to say, and how they are read, the program's (pg's type parsers).
 interface InfoRow {
   name: string;
   head: string;
   oldest: string;
-  created_at: Date;
+  created_ms: number;
   closed: boolean;
   max_age_ms: string | null;
   max_count: string | null;
@@ -67,7 +68,7 @@ const headOf = (schema: string): string => `
   ) h on true`;
 
 const COLUMNS = `s.name, coalesce(h."offset", s.trimmed_to)::text as head, (s.trimmed_to + 1)::text as oldest,
-  s.created_at, s.closed_at is not null as closed, s.max_age_ms::text, s.max_count::text, s.max_bytes::text,
+  date_part('epoch', s.created_at) * 1000 as created_ms, s.closed_at is not null as closed, s.max_age_ms::text, s.max_count::text, s.max_bytes::text,
   s.idempotency_window_ms::text`;
 
 // `at` never decreases, so how many events came since a time is the head less an offset found by binary search. Where
@@ -92,7 +93,7 @@ const toInfo = (row: InfoRow): StreamInfo => ({
   head: BigInt(row.head),
   oldest: BigInt(row.oldest),
   count: BigInt(row.head) - BigInt(row.oldest) + 1n,
-  createdAt: row.created_at,
+  createdAt: new Date(row.created_ms),
   closed: row.closed,
   retention: {
     ...(row.max_age_ms === null ? {} : { maxAgeMs: Number(row.max_age_ms) }),
@@ -160,7 +161,7 @@ interface UndeliverableRow {
   id: string;
   stream: string;
   reason: Undeliverable['reason'];
-  published_at: Date;
+  published_ms: number;
   type: string | null;
   key: string | null;
   visible_to: string | null;
@@ -174,7 +175,7 @@ export async function* listUndeliverable(database: Database): AsyncGenerator<Und
   let after = '0';
   for (;;) {
     const rows: UndeliverableRow[] = await database.query<UndeliverableRow>(
-      `select id::text, stream, reason, published_at, type, key, visible_to, exclude::text, headers::text, data::text
+      `select id::text, stream, reason, date_part('epoch', published_at) * 1000 as published_ms, type, key, visible_to, exclude::text, headers::text, data::text
        from ${database.names.quoted}.undeliverable where id > $1 order by id limit ${LIST_PAGE}`,
       [after],
     );
@@ -188,7 +189,7 @@ const toUndeliverable = (row: UndeliverableRow): Undeliverable => ({
   id: row.id,
   stream: row.stream,
   reason: row.reason,
-  publishedAt: row.published_at,
+  publishedAt: new Date(row.published_ms),
   data: JSON.parse(row.data) as unknown,
   ...(row.type === null ? {} : { type: row.type }),
   ...(row.key === null ? {} : { key: row.key }),

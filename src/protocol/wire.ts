@@ -11,8 +11,8 @@ export const CONTROL_EVENTS = {
 } as const;
 export type ControlEvent = (typeof CONTROL_EVENTS)[keyof typeof CONTROL_EVENTS];
 
-export const MAX_STREAM_NAME_BYTES = 512;
-export const MAX_TYPE_BYTES = 128;
+const MAX_STREAM_NAME_BYTES = 512;
+const MAX_TYPE_BYTES = 128;
 
 const CONTROL_CHARACTER = /\p{Cc}/u;
 const LONE_SURROGATE = /\p{Cs}/u; // with the u flag a pair is one code point and does not match

@@ -7,7 +7,7 @@ import type { Subscription } from '../client/subscriber.ts';
 
 export interface StreamState<S> {
   readonly value: S;
-  /** What ended it: refused for good, or thrown by the reducer. */
+  /** What ended it: refused for good, thrown by the reducer, or something that cannot be asked for. */
   readonly error: Error | null;
 }
 
@@ -21,9 +21,12 @@ export interface StoreOptions<T, S> extends Pick<SubscribeOptions, 'after' | 'pr
   readonly reduce: (value: S, items: readonly StreamItem<T>[]) => S;
 }
 
+/** Null, or none in a list: nothing is read. */
+export type StreamNames = string | readonly string[] | null;
+
 export function createStreamStore<T, S>(
   client: Client,
-  streams: string | readonly string[],
+  streams: StreamNames,
   { initial, reduce, after: start, presence }: StoreOptions<T, S>,
 ): StreamStore<S> {
   const listeners = new Set<() => void>();
@@ -49,19 +52,27 @@ export function createStreamStore<T, S>(
       if (running === subscription) set({ ...state, error: error as Error });
     }
   };
+  const begin = (names: string | readonly string[]): void => {
+    const own = client.subscribe<T>(names, { after, presence });
+    running = own;
+    // Where it began, should it be left before anything comes; who leaves has read on from there all the same.
+    own.ready.then(
+      () => (after = (running === own && own.cursor) || after),
+      () => {},
+    );
+    void read(own);
+  };
   return {
     get: () => state,
     subscribe: (listener) => {
       listeners.add(listener);
-      if (!running) {
-        const own = client.subscribe<T>(streams, { after, presence });
-        running = own;
-        // Where it began, should it be left before anything comes; who leaves has read on from there all the same.
-        own.ready.then(
-          () => (after = (running === own && own.cursor) || after),
-          () => {},
-        );
-        void read(own);
+      if (!running && streams?.length) {
+        try {
+          begin(streams);
+        } catch (error) {
+          // Such as a cursor that a page kept and that is none: thrown here it would take the whole page down.
+          set({ ...state, error: error as Error });
+        }
       }
       return () => {
         listeners.delete(listener);

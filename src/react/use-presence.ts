@@ -12,14 +12,14 @@ export interface PresenceOptions {
 const NOBODY: readonly Member[] = [];
 
 /**
- * Who is present on a stream, and to be present on it oneself. Needs a grant of presence.
+ * Who is present on a stream, and to be present on it oneself; nobody, on none, for null. Needs a grant of presence.
  *
  * @example
  * const members = usePresence(client, 'room', { state: { name } });
  */
 export function usePresence(
   client: Client,
-  stream: string,
+  stream: string | null,
   { state = null }: PresenceOptions = {},
 ): readonly Member[] {
   const said = JSON.stringify(state);

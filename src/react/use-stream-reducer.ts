@@ -3,7 +3,7 @@ import { useMemo, useSyncExternalStore } from 'react';
 import type { Client } from '../client/client.ts';
 import type { StreamItem } from '../client/item.ts';
 import type { Position } from '../protocol/position.ts';
-import { createStreamStore } from './stream-store.ts';
+import { createStreamStore, type StreamNames } from './stream-store.ts';
 
 export interface ReducerOptions<T, S> {
   /** The value before anything has come; also what a server renders. */
@@ -16,12 +16,12 @@ export interface ReducerOptions<T, S> {
 
 export interface ReducedStream<S> {
   readonly value: S;
-  /** Why it has ended, if it has. */
+  /** Why it has ended, or could not begin, if so. */
   readonly error: Error | null;
 }
 
 /**
- * What a reducer makes of one or more streams. Starts anew when the client or the streams change.
+ * What a reducer makes of one or more streams; reads nothing for null or an empty list. Starts anew when the client or the streams change.
  *
  * @example
  * const { value: total } = useStreamReducer<Order, number>(client, 'orders', {
@@ -32,13 +32,13 @@ export interface ReducedStream<S> {
  */
 export function useStreamReducer<T = unknown, S = unknown>(
   client: Client,
-  streams: string | readonly string[],
+  streams: StreamNames,
   options: ReducerOptions<T, S>,
 ): ReducedStream<S> {
   const names = JSON.stringify(streams);
   const store = useMemo(
     () =>
-      createStreamStore<T, S>(client, JSON.parse(names) as string | string[], {
+      createStreamStore<T, S>(client, JSON.parse(names) as StreamNames, {
         after: options.after,
         initial: options.initial,
         reduce: (value, items) => items.reduce(options.reduce, value),

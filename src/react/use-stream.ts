@@ -2,6 +2,7 @@
 import type { Client } from '../client/client.ts';
 import type { EventItem, LossItem, StreamItem } from '../client/item.ts';
 import type { Position } from '../protocol/position.ts';
+import type { StreamNames } from './stream-store.ts';
 import { useStreamReducer } from './use-stream-reducer.ts';
 
 export interface UseStreamOptions {
@@ -16,7 +17,7 @@ export interface StreamView<T> {
   readonly events: readonly EventItem<T>[];
   /** The last `gap` or `reset`; a reset has also emptied `events` of its stream. */
   readonly loss: LossItem | null;
-  /** Why it has ended, if it has. */
+  /** Why it has ended, or could not begin, if so. */
   readonly error: Error | null;
 }
 
@@ -28,14 +29,14 @@ interface Kept<T> {
 const NOTHING: Kept<never> = { events: [], loss: null };
 
 /**
- * The last events of one or more streams. Renders on a server as if nothing had come yet.
+ * The last events of one or more streams; of none for null or an empty list. Renders on a server as if nothing had come yet.
  *
  * @example
  * const { events } = useStream<Order>(client, 'orders', { after: cursorFromThePage, limit: 20 });
  */
 export function useStream<T = unknown>(
   client: Client,
-  streams: string | readonly string[],
+  streams: StreamNames,
   { after, limit = 100 }: UseStreamOptions = {},
 ): StreamView<T> {
   const { value, error } = useStreamReducer<T, Kept<T>>(client, streams, {

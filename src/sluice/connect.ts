@@ -18,7 +18,7 @@ import {
   type Undeliverable,
 } from '../log/streams.ts';
 import { takeWatermark } from '../log/watermark.ts';
-import { untilAborted, waitOrAbort } from '../util/abort.ts';
+import { throwIfAborted, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Core } from './core.ts';
 import { environment } from './environment.ts';
 import { settle, type ConnectOptions } from './options.ts';
@@ -112,7 +112,7 @@ export interface Sluice extends AsyncDisposable {
  */
 export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
   const settings = settle(options, environment());
-  options.signal?.throwIfAborted();
+  throwIfAborted(options.signal);
   const core = new Core(settings);
   try {
     await waitOrAbort(core.open(), options.signal);
@@ -134,6 +134,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Sluice> {
  */
 export async function migrate(options: ConnectOptions = {}): Promise<{ from: number; to: number }> {
   const { connectionString, pool, schema } = settle(options, environment());
+  throwIfAborted(options.signal);
   return waitOrAbort(migrateDatabase({ connectionString, pool, schema }), options.signal);
 }
 
@@ -196,6 +197,7 @@ class ConnectedSluice implements Sluice {
   ): Promise<string> {
     if (!Array.isArray(streams)) throw new TypeError('streams must be an array of names');
     for (const name of streams) checkStreamName(name);
+    throwIfAborted(options.signal);
     return waitOrAbort(takeWatermark(this.#core.database, streams), options.signal);
   }
 

@@ -1,5 +1,6 @@
 // The options of connect and migrate, checked, with every default in one place.
 import { requirePool, type PoolLike } from '../db/queryable.ts';
+import { within } from '../util/bounds.ts';
 import { databaseUrl } from '../util/database-url.ts';
 import { loggerOf, type LoggerLike } from '../util/logger.ts';
 import { shown } from '../util/shown.ts';
@@ -196,11 +197,6 @@ export function heartbeatOf(options: {
 
 /** The longest that an option may make anything wait: timers hold it. */
 const DAY_MS = 86_400_000;
-
-function within(name: string, value: number, [least, most]: readonly [number, number]): number {
-  if (typeof value === 'number' && value >= least && value <= most) return value;
-  throw new RangeError(`${name} is ${shown(value)}; give a number from ${least} to ${most}`);
-}
 
 function atLeast(name: string, value: number, least: number): number {
   if (typeof value === 'number' && Number.isFinite(value) && value >= least) return value;

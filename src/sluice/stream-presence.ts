@@ -2,7 +2,7 @@
 // serves nobody.
 import type { Database } from '../db/database.ts';
 import { countMembers, loadMembers, type PresentMember } from '../presence/members.ts';
-import { waitOrAbort } from '../util/abort.ts';
+import { throwIfAborted, waitOrAbort } from '../util/abort.ts';
 
 interface Asking {
   readonly signal?: AbortSignal | undefined;
@@ -22,7 +22,13 @@ export function presenceOf(database: Database, stream: string): StreamPresence {
     return [...members].map(([id, state]) => ({ id, state: JSON.parse(state) as unknown }));
   };
   return {
-    list: async ({ signal } = {}) => waitOrAbort(list(), signal),
-    count: async ({ signal } = {}) => waitOrAbort(countMembers({ database, stream }), signal),
+    list: async ({ signal } = {}) => {
+      throwIfAborted(signal);
+      return waitOrAbort(list(), signal);
+    },
+    count: async ({ signal } = {}) => {
+      throwIfAborted(signal);
+      return waitOrAbort(countMembers({ database, stream }), signal);
+    },
   };
 }

@@ -16,8 +16,8 @@ import { encodePosition, type CursorPosition } from '../protocol/cursor.ts';
 import { EventIterator, type StreamSubscription } from '../tail/iterate.ts';
 import { toError } from '../tail/loss.ts';
 import { findStart, requirePosition } from '../tail/start.ts';
-import { waitOrAbort } from '../util/abort.ts';
-import { shown } from '../util/shown.ts';
+import { throwIfAborted, waitOrAbort } from '../util/abort.ts';
+import { wholeWithin } from '../util/bounds.ts';
 import type { Appended, AppendDemands } from '../log/lane.ts';
 import { checkExpectedOffset, checkIdempotencyKey, dueTime } from '../log/delivery.ts';
 import type { Core } from './core.ts';
@@ -122,7 +122,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     options: AppendOptions = {},
   ): Promise<{ offset: bigint; cursor: string; duplicate: boolean }> {
     const { type, key, headers, visibleTo, exclude, signal } = options;
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const event = encodeEvent({ data, type, key, headers, visibleTo, exclude }, this.#core.limits);
     const appended = await this.#append({ payloads: [data], encoded: [event], inBatch: false }, options);
     return { offset: appended.first, cursor: cursorOf(appended), duplicate: appended.duplicate };
@@ -132,7 +132,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     events: readonly NewEvent<In>[],
     options: AppendOptions = {},
   ): Promise<{ first: bigint; last: bigint; cursor: string; duplicate: boolean }> {
-    options.signal?.throwIfAborted();
+    throwIfAborted(options.signal);
     const appended = await this.#append(this.#draft(events, options), options);
     const { first, last, duplicate } = appended;
     return { first, last, cursor: cursorOf(appended), duplicate };
@@ -140,7 +140,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
 
   async publish(data: In, options: PublishOptions = {}): Promise<{ id: string }> {
     const { type, key, headers, visibleTo, exclude, signal } = options;
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const event = encodeEvent({ data, type, key, headers, visibleTo, exclude }, this.#core.limits);
     const draft = { payloads: [data], encoded: [event], inBatch: false };
     const [id] = await waitOrAbort(this.#publish(draft, options), signal);
@@ -151,15 +151,14 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     events: readonly NewEvent<In>[],
     options: PublishOptions = {},
   ): Promise<{ ids: string[] }> {
-    options.signal?.throwIfAborted();
+    throwIfAborted(options.signal);
     return { ids: await waitOrAbort(this.#publish(this.#draft(events, options), options), options.signal) };
   }
 
   async read(options: ReadOptions = {}): Promise<ReadResult<Out>> {
     const { after = 'start', limit = MAX_PAGE_EVENTS, signal } = options;
-    if (!Number.isInteger(limit) || limit < 1 || limit > MAX_PAGE_EVENTS) {
-      throw new RangeError(`limit is ${shown(limit)}; give a whole number from 1 to ${MAX_PAGE_EVENTS}`);
-    }
+    throwIfAborted(signal);
+    wholeWithin('limit', limit, [1, MAX_PAGE_EVENTS]);
     const position = requirePosition(after);
     const start = await waitOrAbort(findStart(this.#core.database, this.name, position, limit), signal);
     if (start.kind === 'lost') throw toError(start.loss);
@@ -185,7 +184,7 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
 
   async broadcast(data: In, options: BroadcastOptions = {}): Promise<void> {
     const { type, visibleTo, exclude, signal } = options;
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const { broadcaster } = this.#core;
     const limits = { ...this.#core.limits, maxEventBytes: MAX_EPHEMERAL_BYTES };
     const event = encodeEvent({ data, type, visibleTo, exclude }, limits);

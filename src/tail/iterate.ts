@@ -7,6 +7,7 @@ import type { StreamEvent } from '../log/event.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 import { onAbort, waitOrAbort } from '../util/abort.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
+import { asError } from '../util/errors.ts';
 import type { Batch, Entry } from './entry.ts';
 import { toError } from './loss.ts';
 import type { Sink } from './subscriber.ts';
@@ -114,7 +115,7 @@ export class EventIterator<T> implements StreamSubscription<T>, AsyncIterableIte
       if (subscription.opened.kind === 'lost') throw toError(subscription.opened.loss);
       if (this.#waiting) subscription.resume(); // next() was called before there was anything to ask
     } catch (error) {
-      this.#end(error instanceof Error ? error : new Error(String(error)));
+      this.#end(asError(error));
       throw error;
     }
   }

@@ -6,7 +6,7 @@ import type { CursorPosition } from '../protocol/cursor.ts';
 import type { ParsedPosition } from '../protocol/position.ts';
 
 export interface Resume {
-  /** As it was received. */
+  /** As they were received; of two of one name, the first counts. */
   readonly positions: readonly CursorPosition[];
   /** Where a stream starts that the cursor does not know. */
   readonly otherwise: ParsedPosition;
@@ -26,7 +26,7 @@ export function startsFromMemory(
   const starts = new Map<string, ParsedPosition>();
   for (const position of positions) {
     const name = nameOf(position.incarnation);
-    if (name !== undefined && streams.includes(name)) starts.set(name, at(position));
+    if (name !== undefined && streams.includes(name) && !starts.has(name)) starts.set(name, at(position));
   }
   return starts.size === streams.length ? starts : undefined;
 }
@@ -66,9 +66,9 @@ export function assignStarts(
       const incarnation = existing.find((stream) => stream.name === name)?.incarnation;
       const known = positions.find((position) => position.incarnation === incarnation);
       if (known) return [name, at(known)];
-      // It may be what one of these was deleted for: then its reader is told, which is better than a silent skip.
-      const before =
-        incarnation === undefined ? undefined : gone.find((each) => each.incarnation < incarnation);
+      // It may be what one of these was deleted for: then its reader is told, which is better than a silent skip. One that
+      // does not exist may, by the time it is opened.
+      const before = gone.find((each) => incarnation === undefined || each.incarnation < incarnation);
       return [name, before ? at(before) : otherwise];
     }),
   );

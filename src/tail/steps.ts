@@ -1,5 +1,6 @@
 // How a window is cut into the steps in which its readers are given it: consecutive runs of events, the same for all, so
 // that thousands who catch up are written the same few buffers wherever each of them began. Pure.
+import type { EventRecord } from '../log/event.ts';
 import { Batch, type Entry } from './entry.ts';
 
 /** Events handed over in one step of catching up from the window, at most. */
@@ -18,6 +19,21 @@ interface Step {
   batch: Batch | undefined;
   /** Bytes of frames that its batch has joined. */
   joined: number;
+}
+
+/** The same for what comes at once: as many of it in each step, in order. */
+export function inSteps(records: readonly EventRecord[]): EventRecord[][] {
+  const steps: EventRecord[][] = [];
+  let bytes = STEP_BYTES;
+  for (const record of records) {
+    if (bytes >= STEP_BYTES) {
+      steps.push([]);
+      bytes = 0;
+    }
+    steps.at(-1)?.push(record);
+    bytes += record.data.length;
+  }
+  return steps;
 }
 
 export class Steps {

@@ -1,6 +1,7 @@
 // A subscriber: a position in one stream and a sink. Never a queue: what its sink does not take stays in the window or
 // the database. The tail moves it; the sink's owner resumes and closes it.
 import type { CursorPosition } from '../protocol/cursor.ts';
+import { asError } from '../util/errors.ts';
 import type { Batch } from './entry.ts';
 import type { Loss } from './loss.ts';
 
@@ -38,7 +39,7 @@ export class Subscriber {
       this.ready = this.sink.write(rest);
     } catch (error) {
       this.ready = false;
-      this.sink.ended(error instanceof Error ? error : new Error(String(error)));
+      this.sink.ended(asError(error));
     }
   }
 }

@@ -6,7 +6,7 @@ import { locate, type StreamState } from '../log/locate.ts';
 import type { Page } from '../log/read.ts';
 import type { CursorPosition } from '../protocol/cursor.ts';
 import { report } from '../util/diagnostics.ts';
-import { SluiceError } from '../util/errors.ts';
+import { asError, SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { Round } from '../util/round.ts';
 import { Batch, Entry } from './entry.ts';
@@ -14,6 +14,7 @@ import { lossOf } from './loss.ts';
 import { goesOn, type Behind } from './nearby.ts';
 import type { Pages } from './pages.ts';
 import { nextStep, type Step } from './splice.ts';
+import { inSteps } from './steps.ts';
 import type { Subscriber } from './subscriber.ts';
 import { Window, type WindowLimits } from './window.ts';
 
@@ -68,11 +69,8 @@ export class Tail {
   holds(standing: CursorPosition): boolean {
     const { incarnation, offset, tag } = standing;
     if (incarnation !== this.identity.incarnation) return false;
-    if (
-      (offset === this.#last.offset && tag === this.#last.tag) ||
-      this.#window.at(offset)?.record.tag === tag
-    )
-      return true;
+    const isLast = offset === this.#last.offset && tag === this.#last.tag;
+    if (isLast || this.#window.at(offset)?.record.tag === tag) return true;
     return this.#isBehind(standing) && this.#pages.holds(this.identity, this.#reader(standing));
   }
 
@@ -115,8 +113,11 @@ export class Tail {
   feed(before: CursorPosition, records: () => readonly EventRecord[]): void {
     if (this.#closed) return;
     const follows = before.offset === this.#last.offset && before.tag === this.#last.tag;
-    if (follows && !this.#round.underWay()) this.#accept(records());
-    else this.wake();
+    if (!follows || this.#round.underWay()) return this.wake();
+    for (const step of inSteps(records())) {
+      if (this.#round.underWay()) return this.wake();
+      this.#accept(step);
+    }
   }
 
   /** Ends all subscribers. */
@@ -233,7 +234,7 @@ export class Tail {
       }
     } catch (error) {
       this.detach(subscriber);
-      subscriber.sink.ended(error instanceof Error ? error : new Error(String(error)));
+      subscriber.sink.ended(asError(error));
     } finally {
       subscriber.pumping = false;
     }

@@ -1,13 +1,16 @@
 // Waiting that can be ended: timers and events raced against an AbortSignal, which has one listener while anybody waits.
 import { deferred } from './deferred.ts';
 
-/** Throws `signal.reason` if the signal is aborted. */
-export const throwIfAborted = (signal: AbortSignal | undefined): void => signal?.throwIfAborted();
-
 /** Looked at before anything begins, which nobody could end later. @throws TypeError for what is no signal */
 export function requireSignal(signal: AbortSignal | undefined): void {
   if (!signal || typeof signal.addEventListener === 'function') return;
   throw new TypeError('the signal is none; give an AbortSignal');
+}
+
+/** Called before anything begins. @throws `signal.reason` if the signal is aborted; TypeError for what is no signal */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  requireSignal(signal);
+  signal?.throwIfAborted();
 }
 
 const waiting = new WeakMap<AbortSignal, Set<() => void>>();

@@ -86,5 +86,8 @@ export class SluiceError extends Error {
   }
 }
 
+/** Anything that was thrown, as an error. */
+export const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
+
 /** The message of anything that was thrown. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

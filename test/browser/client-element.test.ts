@@ -99,3 +99,21 @@ test('I2: moved while one of its streams is gone, it goes on from where it knew 
   expect(await page.evaluate('told')).not.toContain('stays1');
   expect(await page.evaluate('told')).toContain('stays2');
 });
+
+test('I2: an attribute that is given the value it has begins nothing anew', async () => {
+  await sluice.stream('same').append(1);
+  const page = await browser.newPage();
+  await page.goto(site.origin);
+  await page.waitForFunction('globalThis.makeSeveral');
+  await page.evaluate("makeSeveral(['same'])");
+  await page.waitForFunction('told.length === 1');
+  const { length } = site.requests;
+  await page.evaluate(`{
+    const element = document.getElementById('several');
+    for (const name of ['after', 'streams']) element.setAttribute(name, element.getAttribute(name));
+  }`);
+  await sluice.stream('same').append(2);
+  await page.waitForFunction("told.at(-1) === 'same2'");
+  expect(await page.evaluate('told')).toEqual(['same1', 'same2']);
+  expect(site.requests.length).toBe(length);
+});

@@ -1,4 +1,4 @@
-// Guards I1 to I3 and I8 across a failover, with real clusters: a standby that had everything loses nothing; one that was
+// Guards I1 to I4 and I8 across a failover, with real clusters: a standby that had everything loses nothing; one that was
 // behind takes events back, and whoever has seen those is told, on live streams and on resume, and never skips.
 import { connect, type Sluice } from 'sluice';
 import { describe, expect, test } from 'vitest';
@@ -135,5 +135,44 @@ describe('I8: a standby that was behind', { timeout: 120_000 }, () => {
       sse.close();
       await following[Symbol.asyncDispose]();
     }
+  });
+});
+
+describe('I4: ephemerals', { timeout: 120_000 }, () => {
+  test('the standby was behind by many transactions: what is broadcast afterwards arrives, and once', async () => {
+    await using pair = await ServerPair.start();
+    const { connectionString } = pair;
+    await using sluice = await connect({ connectionString, ...quick });
+    await using serving = await serve(sluice);
+    await sluice.createStream('room');
+    await pair.caughtUp();
+    pair.cutReplication();
+    using client = await openSse(serving.url('room'));
+    await client.opened();
+    const heard = (): unknown[] =>
+      client.control('broadcast').map((each) => (each as { data: unknown }).data);
+    await pair.primary.query(
+      'do $$ begin for n in 1..500 loop perform pg_current_xact_id(); commit; end loop; end $$',
+    );
+    await sluice.stream('room').broadcast('before');
+    await client.until(() => heard().length === 1);
+
+    await pair.killPrimary();
+    await pair.takeOver();
+    // As users would: until one is accepted.
+    for (let sent = false; !sent;) {
+      sent = await sluice
+        .stream('room')
+        .broadcast('after')
+        .then(
+          () => true,
+          () => false,
+        );
+    }
+    await client.until(() => heard().length > 1);
+    await sluice.stream('room').broadcast('last');
+    await client.until(() => heard().at(-1) === 'last');
+    expect(heard()).toEqual(['before', 'after', 'last']);
+    expect(client.over).toBeUndefined();
   });
 });

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let sluice: Sluice;
@@ -21,17 +22,8 @@ const TABLES = ['pieces', 'leases', 'group_states'];
 const SOON = { backoff: { initialMs: 1, maxMs: 1 } };
 const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
 
-let made = 0;
-async function filled(count: number, keyOf?: (n: number) => string): Promise<Stream<number>> {
-  const stream = sluice.stream<number>(`interleaved ${(made += 1)}`);
-  await sluice.createStream(stream.name);
-  const events = Array.from({ length: count }, (_, n) => ({
-    data: n + 1,
-    ...(keyOf && { key: keyOf(n + 1) }),
-  }));
-  if (count > 0) await stream.appendMany(events);
-  return stream;
-}
+const filled = async (count: number, keyOf?: (n: number) => string | undefined): Promise<Stream<number>> =>
+  fill(sluice, count, keyOf);
 
 /** Makes the leases of a stream end now, as if nobody had extended them. */
 const endLeases = async ({ name }: Stream<number>): Promise<void> => {

@@ -29,14 +29,15 @@ beforeEach(async () => {
   return () => holder.end();
 });
 
+/** How many sessions wait for the tables. */
+const waiting = async (): Promise<number> => {
+  const { rowCount } = await db.query(
+    `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+  );
+  return rowCount ?? 0;
+};
 /** Aborts what is given the signal, once the server lets it wait. */
 const abortWaiting = async <T>(start: (signal: AbortSignal) => Promise<T>): Promise<T> => {
-  const waiting = async (): Promise<number> => {
-    const { rowCount } = await db.query(
-      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
-    );
-    return rowCount ?? 0;
-  };
   const before = await waiting();
   const aborting = new AbortController();
   const outcome = start(aborting.signal);
@@ -68,6 +69,35 @@ test('lists and subscriptions end', async () => {
 test('a subscription that cannot open: `ready` rejects', async () => {
   const stream = sluice.stream('aborted');
   await expect(abortWaiting((signal) => stream.subscribe({ after: 0n, signal }).ready)).rejects.toBe(reason);
+});
+
+test('what is aborted already, or no signal at all, begins nothing and leaves no rejection behind', async () => {
+  // To nowhere: whoever begins all the same fails where nobody waits for it, which fails the test run.
+  const connectionString = 'postgres://127.0.0.1:1/none';
+  const missing = sluice.stream('missing');
+  for (const begin of [
+    (signal: AbortSignal) => connect({ connectionString, signal }),
+    (signal: AbortSignal) => migrate({ connectionString, signal }),
+    (signal: AbortSignal) => sluice.watermark(['aborted'], { signal }),
+    (signal: AbortSignal) => missing.read({ signal }),
+    (signal: AbortSignal) => missing.presence.list({ signal }),
+    (signal: AbortSignal) => missing.presence.count({ signal }),
+    (signal: AbortSignal) => missing.group('aborted').claim({ signal }),
+    (signal: AbortSignal) => missing.append(1, { signal }),
+    (signal: AbortSignal) => missing.appendMany([{ data: 1 }], { signal }),
+    (signal: AbortSignal) => missing.publish(1, { signal }),
+    (signal: AbortSignal) => missing.publishMany([{ data: 1 }], { signal }),
+    (signal: AbortSignal) => missing.broadcast(1, { signal }),
+    (signal: AbortSignal) => sluice.bus.subscribe('aborted', { signal }),
+  ]) {
+    await expect(begin(AbortSignal.abort(reason))).rejects.toBe(reason);
+    for (const none of ['no signal', {}, new AbortController()]) {
+      await expect(begin(none as never)).rejects.toThrow(
+        new TypeError('the signal is none; give an AbortSignal'),
+      );
+    }
+  }
+  expect(await waiting()).toBe(0);
 });
 
 test('connecting and migrating', async () => {

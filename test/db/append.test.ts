@@ -81,7 +81,7 @@ describe('what comes back', () => {
 });
 
 describe('JSON', () => {
-  test('every value comes back as JSON would give it back, whatever is in its strings', async () => {
+  test('interleaving 4: every value comes back as JSON would give it back, whatever is in its strings', async () => {
     const unit = fc.oneof(
       fc.constantFrom('\0', '\u001e', '\ud800', '\udfff', '\u2028', '\u2029', '\ufeff', '"', '\\', '\n'),
       fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
@@ -269,7 +269,7 @@ describe('what is refused, before anything is written', () => {
 });
 
 describe('I7: one event’s fault is not another’s', () => {
-  test('JSON nested deeper than the server can read fails alone among those that went with it', async () => {
+  test('interleaving 4: JSON nested deeper than the server can read fails alone among those that went with it', async () => {
     const { connectionString } = db;
     const pool = new Pool({ connectionString, options: '-c max_stack_depth=100kB' });
     const shallow = await open({ pool });

@@ -25,7 +25,7 @@ const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/;
 
 test('create, info, delete', async () => {
   expect(await done('create', 'made')).toMatch(
-    /^name {5}made\nhead {5}0\noldest {3}1\nevents {3}0\nbytes {4}0\nrate .*\nkeeps {4}everything\nkeys {5}remembered for 86400000 ms\ncreated {2}\S+\nclosed {3}no\n$/,
+    /^name {5}made\nhead {5}0\noldest {3}1\nevents {3}0\nbytes {4}0\nrate .*\nkeeps {4}everything\nkeys {5}remembered for 1d\ncreated {2}\S+\nclosed {3}no\n$/,
   );
   const info = {
     name: 'made',

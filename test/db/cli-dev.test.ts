@@ -1,7 +1,9 @@
 // Guards `sluice dev` on a Postgres of its own: it starts from an empty folder, other commands find it by that folder,
 // it ends cleanly by signal, survives being killed, and leaves nothing behind that could mislead or be read by others.
+import { exec } from 'node:child_process';
 import { chmodSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { makeDataFolder, removeFolder, serverPid } from '../support/embedded-server.ts';
 import { useCli, type Finished, type Running } from '../support/process.ts';
@@ -40,6 +42,9 @@ test('starts, says where and what to try, is found by its folder, and ends by SI
   const url = dev.stdout().trim();
   await dev.says(new RegExp(`npx sluice append [^]*curl -N '${url}/v1/events\\?stream=`), 'stderr');
   expect((await fetch(`${url}/readyz`)).status).toBe(200);
+  const [, command = ''] = /export DATABASE_URL=\$\((.*)\)/.exec(dev.stderr()) ?? [];
+  const { stdout: address } = await promisify(exec)(command, { cwd: folder });
+  expect(JSON.parse(readFileSync(note(), 'utf8'))).toMatchObject({ connectionString: address.trim() });
   expect(statSync(note()).mode & 0o777).toBe(0o600);
   expect(readFileSync(join(folder, '.sluice/.gitignore'), 'utf8')).toBe('*\n');
   expect(JSON.parse(readFileSync(note(), 'utf8'))).toMatchObject({ pid: dev.pid, url });

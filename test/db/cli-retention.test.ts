@@ -24,7 +24,7 @@ beforeAll(async () => {
 
 test('bounds: given, shown, changed, taken away', async () => {
   const made = await done('create', 'kept', '--max-age', '7d', '--max-count', '1000', '--max-bytes', '2GiB');
-  expect(made).toMatch(/^keeps {4}at most 604800000 ms, 1000 events, 2147483648 bytes$/m);
+  expect(made).toMatch(/^keeps {4}at most 7d, 1000 events, 2147483648 bytes$/m);
   const retention = { maxAgeMs: 604_800_000, maxCount: 1000, maxBytes: 2 ** 31 };
   expect(await json('info', 'kept')).toMatchObject({ name: 'kept', retention });
   expect(await json('configure', 'kept', '--max-age', 'none', '--max-bytes', '1.5 kB')).toMatchObject({

@@ -114,6 +114,19 @@ describe('the server', () => {
     await expect(checkServer(server({ standby: true }))).rejects.toMatchObject({ code });
   });
 
+  test('sessions that make text of null are refused: what has no key would get one', async () => {
+    const name = new URL(db.connectionString).pathname.slice(1);
+    await db.query(`alter database ${name} set array_nulls = off`);
+    try {
+      for (const error of await refusals({ connectionString: db.connectionString })) {
+        expect(error.code).toBe('unsupported_server');
+        expect(error.message).toMatch(/^array_nulls is off .*; set it to on$/);
+      }
+    } finally {
+      await db.query(`alter database ${name} reset array_nulls`);
+    }
+  });
+
   test('a database that cannot hold every text is refused', async () => {
     const name = `${new URL(db.connectionString).pathname.slice(1)}_ascii`;
     await db.query(`create database ${name} encoding 'SQL_ASCII' template template0 locale 'C'`);

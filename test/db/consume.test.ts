@@ -4,6 +4,8 @@ import { connect, type ConsumeOptions, type Sluice, type SluiceError, type Strea
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let sluice: Sluice;
@@ -13,17 +15,10 @@ beforeAll(async () => {
 afterAll(async () => sluice.close());
 
 const SOON = { backoff: { initialMs: 1, maxMs: 1 } };
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n + 1);
 const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
 
-let made = 0;
-async function filled(count: number, keyOf?: (n: number) => string): Promise<Stream<number>> {
-  const stream = sluice.stream<number>(`consumed ${(made += 1)}`);
-  await sluice.createStream(stream.name);
-  const events = upTo(count).map((n) => ({ data: n, ...(keyOf && { key: keyOf(n) }) }));
-  if (count > 0) await stream.appendMany(events);
-  return stream;
-}
+const filled = async (count: number, keyOf?: (n: number) => string | undefined): Promise<Stream<number>> =>
+  fill(sluice, count, keyOf);
 
 test('I5: everything in order, what is there and what comes', async () => {
   const stream = await filled(2500);

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let sluice: Sluice;
@@ -18,14 +19,7 @@ afterAll(async () => sluice.close());
 const MANY = 20_000;
 const AT_ONCE = { backoff: { initialMs: 1, maxMs: 1 } };
 
-let made = 0;
-async function filled(count: number): Promise<Stream<number>> {
-  const stream = sluice.stream<number>(`much ${(made += 1)}`);
-  await sluice.createStream(stream.name);
-  const events = Array.from({ length: count }, (_, n) => ({ data: n + 1 }));
-  for (let from = 0; from < count; from += 10_000) await stream.appendMany(events.slice(from, from + 10_000));
-  return stream;
-}
+const filled = async (count: number): Promise<Stream<number>> => fill(sluice, count);
 
 async function idOf(stream: Stream<number>): Promise<string> {
   const { rows } = await db.query<{ id: string }>(

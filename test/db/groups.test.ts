@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let sluice: Sluice;
@@ -12,20 +14,10 @@ beforeAll(async () => {
 });
 afterAll(async () => sluice.close());
 
-let made = 0;
-async function filled(count: number, keyOf?: (n: number) => string): Promise<Stream> {
-  const name = `work ${(made += 1)}`;
-  await sluice.createStream(name);
-  const events = Array.from({ length: count }, (_, n) => ({
-    data: n + 1,
-    ...(keyOf && { key: keyOf(n + 1) }),
-  }));
-  if (count > 0) await sluice.stream(name).appendMany(events);
-  return sluice.stream(name);
-}
+const filled = async (count: number, keyOf?: (n: number) => string | undefined): Promise<Stream<number>> =>
+  fill(sluice, count, keyOf);
 const dataOf = (events: readonly StreamEvent[] | undefined): unknown[] | undefined =>
   events?.map(({ data }) => data);
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n + 1);
 const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
 
 describe('claim', () => {
@@ -149,25 +141,26 @@ describe('claim', () => {
   });
 
   test('an extension never brings the end of a lease nearer', async () => {
-    const group = (await filled(1)).group('g');
-    const lease = await group.claim({ leaseMs: 60_000 });
+    const stream = await filled(1);
+    const lease = await stream.group('g').claim({ leaseMs: 60_000 });
     const before = lease?.expiresAt.getTime() ?? Infinity;
     await lease?.extend(100);
     expect(lease?.expiresAt.getTime()).toBeGreaterThanOrEqual(before);
     const { rows } = await db.query(
       `select l.expires_at > now() + interval '50 s' as holds from sluice.leases l join sluice.groups g on g.id = l.group_id
        join sluice.streams s on s.id = g.stream_id where s.name = $1`,
-      [`work ${made}`],
+      [stream.name],
     );
     expect(rows).toEqual([{ holds: true }]);
   });
 
   test('I5: what is given up because its consumers died is reported, by whoever takes it back', async () => {
-    const group = (await filled(1)).group('g', { maxAttempts: 1 });
+    const stream = await filled(1);
+    const group = stream.group('g', { maxAttempts: 1 });
     const died = nextMessage('sluice:group.died');
     await group.claim({ leaseMs: 100 });
     await until(async () => (await group.claim()) === null && (await group.stats()).dead === 1);
-    expect(await died).toMatchObject({ stream: `work ${made}`, group: 'g', events: 1 });
+    expect(await died).toMatchObject({ stream: stream.name, group: 'g', events: 1 });
   });
 
   test('I5: part of a lease can fail: it comes again by itself, at its time; the rest is done', async () => {
@@ -353,6 +346,45 @@ describe('bad input has a clear outcome', () => {
     expect(await handle.stats()).toMatchObject({ cursor: 0n, dead: 1 });
   });
 
+  test('I5: the leases of a group that was deleted are over at once, and so are those of a deleted stream', async () => {
+    await using client = await openClient(db.connectionString);
+    for (const keyed of [undefined, { partitions: 2 }]) {
+      for (const remove of [
+        async (stream: Stream) => stream.group('g').delete(),
+        async (stream: Stream) => sluice.deleteStream(stream.name),
+      ]) {
+        const stream = await filled(3, String);
+        const lease = await stream.group('g', { keyed }).claim();
+        await client.query('begin');
+        expect(await remove(stream)).toBe(true);
+        await expect(lease?.ack({ tx: client })).rejects.toEqual(code('lease_lost'));
+        await client.query('rollback');
+        for (const late of [
+          async () => lease?.ack(),
+          async () => lease?.ack({ failed: [{ offset: 1n, error: 'late' }] }),
+          async () => lease?.extend(1000),
+          async () => lease?.release(),
+        ]) {
+          await expect(late()).rejects.toEqual(code('lease_lost'));
+        }
+      }
+    }
+  });
+
+  test('dead letters named by something else than offsets: none of them goes, least of all every one', async () => {
+    const group = (await filled(2)).group('g', { maxAttempts: 1 });
+    await (await group.claim())?.ack({ failed: [1n, 2n].map((offset) => ({ offset, error: 'x' })) });
+    for (const offsets of [null, 'all', 1n, {}]) {
+      await expect(group.deadLetters.drop({ offsets: offsets as never })).rejects.toThrow(
+        /^offsets is .+; give an array/,
+      );
+      await expect(group.deadLetters.requeue({ offsets: offsets as never })).rejects.toThrow(TypeError);
+    }
+    await expect(group.deadLetters.drop({ offsets: ['1'] as never })).rejects.toThrow(/^"1" is no offset/);
+    expect(await group.deadLetters.drop({ offsets: [] })).toBe(0);
+    expect(await group.stats()).toMatchObject({ dead: 2 });
+  });
+
   test('the partitions of a group are fixed', async () => {
     const stream = await filled(1);
     await stream.group('g', { keyed: { partitions: 4 } }).claim();
@@ -392,7 +424,7 @@ test('pause, resume, seek to an offset, the start and a time; delete', async () 
 });
 
 test('retention takes no notice of a group, unless it says so, and then for so long', async () => {
-  const name = `work ${(made += 1)}`;
+  const name = 'retained';
   await sluice.createStream(name, { maxCount: 2 });
   const stream = sluice.stream(name);
   await stream.appendMany(upTo(10).map((data) => ({ data })));

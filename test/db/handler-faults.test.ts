@@ -11,6 +11,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let sluice: Sluice;
@@ -23,12 +24,7 @@ const SOON = { backoff: { initialMs: 1, maxMs: 1 } };
 const AGES = new Date(8.64e15); // the year 275760
 const code = (wanted: SluiceError['code']): unknown => expect.objectContaining({ code: wanted });
 
-let made = 0;
-async function filled(count: number): Promise<Stream<number>> {
-  const stream = sluice.stream<number>(`faulty ${(made += 1)}`);
-  await stream.appendMany(Array.from({ length: count }, (_, n) => ({ data: n + 1 })));
-  return stream;
-}
+const filled = async (count: number): Promise<Stream<number>> => fill(sluice, count);
 
 const withGetter = (name: string): Error =>
   Object.defineProperty(new Error('told'), name, {
@@ -115,7 +111,7 @@ describe('I5: a time that the database does not know', () => {
     const lease = await stream.group('by hand').claim();
     const ack = async (retryAt: unknown): Promise<void> =>
       lease?.ack({ failed: [{ offset: 1n, error: 'busy', retryAt: retryAt as Date }] });
-    await expect(ack('soon')).rejects.toThrow(/retryAt is soon; give a Date/);
+    await expect(ack('soon')).rejects.toThrow(/retryAt is "soon"; give a Date/);
     await expect(ack(new Date(Number.NaN))).rejects.toThrow(RangeError);
     await ack(AGES);
     expect(await stream.group('by hand').stats()).toMatchObject({ lag: 1, retries: 1 });
@@ -133,7 +129,7 @@ describe('I5: a time that the database does not know', () => {
       return count;
     };
     expect(await since(AGES)).toBe(0);
-    await expect(since('yesterday')).rejects.toThrow(/since is yesterday; give a Date/);
+    await expect(since('yesterday')).rejects.toThrow(/since is "yesterday"; give a Date/);
     await expect(since(new Date(Number.NaN))).rejects.toThrow(RangeError);
   });
 });

@@ -1,5 +1,6 @@
 // Guards what is told of a stream and of many: counts that are exact, sizes and rates that are close, at a cost that does
 // not grow with what the stream holds; and lists by prefix that look at nothing but what they list (I7).
+import { types } from 'pg';
 import { connect, type Sluice } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
@@ -178,6 +179,56 @@ describe('many', () => {
         expect(await entriesRead(relation, list)).toBeLessThan(20);
       }
       expect(count).toBe(2 * listed);
+    }
+  });
+});
+
+describe('times', () => {
+  const TIMESTAMPTZ = types.builtins.TIMESTAMPTZ;
+  const told = async (): Promise<number[]> => {
+    await using own = await connect({ connectionString: db.connectionString, relay: false });
+    const { createdAt } = await own.createStream('timed');
+    const times: unknown[] = [createdAt];
+    for await (const stream of own.streams({ prefix: 'timed' })) times.push(stream.createdAt);
+    for await (const { publishedAt } of own.undeliverable()) times.push(publishedAt);
+    await own.deleteStream('timed');
+    for (const at of times) expect(at).toBeInstanceOf(Date);
+    return times.map(Number);
+  };
+  const expectNow = async (since: number): Promise<void> => {
+    const times = await told();
+    expect(times).toHaveLength(3);
+    for (const at of times) {
+      expect(at).toBeGreaterThan(since - 1000);
+      expect(at).toBeLessThan(Date.now() + 1000);
+    }
+  };
+  let since: number;
+  beforeAll(async () => {
+    since = Date.now();
+    await db.query(
+      `insert into sluice.undeliverable (reason, published_at, stream_id, stream, data)
+       values ('stream_closed', clock_timestamp(), 1, 'gone', '1')`,
+    );
+  });
+
+  test('are dates, whatever style the session writes them in', async () => {
+    const name = new URL(db.connectionString).pathname.slice(1);
+    await db.query(`alter database ${name} set datestyle = 'German, DMY'`);
+    try {
+      await expectNow(since);
+    } finally {
+      await db.query(`alter database ${name} reset datestyle`);
+    }
+  });
+
+  test('are dates, whatever the program makes of those in its own rows', async () => {
+    const parser = types.getTypeParser(TIMESTAMPTZ);
+    types.setTypeParser(TIMESTAMPTZ, (text) => text);
+    try {
+      await expectNow(since);
+    } finally {
+      types.setTypeParser(TIMESTAMPTZ, parser);
     }
   });
 });

@@ -6,6 +6,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
+import { fill } from '../support/filled.ts';
+import { upTo } from '../support/up-to.ts';
 
 const db = useDatabase({ allowOpenSessions: true });
 let [here, there]: Sluice[] = [];
@@ -17,18 +19,9 @@ afterAll(async () => Promise.all([here?.close(), there?.close()]));
 
 const SOON = { backoff: { initialMs: 1, maxMs: 20 } };
 const KEYED = { ...SOON, keyed: { partitions: 8 } };
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n + 1);
 
-let made = 0;
-async function filled(count: number, keyOf: (n: number) => string | undefined): Promise<Stream<number>> {
-  const name = `keyed ${(made += 1)}`;
-  await here?.createStream(name);
-  const stream = (here as Sluice).stream<number>(name);
-  await stream.appendMany(
-    upTo(count).map((n) => ({ data: n, ...(keyOf(n) && { key: keyOf(n) as string }) })),
-  );
-  return stream;
-}
+const filled = async (count: number, keyOf?: (n: number) => string | undefined): Promise<Stream<number>> =>
+  fill(here as Sluice, count, keyOf);
 const keyOf = (n: number): string => `key ${n % 17}`;
 
 /** What each key's handlers did, in order; fails when two of one key run at a time. */

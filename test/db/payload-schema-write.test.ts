@@ -138,13 +138,16 @@ describe('I3: a schema that answers at once costs no tick', () => {
   test('publish is sent before any statement that the caller sends next', async () => {
     const stream = sluice.stream('tick', { schema: z.string() });
     await using client = await openClient(db.connectionString);
+    // Two statements at once, not three, of which some versions of pg warn.
+    const calls = [
+      (data: string) => stream.publish(`${data} 1`, { tx: client }),
+      (data: string) => stream.publishMany([{ data: `${data} 2` }], { tx: client }),
+    ];
     for (const end of ['rollback', 'commit']) {
-      await client.query('begin');
-      await Promise.all([
-        stream.publish(`${end} 1`, { tx: client }),
-        stream.publishMany([{ data: `${end} 2` }], { tx: client }),
-        client.query(end),
-      ]);
+      for (const call of calls) {
+        await client.query('begin');
+        await Promise.all([call(end), client.query(end)]);
+      }
     }
     expect(await delivered('tick')).toEqual(['"commit 1"', '"commit 2"']);
   });

@@ -167,6 +167,26 @@ test('a transaction that commits after later ones is not missed, and one that ro
 });
 
 describe('I7: bounds', () => {
+  test('a connection that is full keeps the newest, also of those that came at once', async () => {
+    const name = await newStream();
+    using stalled = await open(serving.url(name));
+    stalled.pause();
+    const filler = 'x'.repeat(60_000);
+    const send = (n: number): Promise<void> => here.stream(name).broadcast({ filler, n });
+    const dropped = nextMessage('sluice:sse.dropped');
+    const seen = { full: false };
+    void dropped.then(() => (seen.full = true));
+    let sent = 0;
+    while (!seen.full) await send((sent += 1));
+    await Promise.all(upTo(10).map(async () => send((sent += 1))));
+    stalled.resume();
+    await stalled.until(
+      (each) => broadcasts(each).length > 0 && (dataOf(each) as { n: number }[]).at(-1)?.n === sent,
+    );
+    const numbers = (dataOf(stalled) as { n: number }[]).map(({ n }) => n);
+    expect(numbers.slice(-4)).toEqual([sent - 3, sent - 2, sent - 1, sent]);
+  });
+
   test('a stalled connection keeps a bounded part of them, loses no event, and delays nobody', async () => {
     const name = await newStream();
     using stalled = await open(serving.url(name));

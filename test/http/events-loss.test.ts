@@ -54,6 +54,26 @@ const rewrite = async (name: string, keep: number, count: number): Promise<void>
   );
 };
 
+/** A body that is read no further than is asked. */
+const readFromStart = async (
+  name: string,
+): Promise<AsyncDisposable & { frames: readonly Frame[]; readUntil(done: () => boolean): Promise<void> }> => {
+  const handler = createHandler(sluice, { authorize: anyone });
+  const { body } = await handler(new Request(serving.url(name, 'after=start')));
+  const reader = body!.getReader();
+  const got = new FrameReader();
+  return {
+    frames: got.frames,
+    readUntil: async (done) => {
+      while (!done()) got.feed((await reader.read()).value ?? new Uint8Array());
+    },
+    [Symbol.asyncDispose]: async () => {
+      await reader.cancel();
+      await handler.close();
+    },
+  };
+};
+
 /** What follows the retry frame, without noise. */
 const story = (frames: readonly Frame[]): unknown[] =>
   frames
@@ -249,32 +269,24 @@ describe('I8: on live connections', () => {
 
   test('trimmed in the middle of a catch-up: what was on its way arrives, then the notice, then the rest', async () => {
     const name = await streamOf(4000);
-    await using handler = Object.assign(createHandler(sluice, { authorize: anyone }), {
-      [Symbol.asyncDispose]: () => handler.close(),
-    });
-    const { body } = await handler(new Request(serving.url(name, 'after=start')));
-    const reader = body!.getReader();
-    const got = new FrameReader();
-    const readUntil = async (done: () => boolean): Promise<void> => {
-      while (!done()) got.feed((await reader.read()).value ?? new Uint8Array());
-    };
-    await readUntil(() => story(got.frames).includes(1));
+    await using body = await readFromStart(name);
+    const { frames } = body;
+    await body.readUntil(() => story(frames).includes(1));
     await trim(name, 3500);
-    await readUntil(() => story(got.frames).at(-1) === 4000);
-    const told = story(got.frames).slice(2);
+    await body.readUntil(() => story(frames).at(-1) === 4000);
+    const told = story(frames).slice(2);
     const at = told.indexOf('sluice:gap');
     expect(at).toBeGreaterThan(0);
     const from = (first: number, last: number): number[] =>
       Array.from({ length: last - first + 1 }, (_, index) => first + index);
     expect(told).toEqual([...from(1, at), 'sluice:gap', { id: expect.any(String) }, ...from(3501, 4000)]);
-    const notice = got.frames.find(({ event }) => event === 'sluice:gap');
+    const notice = frames.find(({ event }) => event === 'sluice:gap');
     expect(JSON.parse(notice!.data!)).toMatchObject({
       reason: 'trimmed',
       requested: String(at),
       oldest: '3501',
       head: '4000',
     });
-    await reader.cancel();
   });
 
   test('kept within bounds while it is written: a connection that keeps up is told nothing', async () => {
@@ -302,16 +314,9 @@ describe('I8: on live connections', () => {
     'a body that is not being read while the history becomes %s is told when it is',
     async (_, keep, count) => {
       const name = await streamOf(4);
-      await using handler = Object.assign(createHandler(sluice, { authorize: anyone }), {
-        [Symbol.asyncDispose]: () => handler.close(),
-      });
-      const { body } = await handler(new Request(serving.url(name, 'after=start')));
-      const reader = body!.getReader();
-      const got = new FrameReader();
-      const readUntil = async (done: () => boolean): Promise<void> => {
-        while (!done()) got.feed((await reader.read()).value ?? new Uint8Array());
-      };
-      await readUntil(() => story(got.frames).includes(4));
+      await using body = await readFromStart(name);
+      const { frames } = body;
+      await body.readUntil(() => story(frames).includes(4));
       const found = nextMessage<{ behind: number }>('sluice:poll.finished', ({ behind }) => behind > 0);
       await rewrite(name, keep, count);
       await found;
@@ -319,9 +324,9 @@ describe('I8: on live connections', () => {
       await again;
       await write(name, 1);
       const head = keep + count + 1;
-      await readUntil(() => story(got.frames).at(-1) === head && got.frames.length > 8);
+      await body.readUntil(() => story(frames).at(-1) === head && frames.length > 8);
       const offsets = Array.from({ length: head }, (_, index) => index + 1);
-      expect(story(got.frames).slice(2)).toEqual([
+      expect(story(frames).slice(2)).toEqual([
         1,
         2,
         3,
@@ -330,7 +335,6 @@ describe('I8: on live connections', () => {
         { id: expect.any(String) },
         ...offsets,
       ]);
-      await reader.cancel();
     },
   );
 

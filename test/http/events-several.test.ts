@@ -84,6 +84,28 @@ test('a stream the cursor does not know starts at `after`, else at the end; one 
   expect(byStream(without.events)).toEqual({ [c]: [1, 2] });
 });
 
+test('I2: where `after` is a cursor too, it says where those start that the last id does not know', async () => {
+  const [a = '', b = ''] = await newStreams(2);
+  for (const name of [a, b]) await write(name, 4);
+  const cursorOf = async (name: string, limit: number): Promise<string> =>
+    (await sluice.stream(name).read({ limit })).cursor;
+  const after = `${await cursorOf(a, 1)}.${await cursorOf(b, 2)}`;
+  const lastEventId = await cursorOf(a, 3);
+  using both = await openSse(urlOf([a, b], `after=${after}`), { lastEventId });
+  await both.received(3);
+  expect(byStream(both.events)).toEqual({ [a]: [4], [b]: [3, 4] });
+  using other = await openSse(urlOf([b], `after=${after}`), { lastEventId });
+  await other.received(2);
+  expect(byStream(other.events)).toEqual({ [b]: [3, 4] });
+
+  const page = await sluice.watermark([a, 'made later']);
+  const [c = ''] = await newStreams(1);
+  await write(c, 2);
+  using later = await openSse(urlOf([a, c], `after=${page}`), { lastEventId });
+  await later.received(3);
+  expect(byStream(later.events)).toEqual({ [a]: [4], [c]: [1, 2] });
+});
+
 test('I2: twenty streams, replayed and live, through cuts: each event once, in order', async () => {
   const names = await newStreams(20);
   const random = randomFrom(20);

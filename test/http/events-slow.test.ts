@@ -72,6 +72,26 @@ describe('a client that stops reading', () => {
     reading.close();
   });
 
+  test('I7: is given a step of what is appended in one go, with one stream or several', async () => {
+    const [name, other] = [await newStream(), await newStream()];
+    const stalled = [
+      await connected(serving.url(name)),
+      await connected(serving.url(name, `stream=${encodeURIComponent(other)}`)),
+    ];
+    for (const [client] of stalled) client.pause();
+    // The first fills the kernel's buffers, so nothing of the second has left when it is looked at.
+    for (let times = 0; times < 2; times += 1) {
+      await sluice.stream(name).appendMany(upTo(4000).map((n) => ({ data: `${n} ${big.slice(0, 2000)}` })));
+    }
+    for (const [client, response] of stalled) {
+      expect(response.writableLength).toBeLessThan(2 ** 20);
+      client.resume();
+      await client.received(8000);
+      expect(client.offsets).toEqual(upTo(8000));
+      client.close();
+    }
+  });
+
   test('I7: is dropped past its deadline, and resumes exactly', async () => {
     await using brisk = await serve(sluice, { limits: { heartbeatMs: 20, drainTimeoutMs: 60 } });
     const name = await newStream();

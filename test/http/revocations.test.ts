@@ -157,7 +157,7 @@ describe('revoke', () => {
     }
     const issuedBefore = 'yesterday' as unknown as Date;
     await expect(serving.handler.revoke({ principal: 'ann', issuedBefore })).rejects.toThrow(
-      'issuedBefore is yesterday; give a Date',
+      'issuedBefore is "yesterday"; give a Date',
     );
     expect((await here.stream(revocations).info())?.head ?? 0n).toBe(0n);
   });

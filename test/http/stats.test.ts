@@ -14,6 +14,7 @@ import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { serve, type Serving } from '../support/serve.ts';
 import { openSse, type SseClient } from '../support/sse.ts';
+import { recordAt } from '../support/records.ts';
 
 const db = useDatabase();
 let sluice: Sluice;
@@ -185,21 +186,7 @@ describe('what a handler tells', () => {
 });
 
 describe('counting', () => {
-  const entry = (offset: bigint): Entry =>
-    new Entry(
-      { name: 's', incarnation: 1n },
-      {
-        offset,
-        tag: 1,
-        atMs: 0,
-        type: null,
-        key: null,
-        headers: null,
-        visibleTo: null,
-        exclude: null,
-        data: '1',
-      },
-    );
+  const entry = (offset: bigint): Entry => new Entry({ name: 's', incarnation: 1n }, recordAt(offset));
 
   test('I7: whatever opens and ends in whatever order, what is open is never below nothing and all of it goes', () => {
     const reasons = Object.keys(new Stats().snapshot().ended) as EndReason[];

@@ -67,7 +67,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('the files in the tarball', () => {
   test('are the built package, its sources and its documents, nothing else', () => {
-    const wanted = /^(?:dist|src|sql)\/|^(?:package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
+    const wanted = /^(?:dist|src|sql|docs)\/|^(?:package\.json|README\.md|LICENSE|CHANGELOG\.md)$/;
     expect(packed.filter((path) => !wanted.test(path))).toEqual([]);
     expect(
       packed.filter((path) => /(?:^|\/)(?:test|tests|bench)\/|\.test\.|\.tgz$|\.sluice\//.test(path)),
@@ -140,9 +140,13 @@ describe.each(entries)('$specifier', ({ specifier }) => {
 });
 
 describe.each(['esm', 'cjs'] as const)('types, seen from an %s project', (name) => {
-  test('resolve, and hold without skipLibCheck', async () => {
+  /** What the compiler says of a program that imports these, without skipLibCheck. */
+  const complaints = async (
+    specifiers: readonly string[],
+    options: Readonly<Record<string, unknown>>,
+  ): Promise<string> => {
     const project = projects[name];
-    const lines = entries.flatMap(({ specifier }, index) => [
+    const lines = specifiers.flatMap((specifier, index) => [
       `import * as entry${index} from '${specifier}';`,
       `export const names${index}: readonly string[] = Object.keys(entry${index});`,
     ]);
@@ -150,25 +154,32 @@ describe.each(['esm', 'cjs'] as const)('types, seen from an %s project', (name) 
     const compilerOptions = {
       module: 'nodenext',
       target: 'es2022',
-      lib: ['es2023', 'esnext.disposable'],
       strict: true,
       exactOptionalPropertyTypes: true,
       skipLibCheck: false,
       noEmit: true,
-      types: ['node'],
       typeRoots: [join(root, 'node_modules/@types')],
+      ...options,
     };
     await writeFile(
       join(project, 'tsconfig.json'),
       JSON.stringify({ compilerOptions, files: ['consumer.ts'] }),
     );
     const tsc = run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc')], { cwd: project });
-    expect(
-      await tsc.then(
-        () => '',
-        (error: { stdout: string }) => error.stdout,
-      ),
-    ).toBe('');
+    return tsc.then(
+      () => '',
+      (error: { stdout: string }) => error.stdout,
+    );
+  };
+
+  test('resolve, and hold without skipLibCheck', async () => {
+    const all = entries.map(({ specifier }) => specifier);
+    expect(await complaints(all, { lib: ['es2023', 'esnext.disposable'], types: ['node'] })).toBe('');
+  });
+
+  test('of what is for browsers hold with what a page has', async () => {
+    const forPages = ['sluice/client', 'sluice/element'];
+    expect(await complaints(forPages, { lib: ['es2022', 'dom'], types: [] })).toBe('');
   });
 });
 

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { appendedRecords } from '../../src/log/append.ts';
 import { encodeEvent, DEFAULT_LIMITS } from '../../src/log/encode.ts';
-import { toRecord } from '../../src/log/read.ts';
+import { recordOf } from '../../src/log/read.ts';
 
 test('what was appended equals what is read of it, member by member, in the same order', () => {
   const audience = { visibleTo: 'staff', exclude: '7f9c24e8-3b12-4d56-a8f1-0c1d2e3f4a5b' };
@@ -15,7 +15,7 @@ test('what was appended equals what is read of it, member by member, in the same
     { stream: 's', events: [event] },
     { kind: 'ok', incarnation: 1n, first: 7n, previousTag: 0, atMs: 1000, tags: Int32Array.of(-3) },
   );
-  const read = toRecord(['7', -3, 1000.5, type, key, visibleTo, exclude, headers, data]);
+  const read = recordOf(['7', -3, 1000.5, type, key, visibleTo, exclude, headers, data]);
   expect(appended).toEqual(read);
   expect(Object.keys(appended ?? {})).toEqual(Object.keys(read));
 });

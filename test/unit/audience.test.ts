@@ -15,27 +15,17 @@ import { createFilters } from '../../src/http/filters.ts';
 import type { StreamEvent } from '../../src/log/event.ts';
 import { Batch, Entry, type Frames } from '../../src/tail/entry.ts';
 import { silentLogger, type LoggerLike } from '../../src/util/logger.ts';
+import { encodedOf, recordAt } from '../support/records.ts';
 
 interface Target {
   readonly visibleTo?: string | null;
   readonly exclude?: string | null;
 }
 
-const entry = (offset: number, { visibleTo = null, exclude = null }: Target = {}): Entry =>
-  new Entry(
-    { name: 's', incarnation: 1n },
-    {
-      offset: BigInt(offset),
-      tag: offset,
-      atMs: 0,
-      type: null,
-      key: null,
-      visibleTo,
-      exclude,
-      headers: null,
-      data: `{"secret":${offset}}`,
-    },
-  );
+const entry = (offset: number, { visibleTo = null, exclude = null }: Target = {}): Entry => {
+  const event = { ...encodedOf(`{"secret":${offset}}`), visibleTo, exclude };
+  return new Entry({ name: 's', incarnation: 1n }, recordAt(offset, offset, event));
+};
 const batchOf = (...targets: Target[]): Batch =>
   new Batch(targets.map((target, index) => entry(index + 1, target)));
 

@@ -27,7 +27,6 @@ const inputs: fc.Arbitrary<LineInput> = fc.oneof(
   ),
   fc.record({ kind: fc.constant('lost' as const), waitMs: ms }),
   fc.record({ kind: fc.constant('refused' as const), problem: fc.constant(problem), waitMs: ms }),
-  fc.record({ kind: fc.constant('shutdown' as const), retryMs: ms }),
 );
 const steps = fc.array(
   fc.tuple(
@@ -40,7 +39,7 @@ const steps = fc.array(
   ),
   { maxLength: 60 },
 );
-const idle = { kind: 'idle' } as LineState;
+const idle = { kind: 'idle', attempt: 0 } as LineState;
 
 const run = (from: LineState, ...all: LineInput[]): LineState =>
   all.reduce((state, input) => next(state, input, pace()), from);
@@ -111,7 +110,7 @@ describe('waiting', () => {
   test('is never shorter than Retry-After or shutdown say, and no wake-up shortens that', () => {
     for (const state of [
       next(connecting, { kind: 'lost', problem, waitMs: 5000 }, pace()),
-      next(live, { kind: 'shutdown', retryMs: 5000 }, pace()),
+      next(live, { kind: 'lost', waitMs: 5000 }, pace()),
     ]) {
       expect(state).toMatchObject({ kind: 'waiting', firm: true });
       expect(state.kind === 'waiting' && state.delayMs).toBeGreaterThanOrEqual(5000);

@@ -4,26 +4,17 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { AppendCall, AppendGroup, AppendOutcome } from '../../src/log/append.ts';
 import { Coalescer, type CoalescerOptions } from '../../src/log/coalescer.ts';
-import type { EncodedEvent } from '../../src/log/encode.ts';
 import type { Appended } from '../../src/log/lane.ts';
 import { deferred, type Deferred } from '../../src/util/deferred.ts';
 import { SluiceError } from '../../src/util/errors.ts';
 import { until } from '../support/diagnostics.ts';
+import { encodedOf } from '../support/records.ts';
 
 interface Sent {
   readonly groups: readonly AppendGroup[];
   readonly call: AppendCall;
   readonly answer: Deferred<AppendOutcome[]>;
 }
-
-const event = (data: string): EncodedEvent => ({
-  data,
-  type: null,
-  key: null,
-  visibleTo: null,
-  exclude: null,
-  headers: null,
-});
 
 const ok = ({ events }: AppendGroup, first: bigint): AppendOutcome => ({
   kind: 'ok',
@@ -72,7 +63,7 @@ describe('gathering', () => {
   test('what is appended in one turn goes in one call, each stream’s events together and in order', async () => {
     const { coalescer, sent, committed } = scripted();
     const appended = ['a', 'b', 'a', 'c', 'a'].map((stream, index) =>
-      coalescer.append(stream, [event(String(index))]),
+      coalescer.append(stream, [encodedOf(String(index))]),
     );
     await until(() => sent.length === 1);
     expect(shown(sent[0]!)).toBe('a:0,2,4 b:1 c:3');
@@ -90,10 +81,10 @@ describe('gathering', () => {
 
   test('I1: one stream has one call under way at a time; what comes meanwhile waits for it', async () => {
     const { coalescer, sent } = scripted();
-    const first = coalescer.append('a', [event('1')]);
+    const first = coalescer.append('a', [encodedOf('1')]);
     await until(() => sent.length === 1);
-    const second = coalescer.append('a', [event('2')]);
-    const other = coalescer.append('b', [event('3')]);
+    const second = coalescer.append('a', [encodedOf('2')]);
+    const other = coalescer.append('b', [encodedOf('3')]);
     await until(() => sent.length === 2);
     await quiet();
     expect(sent.map(shown)).toEqual(['a:1', 'b:3']);
@@ -108,10 +99,10 @@ describe('gathering', () => {
   test('I7: four calls at most are under way, and one that ends makes room for a stream that waits', async () => {
     const { coalescer, sent } = scripted();
     for (const [index, stream] of ['a', 'b', 'c', 'd'].entries()) {
-      void coalescer.append(stream, [event('1')]);
+      void coalescer.append(stream, [encodedOf('1')]);
       await until(() => sent.length === index + 1);
     }
-    const late = coalescer.append('e', [event('1')]);
+    const late = coalescer.append('e', [encodedOf('1')]);
     await quiet();
     expect(sent).toHaveLength(4);
     for (const { answer, groups } of sent.slice()) answer.resolve([ok(groups[0]!, 1n)]);
@@ -122,7 +113,7 @@ describe('gathering', () => {
 
   test('I7: a call takes a bounded number of events, but never less than one append', async () => {
     const { coalescer, sent } = scripted({ maxQueuedEvents: 100_000 });
-    const many = Array.from({ length: 1500 }, () => event('1'));
+    const many = Array.from({ length: 1500 }, () => encodedOf('1'));
     const appended = [many, many, [...many, ...many]].map((events) => coalescer.append('a', events));
     for (const [index, count] of [1500, 1500, 3000].entries()) {
       await until(() => sent.length === index + 1);
@@ -139,10 +130,10 @@ describe('a bad item', () => {
   test('I7: fails alone; its neighbours, of its own stream and of others, are appended in order', async () => {
     const { coalescer, sent } = scripted();
     const appended = [
-      coalescer.append('a', [event('1')]),
-      coalescer.append('a', [event('bad')]),
-      coalescer.append('a', [event('3')]),
-      coalescer.append('b', [event('4')]),
+      coalescer.append('a', [encodedOf('1')]),
+      coalescer.append('a', [encodedOf('bad')]),
+      coalescer.append('a', [encodedOf('3')]),
+      coalescer.append('b', [encodedOf('4')]),
     ];
     const outcomes = Promise.all(appended.map(codeOf));
     await until(() => sent.length === 1);
@@ -159,7 +150,7 @@ describe('a bad item', () => {
 
   test('I1: when a stream turns out to be held while its items go one by one, none overtakes another', async () => {
     const { coalescer, sent } = scripted();
-    const appended = ['1', '2', 'bad', '4'].map((data) => coalescer.append('a', [event(data)]));
+    const appended = ['1', '2', 'bad', '4'].map((data) => coalescer.append('a', [encodedOf(data)]));
     const outcomes = Promise.all(appended.map(codeOf));
     await until(() => sent.length === 1);
     sent[0]!.answer.reject(bad);
@@ -185,14 +176,14 @@ describe('a bad item', () => {
 
   test('I2: after a lost connection nothing is sent again: it may have been committed', async () => {
     const { coalescer, sent } = scripted();
-    const appended = [coalescer.append('a', [event('1')]), coalescer.append('b', [event('2')])];
+    const appended = [coalescer.append('a', [encodedOf('1')]), coalescer.append('b', [encodedOf('2')])];
     const outcomes = Promise.all(appended.map(codeOf));
     await until(() => sent.length === 1);
     sent[0]!.answer.reject(new SluiceError('connection_lost', 'gone'));
     expect(await outcomes).toEqual(['connection_lost', 'connection_lost']);
     await quiet();
     expect(sent).toHaveLength(1);
-    const later = coalescer.append('a', [event('3')]);
+    const later = coalescer.append('a', [encodedOf('3')]);
     await until(() => sent.length === 2);
     sent[1]!.answer.resolve([ok(sent[1]!.groups[0]!, 5n)]);
     expect((await later).first).toBe(5n);
@@ -201,7 +192,7 @@ describe('a bad item', () => {
   test('closed and missing streams fail with their code, and only they', async () => {
     const { coalescer, sent } = scripted();
     const outcomes = Promise.all(
-      ['a', 'b', 'c'].map((stream) => codeOf(coalescer.append(stream, [event('1')]))),
+      ['a', 'b', 'c'].map((stream) => codeOf(coalescer.append(stream, [encodedOf('1')]))),
     );
     await until(() => sent.length === 1);
     sent[0]!.answer.resolve([{ kind: 'closed' }, { kind: 'missing' }, ok(sent[0]!.groups[2]!, 1n)]);
@@ -212,8 +203,8 @@ describe('a bad item', () => {
 describe('a held stream', () => {
   test('interleaving 5: a call for several streams never waits; the held one is left for a call of its own', async () => {
     const { coalescer, sent } = scripted();
-    const held = coalescer.append('held', [event('1')]);
-    const free = coalescer.append('free', [event('2')]);
+    const held = coalescer.append('held', [encodedOf('1')]);
+    const free = coalescer.append('free', [encodedOf('2')]);
     await until(() => sent.length === 1);
     expect(sent[0]!.call.waitMs).toBe(0);
     sent[0]!.answer.resolve([{ kind: 'held' }, ok(sent[0]!.groups[1]!, 1n)]);
@@ -244,7 +235,7 @@ describe('a held stream', () => {
     };
     const done: string[] = [];
     const append = (stream: string): Promise<unknown> =>
-      coalescer.append(stream, [event('1')]).then(() => done.push(stream));
+      coalescer.append(stream, [encodedOf('1')]).then(() => done.push(stream));
     const outcomes = [...held].map(append);
     await until(() => (serve(), open.size === 2)); // two may wait
     for (const stream of ['free 1', 'free 2', 'h4', 'free 3', 'h5']) {
@@ -260,11 +251,11 @@ describe('a held stream', () => {
 
   test('I7: an append waits for its stream no longer than the bound; then it is overloaded, and nothing was appended', async () => {
     const { coalescer, sent } = scripted({ lockWaitMs: 1 });
-    const outcome = codeOf(coalescer.append('a', [event('1')]));
+    const outcome = codeOf(coalescer.append('a', [encodedOf('1')]));
     await until(() => sent.length === 1);
     sent[0]!.answer.reject(new SluiceError('overloaded', 'canceling statement due to lock timeout'));
     expect(await outcome).toBe('overloaded');
-    const again = codeOf(coalescer.append('a', [event('2')]));
+    const again = codeOf(coalescer.append('a', [encodedOf('2')]));
     for (let call = 1; ; call += 1) {
       const ended = await Promise.race([again, until(() => sent.length > call).then(() => undefined)]);
       if (ended !== undefined) break;
@@ -277,13 +268,13 @@ describe('a held stream', () => {
 describe('bounds and the end', () => {
   test('I7: past the bound in events or bytes an append is refused at once, and room comes back with outcomes', async () => {
     const { coalescer, sent } = scripted({ maxQueuedEvents: 3, maxQueuedBytes: 100 });
-    const first = coalescer.append('a', [event('1'), event('2')]);
-    expect(await codeOf(coalescer.append('b', [event('3'), event('4')]))).toBe('overloaded');
-    expect(await codeOf(coalescer.append('b', [event('x'.repeat(99))]))).toBe('overloaded');
+    const first = coalescer.append('a', [encodedOf('1'), encodedOf('2')]);
+    expect(await codeOf(coalescer.append('b', [encodedOf('3'), encodedOf('4')]))).toBe('overloaded');
+    expect(await codeOf(coalescer.append('b', [encodedOf('x'.repeat(99))]))).toBe('overloaded');
     await until(() => sent.length === 1);
     sent[0]!.answer.resolve([ok(sent[0]!.groups[0]!, 1n)]);
     await first;
-    const large = coalescer.append('b', [event('x'.repeat(1000))]); // alone, one append may be larger than the bound
+    const large = coalescer.append('b', [encodedOf('x'.repeat(1000))]); // alone, one append may be larger than the bound
     await until(() => sent.length === 2);
     sent[1]!.answer.resolve([ok(sent[1]!.groups[0]!, 1n)]);
     expect(await codeOf(large)).toBe('ok');
@@ -291,13 +282,13 @@ describe('bounds and the end', () => {
 
   test('I11: closing waits for what was accepted, and refuses what comes after', async () => {
     const { coalescer, sent } = scripted();
-    const accepted = [coalescer.append('a', [event('1')]), coalescer.append('b', [event('2')])];
+    const accepted = [coalescer.append('a', [encodedOf('1')]), coalescer.append('b', [encodedOf('2')])];
     let closed = false;
     const closing = (async () => {
       await coalescer.close();
       closed = true;
     })();
-    expect(await codeOf(coalescer.append('a', [event('3')]))).toBe('closed');
+    expect(await codeOf(coalescer.append('a', [encodedOf('3')]))).toBe('closed');
     await until(() => sent.length === 1);
     sent[0]!.answer.resolve([{ kind: 'held' }, ok(sent[0]!.groups[1]!, 1n)]);
     await until(() => sent.length === 2);
@@ -363,7 +354,7 @@ describe('under any schedule', () => {
           const results: Promise<Appended | string>[] = [];
           const begun = scheduler.scheduleSequence(
             appends.map(({ stream, events }, index) => async () => {
-              const encoded = events.map((kind, n) => event(`${kind}${index}.${n}`));
+              const encoded = events.map((kind, n) => encodedOf(`${kind}${index}.${n}`));
               results.push(
                 coalescer.append(stream, encoded).catch((error: unknown) => (error as SluiceError).code),
               );
@@ -397,7 +388,7 @@ describe('under any schedule', () => {
 
 test('I7: a call that waited in vain for a held stream rejects who waited long enough, and the others wait on', async () => {
   const { coalescer, sent } = scripted();
-  const waiting = codeOf(coalescer.append('a', [event('1')]));
+  const waiting = codeOf(coalescer.append('a', [encodedOf('1')]));
   await quiet();
   sent[0]?.answer.reject(new SluiceError('overloaded', 'lock timeout'));
   await until(() => sent.length === 2);
@@ -407,7 +398,7 @@ test('I7: a call that waited in vain for a held stream rejects who waited long e
   expect(await waiting).toBe('ok');
 
   const impatient = scripted({ lockWaitMs: 0 });
-  const outcome = codeOf(impatient.coalescer.append('a', [event('1')]));
+  const outcome = codeOf(impatient.coalescer.append('a', [encodedOf('1')]));
   await quiet();
   impatient.sent[0]?.answer.reject(new SluiceError('overloaded', 'lock timeout'));
   expect(await outcome).toBe('overloaded');

@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { takeGroups, type Item, type Lane } from '../../src/log/lane.ts';
 import { deferred } from '../../src/util/deferred.ts';
+import { encodedOf } from '../support/records.ts';
 
 const limits = { maxEvents: 10, maxBytes: 1000 };
 
@@ -14,14 +15,7 @@ interface Wish {
 }
 
 const itemOf = ({ size = 1, key, expected }: Wish, n: number): Item => ({
-  events: Array.from({ length: size }, (_, i) => ({
-    data: `${n}.${i}`,
-    type: null,
-    key: null,
-    visibleTo: null,
-    exclude: null,
-    headers: null,
-  })),
+  events: Array.from({ length: size }, (_, i) => encodedOf(`${n}.${i}`)),
   bytes: size * 3,
   deadline: 0,
   result: deferred(),

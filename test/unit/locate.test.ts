@@ -4,19 +4,9 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { EventRecord } from '../../src/log/event.ts';
 import { headStanding, locate, oldestStanding, type StreamState } from '../../src/log/locate.ts';
+import { recordAt } from '../support/records.ts';
 
 const incarnation = 3n;
-const eventAt = (offset: bigint, tag: number): EventRecord => ({
-  offset,
-  tag,
-  atMs: 0,
-  type: null,
-  key: null,
-  visibleTo: null,
-  exclude: null,
-  headers: null,
-  data: '1',
-});
 
 /** What a page read returns for a history (its tags, from offset 1 on) of which the first `trimmed` are gone. */
 const page = (
@@ -24,7 +14,7 @@ const page = (
   trimmed: number,
   offset: bigint,
 ): { state: StreamState; rows: EventRecord[] } => {
-  const rows = tags.map((tag, index) => eventAt(BigInt(index + 1), tag)).slice(trimmed);
+  const rows = tags.map((tag, index) => recordAt(BigInt(index + 1), tag)).slice(trimmed);
   return {
     state: {
       incarnation,
@@ -114,7 +104,7 @@ describe('one by one', () => {
   test('interleaving 22: a page with a hole or without the standing row is another history', () => {
     const { state } = page(tags, 0, 2n);
     const rows = (offsets: readonly bigint[]): EventRecord[] =>
-      offsets.map((offset) => eventAt(offset, 10 + Number(offset)));
+      offsets.map((offset) => recordAt(offset, 10 + Number(offset)));
     const history = { kind: 'reset', reason: 'history' };
     expect(locate(state, { incarnation, offset: 2n, tag: 12 }, rows([2n, 4n]))).toEqual(history);
     expect(locate(state, { incarnation, offset: 2n, tag: 12 }, rows([3n, 4n]))).toEqual(history);

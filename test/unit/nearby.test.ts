@@ -1,12 +1,12 @@
 // Guards that readers who come back near each other share their reads (I7), and that a page read for somebody else is
 // believed only where it goes on from the reader's own place (I2). The joins under random schedules are in tail.test.ts.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { EventRecord } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import type { CursorPosition } from '../../src/protocol/cursor.ts';
 import { goesOn, Nearby, serves } from '../../src/tail/nearby.ts';
 import { Shelf } from '../../src/tail/shelf.ts';
 import { deferred } from '../../src/util/deferred.ts';
+import { recordAt } from '../support/records.ts';
 
 const stream = { name: 's', incarnation: 1n };
 const at = (offset: number, tag: number = offset): CursorPosition => ({
@@ -18,18 +18,7 @@ const at = (offset: number, tag: number = offset): CursorPosition => ({
 /** Events from one offset to another, each with its offset for a tag. */
 const page = (first: number, last: number, head = 10_000): Page => ({
   state: { incarnation: 1n, trimmedTo: 0n, trimmedTag: 0, closed: false, head: BigInt(head), headTag: head },
-  rows: Array.from({ length: last - first + 1 }, (_, n) => event(first + n)),
-});
-const event = (offset: number): EventRecord => ({
-  offset: BigInt(offset),
-  tag: offset,
-  atMs: 0,
-  type: null,
-  key: null,
-  visibleTo: null,
-  exclude: null,
-  headers: null,
-  data: '1',
+  rows: Array.from({ length: last - first + 1 }, (_, n) => recordAt(first + n)),
 });
 
 /** A reader that stands at a place; its own read, if it makes one, answers with a page from there on. */

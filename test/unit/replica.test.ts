@@ -4,18 +4,9 @@ import { describe, expect, test } from 'vitest';
 import type { EventRecord } from '../../src/log/event.ts';
 import type { Page } from '../../src/log/read.ts';
 import { usable } from '../../src/tail/replica.ts';
+import { recordAt } from '../support/records.ts';
 
-const event = (offset: number): EventRecord => ({
-  offset: BigInt(offset),
-  tag: offset * 10,
-  atMs: 0,
-  type: null,
-  key: null,
-  visibleTo: null,
-  exclude: null,
-  headers: null,
-  data: '1',
-});
+const event = (offset: number): EventRecord => recordAt(offset, offset * 10);
 
 /** A standby that has come to `head`, asked from `from` on. */
 const page = (from: number, head: number, trimmedTo = 0): Page => ({

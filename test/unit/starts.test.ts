@@ -32,6 +32,15 @@ test('I8: a stream that was made again gets the position of the one that is gone
   expect(starts.get('older')).toEqual(end); // there before it was deleted
 });
 
+test('I8: so does one that is made again between this look and the next', () => {
+  const existing = [{ incarnation: 2n, name: 'other' }];
+  const starts = assignStarts(['again', 'other'], existing, {
+    positions: [at(1n), at(2n)],
+    otherwise: end,
+  });
+  expect(starts.get('again')).toEqual({ kind: 'cursor', positions: [at(1n)] });
+});
+
 test('memory answers only when it knows every stream', () => {
   const names = new Map([
     [1n, 'a'],

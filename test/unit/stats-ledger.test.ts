@@ -6,27 +6,14 @@ import { StatsLedger, type Interval } from '../../src/http/stats-ledger.ts';
 import { Stats } from '../../src/http/stats.ts';
 import { Batch, Entry } from '../../src/tail/entry.ts';
 import type { EndReason } from 'sluice/http';
+import { recordAt } from '../support/records.ts';
 
 const NAMES = ['a', 'b', 'c', '__proto__'];
 const batchOf = (stream: string, count: number): Batch =>
   new Batch(
     Array.from(
       { length: count },
-      (_, index) =>
-        new Entry(
-          { name: stream, incarnation: 1n },
-          {
-            offset: BigInt(index + 1),
-            tag: 1,
-            atMs: 0,
-            type: null,
-            key: null,
-            headers: null,
-            visibleTo: null,
-            exclude: null,
-            data: '1',
-          },
-        ),
+      (_, index) => new Entry({ name: stream, incarnation: 1n }, recordAt(index + 1)),
     ),
     { live: true },
   );

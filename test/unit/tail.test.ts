@@ -13,6 +13,7 @@ import { Round } from '../../src/util/round.ts';
 import { Subscriber } from '../../src/tail/subscriber.ts';
 import { Tail } from '../../src/tail/tail.ts';
 import { silentLogger } from '../../src/util/logger.ts';
+import { recordAt } from '../support/records.ts';
 
 const incarnation = 1n;
 const identity: StreamIdentity = { name: 's', incarnation };
@@ -69,17 +70,7 @@ class Log {
   }
 
   #records(from: number): EventRecord[] {
-    return this.tags.slice(from - 1).map((tag, index) => ({
-      offset: BigInt(from + index),
-      tag,
-      atMs: 0,
-      type: null,
-      key: null,
-      visibleTo: null,
-      exclude: null,
-      headers: null,
-      data: '1',
-    }));
+    return this.tags.slice(from - 1).map((tag, index) => recordAt(from + index, tag));
   }
 }
 

@@ -7,6 +7,7 @@ import { filesUnder, root } from '../support/tidy/files.ts';
 import {
   forbiddenImports,
   forbiddenPackages,
+  leftOver,
   strayEntries,
   type Layers,
   type Manifest,
@@ -29,13 +30,11 @@ const layers: Layers = {
   ephemerals: ['db', 'listen', 'protocol'],
   presence: ['db', 'protocol'],
   sluice: ['db', 'log', 'listen', 'protocol', 'relay', 'tail', 'ephemerals', 'presence', 'groups'],
-  consumers: ['tail'],
   groups: ['db', 'listen', 'log', 'tail', 'protocol'],
   http: ['db', 'sluice', 'tail', 'log', 'groups', 'ephemerals', 'presence', 'protocol'],
   client: ['protocol'],
   react: ['client', 'protocol'],
   element: ['client'],
-  dashboard: ['http'],
   cli: ['entry'],
   embedded: [],
 };
@@ -165,6 +164,14 @@ describe('layers', () => {
 
   test('src keeps to the table', () => {
     expect(forbiddenImports(src, layers)).toEqual([]);
+    const isEmpty = (layer: string): boolean => !src.some(({ path }) => path.startsWith(`src/${layer}/`));
+    expect(Object.keys(layers).filter(isEmpty)).toEqual([]);
+  });
+
+  test('no file is left over that nobody imports', () => {
+    const files = [file('src/index.ts', "import './log/a.ts';"), file('src/log/a.ts'), file('src/log/b.ts')];
+    expect(leftOver(files)).toEqual(['src/log/b.ts']);
+    expect(leftOver(src)).toEqual(['src/cli/demo/page/page.ts']); // the page asks for it
   });
 
   test('npm packages are imported only where the table says', () => {

@@ -6,20 +6,11 @@ import type { EventRecord } from '../../src/log/event.ts';
 import { Batch, Entry } from '../../src/tail/entry.ts';
 import { nextStep } from '../../src/tail/splice.ts';
 import { Window } from '../../src/tail/window.ts';
+import { recordAt } from '../support/records.ts';
 
 const identity = { name: 'orders', incarnation: 1n };
 const entryAt = (offset: bigint, data = '1'): Entry =>
-  new Entry(identity, {
-    offset,
-    tag: Number(offset),
-    atMs: 0,
-    type: null,
-    key: null,
-    visibleTo: null,
-    exclude: null,
-    headers: null,
-    data,
-  });
+  new Entry(identity, recordAt(offset, Number(offset), data));
 
 const pushAll = (window: Window, first: bigint, sizes: readonly number[]): Entry[] => {
   const entries = sizes.map((size, index) => entryAt(first + BigInt(index), 'x'.repeat(size)));

@@ -77,11 +77,15 @@ function devHandler(sluice: Sluice, shop: OpenShop | undefined, address: Address
   return Object.assign(handle, handler);
 }
 
+/** In a POSIX shell. The commands find the database by the note in this folder; programs are told. */
+const forPrograms = `  export DATABASE_URL=$(node -p "require('./.sluice/dev.json').connectionString")  # for your own programs`;
+
 const hints = (url: string): string => `
 Try, in another terminal in this folder:
   npx sluice append hello '{"n":1}'
   npx sluice tail hello --follow
   curl -N '${url}/v1/events?stream=hello&after=start'
+${forPrograms}
 Ctrl-C stops it.`;
 
 const demoHints = (url: string): string => `
@@ -89,4 +93,5 @@ Open that page, or try, in another terminal in this folder:
   curl -N '${url}/v1/events?stream=demo-orders&after=start'
   npx sluice tail demo-orders --follow
   npx sluice append hello '{"n":1}'
+${forPrograms}
 Ctrl-C stops it.`;

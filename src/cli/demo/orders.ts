@@ -2,6 +2,7 @@
 // code the demo is about; what surrounds it is a web page. It must never publish outside the transaction of the row.
 
 import type { Pool, PoolClient } from 'pg';
+import { asError } from '../../util/errors.ts';
 import type { NewOrder } from './body.ts';
 
 /** The part of a stream the shop uses; the real one has more. */
@@ -51,7 +52,7 @@ export async function placeOrders(
     await client.query(ending);
     return ids;
   } catch (error) {
-    failure = error instanceof Error ? error : new Error(String(error));
+    failure = asError(error);
     throw error;
   } finally {
     // With an error the pool closes the connection, which rolls back whatever it was in the middle of.

@@ -32,7 +32,7 @@ export async function examinePrivileges(client: Client, schema: string): Promise
   if (usage === null) return [];
   const call = (right: string): string =>
     `as the owner of the schema: select ${quoteIdent(schema)}.grant_right('${user.replaceAll("'", "''")}', '${right}')`;
-  const choice = call('publish, append, read, consume, manage or relay');
+  const choice = `${call('read')}, or 'publish', 'append', 'consume', 'manage', 'relay'`;
   const name = `user ${JSON.stringify(user)}`;
   if (!usage) return [bad('privileges', `${name} may not use schema ${quoteIdent(schema)}`, choice)];
   const rights = asks ? await rightsIn(client, schema) : [];

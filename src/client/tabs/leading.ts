@@ -1,6 +1,6 @@
 // What the leading tab does for the others: reads what they want over its own connections and hands it on, one batch at a
 // time for each subscription, the next when the last was taken. A tab that is gone is told by its lock, which falls free.
-import type { Carrier, Parts } from '../lines.ts';
+import type { Carrier, Parts } from '../carrier.ts';
 import type { Status } from '../status.ts';
 import type { Subscriber } from '../subscriber.ts';
 import type { Browser, Channel } from './browser.ts';

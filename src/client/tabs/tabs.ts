@@ -1,7 +1,7 @@
 // One connection for all tabs. Whoever holds the lock leads: it reads, for itself directly, for the others through
 // leading.ts. When it is gone the next in line leads, and everybody goes on from where they stand. A leader that holds the
 // lock but does not answer (frozen, or stopped) loses it. Loaded only by clients that share.
-import type { Carrier, Parts } from '../lines.ts';
+import type { Carrier, Parts } from '../carrier.ts';
 import type { Settings } from '../settings.ts';
 import type { Status } from '../status.ts';
 import type { Subscriber } from '../subscriber.ts';
@@ -83,7 +83,7 @@ class Tabs implements Carrier {
   }
 
   attach(subscriber: Subscriber): void {
-    this.#want(subscriber);
+    if (!subscriber.over) this.#want(subscriber);
   }
 
   detach(subscriber: Subscriber): void {

@@ -55,6 +55,16 @@ export const forbiddenPackages = (files: readonly SourceFile[], packages: Packag
       ),
   );
 
+/** Files in layers that no other file imports. */
+export const leftOver = (files: readonly SourceFile[]): string[] => {
+  const imported = new Set(
+    files.flatMap((file) =>
+      importsOf(file).map((specifier) => posix.join(posix.dirname(file.path), specifier)),
+    ),
+  );
+  return files.map(({ path }) => path).filter((path) => layerOf(path) !== 'entry' && !imported.has(path));
+};
+
 /** Files directly in src that are no entry point of package.json. */
 export const strayEntries = (files: readonly SourceFile[], manifest: Manifest): string[] => {
   const exported = Object.values(manifest.exports).flatMap((target) =>

@@ -5,6 +5,7 @@
 // or deduplicate: the page exists to show what the client hands out. At most one subscription exists at a time.
 
 import { createClient, type EventItem, type LossItem, type Subscription } from '../../../client.ts';
+import { asError } from '../../../util/errors.ts';
 import type { Status } from './ledger.ts';
 
 export interface FeedOptions {
@@ -64,7 +65,7 @@ export function openFeed({ stream, after, onEvent, onLoss, onStatus, onEnd }: Fe
     show();
     read(subscription).catch((error: unknown) => {
       if (running === subscription) drop();
-      onEnd(error instanceof Error ? error : new Error(String(error)));
+      onEnd(asError(error));
     });
   };
 

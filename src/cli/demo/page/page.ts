@@ -3,6 +3,7 @@
 // because placing it succeeded: only the stream says so.
 
 import type { EventItem, LossItem } from '../../../client.ts';
+import { messageOf } from '../../../util/errors.ts';
 import {
   burst,
   placeForLater,
@@ -170,7 +171,7 @@ async function run(action: () => Promise<string>): Promise<void> {
   try {
     outcome = await action();
   } catch (error) {
-    outcome = error instanceof Error ? error.message : String(error);
+    outcome = messageOf(error);
   }
   write(text.activity, outcome);
   await refresh();
