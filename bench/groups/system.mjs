@@ -32,9 +32,8 @@
 
 /** @typedef {{ title: string, isLibrary?: boolean, isOurs?: boolean, hasDefaults?: boolean }} Entry */
 
-/** Those whose rates are compared. @type {Readonly<Record<string, Entry>>} */
-export const systems = {
-  sluice: { title: 'Sluice', isOurs: true, hasDefaults: true },
+/** @type {Readonly<Record<string, Entry>>} */
+const others = {
   'pg-boss': { title: 'pg-boss', isLibrary: true, hasDefaults: true },
   'graphile-worker': { title: 'graphile-worker', isLibrary: true, hasDefaults: true },
   pgmq: { title: "pgmq's SQL" },
@@ -42,11 +41,18 @@ export const systems = {
   cursor: { title: 'bare range read' },
 };
 
-/** Those whose latency is compared: the same, and the least that there is. @type {Readonly<Record<string, Entry>>} */
+/** Those whose rates are compared. @type {Readonly<Record<string, Entry>>} */
+export const systems = {
+  sluice: { title: 'Sluice', isOurs: true, hasDefaults: true },
+  'sluice-keyed': { title: 'Sluice, keyed', isOurs: true, hasDefaults: true },
+  ...others,
+};
+
+/** Those whose latency is compared, and the least that there is. @type {Readonly<Record<string, Entry>>} */
 export const liveSystems = {
   notify: { title: 'bare NOTIFY and commit' },
-  ...systems,
   sluice: { title: 'Sluice, appended', isOurs: true },
+  ...others,
   'sluice-published': { title: 'Sluice, published', isOurs: true },
 };
 

@@ -272,8 +272,8 @@ begin
             select from :"schema".leases l where l.token = any (v_held) and l.partition = p.partition and l.member = p_member)
           and not exists (
             select from :"schema".pieces w
-            where w.group_id = p_group and w.partition = p.partition and w.key_hash = p.key_hash
-              and w.first_offset < p.first_offset));
+            where w.group_id + 0 = p_group and w.partition = p.partition and w.key_hash = p.key_hash
+              and w.first_offset + 0 < p.first_offset));
     end if;
   end if;
   if p_per_second is not null and v_more and v_handed >= v_room then

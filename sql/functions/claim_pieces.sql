@@ -83,11 +83,12 @@ begin
     return;
   end if;
   -- Here and below, v_pieces is named once more wherever rows of them are looked up: nobody can guess how many events they
-  -- have, and a plan for very many would read all pieces there are.
+  -- have, and a plan for very many would read all pieces there are. And lower(events), not first_offset: with the statistics
+  -- of a quiet moment, an index that has that one is as good as that of ids, and all of it is read.
   -- What the log has let go of meanwhile cannot be handed out any more.
   with gone as materialized (
     select p.id, p.events * int8multirange(int8range(null, p_trimmed + 1)) as events
-    from :"schema".pieces p where p.id = any (v_pieces) and p.first_offset <= p_trimmed
+    from :"schema".pieces p where p.id = any (v_pieces) and lower(p.events) <= p_trimmed
   ), emptied as (
     delete from :"schema".pieces p using gone g where p.id = any (v_pieces) and p.id = g.id and p.events <@ g.events
   ), cut as (
@@ -99,8 +100,9 @@ begin
   with chosen as materialized (
     select p.id, w.nth, p.attempts + 1 as attempts, p.strikes, p.suspect, p.partition, p.events
     from unnest(v_pieces) with ordinality w (id, nth) join :"schema".pieces p on p.id = w.id
-  ), before as materialized (
-    select p.partition, min(p.first_offset) as first_offset from :"schema".due_rows(p_group, p_now, p_low, p_due_low) p
+    where p.id = any (v_pieces)
+  ), before as materialized ( -- 'infinity': what is due at a time is of one key, and has its hash
+    select p.partition, min(p.first_offset) as first_offset from :"schema".due_rows(p_group, p_now, p_low, 'infinity') p
     where p_partitions is not null and p.key_hash is null and p.id <> all (v_pieces) group by p.partition
   ), event as materialized (
     select c.id, c.attempts as handed, e.*,
@@ -154,7 +156,7 @@ begin
       select from :"schema".pieces p
       where p.group_id = p_group and p.due_at >= v_since and p.due_at <= p_now and p.key_hash is null)
     else exists (
-      select from :"schema".due_rows(p_group, p_now, p_low, p_due_low) p where p.key_hash is null and p.partition = any (v_mine))
+      select from :"schema".due_rows(p_group, p_now, p_low, 'infinity') p where p.key_hash is null and p.partition = any (v_mine))
     end;
   end if;
 end

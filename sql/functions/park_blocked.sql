@@ -12,7 +12,7 @@ declare
   v_partitions integer[];
 begin
   if cardinality(p_blocked) = 0 and not exists (
-      select from :"schema".pieces p where p.group_id = p_group and p.key_hash is not null and p.partition = any (array(
+      select from :"schema".pieces p where p.group_id + 0 = p_group and p.key_hash is not null and p.partition = any (array(
         select x.partition from :"schema".pieces x where x.id = any (p_pieces)))) then
     return 0;
   end if;
@@ -21,7 +21,7 @@ begin
     select x.partition, x.key_hash, min(x.first_offset) as first_offset,
       (array_agg(x.due_at order by x.first_offset))[1] as due_at
     from :"schema".pieces x
-    where x.group_id = p_group and x.partition = any (v_partitions) and x.key_hash is not null group by 1, 2
+    where x.group_id + 0 = p_group and x.partition = any (v_partitions) and x.key_hash is not null group by 1, 2
   ), waiting as materialized (
     select p.id, e."offset", h.hash, coalesce(k.due_at, '-infinity') as due_at
     from :"schema".pieces p cross join lateral unnest(p.events) r

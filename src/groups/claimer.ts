@@ -189,7 +189,8 @@ export class Claimer implements Hints {
       this.#failures = 0;
       // What was heard before is answered, also where nothing came of it: the group is paused or throttled, or that was not so.
       if (!claimed.more && this.#head === head) this.#head = claimed.cursor;
-      this.#answered(claimed, askedAt, asked.perSecond === undefined && (full || group.partitions === null));
+      const inTurns = group.partitions === null || (asked.perSecond === undefined && full);
+      this.#answered(claimed, askedAt, inTurns);
       this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       done.failed(error);
@@ -213,16 +214,29 @@ export class Claimer implements Hints {
     if (more) return;
     const now = performance.now();
     this.#pollAt = Math.min(this.#lookAgainAt, now + jittered(groups.fallbackPollMs, random()));
-    const isNews = this.#due.learn(now + dueInMs, now);
-    // What a throttle makes due is everybody's; and what this one may not have in a keyed group, others are to ask for.
+    const isLate = this.#isThrottled && inTurns && events.length === 0;
+    const isNews = this.#due.learn(now + dueInMs, now, isLate);
+    // What this one may not have in a keyed group, others are to ask for.
     if (isNews && inTurns && !elsewhere && membership.members > 1) groups.due(member, dueInMs);
     this.#arm();
     this.#awaitTurn();
   }
 
+  get #isThrottled(): boolean {
+    return this.#options.request().perSecond !== undefined;
+  }
+
   #arm(): void {
-    const at = Math.min(this.#due.askAt(this.#options.membership.place), this.#pollAt);
+    const dueAt = this.#due.askAt(this.#options.membership.place, this.#isThrottled);
+    const at = Math.min(dueAt, this.#pollAt);
     this.#lookIn(Math.max(Math.ceil(at - performance.now()), 0)); // a timer cuts off fractions, and nothing is due too early
+  }
+
+  #timeHasCome(): void {
+    const { groups, group } = this.#options;
+    this.look();
+    // Whom the others wait for has no room: that would cost the group its rate, so whoever has goes.
+    if (!this.#claiming && this.#isThrottled && this.#due.isFirst) groups.look(group.id);
   }
 
   #failed(error: unknown): void {
@@ -238,7 +252,7 @@ export class Claimer implements Hints {
   #lookIn(ms: number): void {
     clearTimeout(this.#timer);
     if (this.#isOver) return;
-    this.#timer = setTimeout(() => this.look(), Math.min(ms, MAX_TIMER_MS));
+    this.#timer = setTimeout(() => this.#timeHasCome(), Math.min(ms, MAX_TIMER_MS));
     this.#timer.unref();
   }
 }

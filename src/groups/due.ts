@@ -3,6 +3,8 @@
 // each would ask for each. Only a hint: somebody asks in any case. Pure; times are of performance.now(), in milliseconds.
 import { behindMs } from './turn.ts';
 
+/** What a throttle lets through waits no longer, in milliseconds, lest the group lose its rate: it saves up a tenth of a second. */
+const MAX_THROTTLED_MS = 80;
 /** Two answers that name one time differ by what they took to arrive. */
 const SAME_MS = 20;
 
@@ -10,12 +12,15 @@ export class Due {
   #at = Infinity;
   #isFirst = true;
 
-  /** What the database says: Infinity, if nothing is. True: it is news. */
-  learn(at: number, now: number): boolean {
+  /**
+   * What the database says: Infinity, if nothing is. True: it is news, and this one goes for it; not if `isLate`: another
+   * member took what was due, and goes for this as well.
+   */
+  learn(at: number, now: number, isLate = false): boolean {
     if (this.#at === at || (this.#at > now && Math.abs(this.#at - at) <= SAME_MS)) return false;
     this.#at = at;
-    this.#isFirst = true;
-    return true;
+    this.#isFirst = !isLate;
+    return !isLate;
   }
 
   /** Another member took what was due, and is first for what comes next. */
@@ -25,8 +30,14 @@ export class Due {
     this.#isFirst = false;
   }
 
-  /** When a member in that place is to ask. */
-  askAt(place: number): number {
-    return this.#isFirst ? this.#at : this.#at + behindMs(place + 1);
+  /** Whether the others wait for this one. */
+  get isFirst(): boolean {
+    return this.#isFirst;
+  }
+
+  /** When a member in that place is to ask; `isThrottled`: the group has a rate, which waiting must not cost it. */
+  askAt(place: number, isThrottled: boolean): number {
+    if (this.#isFirst) return this.#at;
+    return this.#at + Math.min(behindMs(place + 1), isThrottled ? MAX_THROTTLED_MS : Infinity);
   }
 }

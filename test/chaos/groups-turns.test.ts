@@ -159,6 +159,27 @@ describe.each<[string, GroupOptions]>([
   });
 });
 
+test(
+  'I7: one goes for each of the events that a throttle lets through, of which all know when',
+  { timeout },
+  async () => {
+    const ratio = await least({}, async (shared) => {
+      const events = 100;
+      let handled = 0;
+      const handler: EventHandler<number> = async () => {
+        handled += 1;
+        return Promise.resolve();
+      };
+      await shared.consume(handler, { throttle: { perSecond: 20 } });
+      const before = shared.claims();
+      await shared.append(events); // which makes those look whose turn it is not, too
+      await until(() => handled === events);
+      return (shared.claims() - before) / events;
+    });
+    expect(ratio).toBe('few');
+  },
+);
+
 test('I4 I6: a retry that only one member may have is handled, whoever is to go for it first', async () => {
   await using here = await open();
   await using there = await open();

@@ -161,10 +161,11 @@ describe('what is due', () => {
     const [knows, hears] = [new Due(), new Due()];
     expect(knows.learn(500, 100)).toBe(true);
     hears.told(500, 100);
-    expect(knows.askAt(3)).toBe(500);
-    expect(hears.askAt(0)).toBe(520);
-    expect(hears.askAt(3)).toBe(580);
-    expect(hears.askAt(50)).toBe(700);
+    expect(knows.askAt(3, false)).toBe(500);
+    expect(hears.askAt(0, false)).toBe(520);
+    expect(hears.askAt(3, false)).toBe(580);
+    expect(hears.askAt(50, false)).toBe(700);
+    expect(hears.askAt(50, true)).toBe(580); // a throttle saves up a tenth of a second, and no more
   });
 
   test('what is known already is no news, and changes nobody’s turn', () => {
@@ -172,18 +173,25 @@ describe('what is due', () => {
     expect(due.learn(Infinity, 100)).toBe(false);
     due.told(500, 100);
     expect(due.learn(510, 200)).toBe(false);
-    expect(due.askAt(0)).toBe(520);
+    expect(due.askAt(0, false)).toBe(520);
     expect(due.learn(510, 505)).toBe(true); // that one is over: it is another
+  });
+
+  test('of two that ask at once, who came too late for it does not go for the next either', () => {
+    const due = new Due();
+    expect(due.learn(300, 100, true)).toBe(false);
+    expect(due.isFirst).toBe(false);
+    expect(due.askAt(0, true)).toBe(320);
   });
 
   test('what one knows to be due before what it is told of is not forgotten', () => {
     const due = new Due();
     due.learn(300, 100);
     due.told(500, 200);
-    expect(due.askAt(9)).toBe(300);
+    expect(due.askAt(9, false)).toBe(300);
     due.told(500, 310);
-    expect(due.askAt(0)).toBe(520);
+    expect(due.askAt(0, false)).toBe(520);
     due.told(Infinity, 510);
-    expect(due.askAt(0)).toBe(Infinity);
+    expect(due.askAt(0, false)).toBe(Infinity);
   });
 });

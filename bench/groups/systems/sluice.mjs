@@ -21,8 +21,11 @@ const GROUP = 'bench';
  * @property {() => Promise<{ lag: bigint | number, inFlight: bigint | number, retries: bigint | number }>} stats
  */
 
-/** @param {import('sluice').Sluice} sluice @param {string} stream @returns {Group} */
-export const groupOf = (sluice, stream) => /** @type {any} */ (sluice.stream(stream)).group(GROUP);
+/** @typedef {{ keyed?: { partitions: number } }} GroupOptions @typedef {(data: Data) => string} KeyOf */
+
+/** @param {import('sluice').Sluice} sluice @param {string} stream @param {GroupOptions} [options] @returns {Group} */
+export const groupOf = (sluice, stream, options = {}) =>
+  /** @type {any} */ (sluice.stream(stream)).group(GROUP, options);
 
 /** Whether this version has groups. @param {string} url */
 export async function hasGroups(url) {
@@ -36,20 +39,21 @@ export async function hasGroups(url) {
 
 export const install = async () => {};
 
-/** @param {string} url @param {number} count */
-export async function load(url, count) {
+/** @param {string} url @param {number} count @param {KeyOf} [keyOf] */
+export async function load(url, count, keyOf) {
   const stream = `groups-${process.pid}-${Math.trunc(performance.now())}`;
-  await append(url, stream, count);
+  await append(url, stream, count, keyOf);
   return stream;
 }
 
-/** @param {string} url @param {string} stream @param {number} count */
-export async function append(url, stream, count) {
+/** @param {string} url @param {string} stream @param {number} count @param {KeyOf} [keyOf] */
+export async function append(url, stream, count, keyOf) {
   const sluice = await connect({ connectionString: url, relay: false });
   try {
     await sluice.createStream(stream).catch(() => {}); // it may be there already
     for (const batch of batches(count)) {
-      await sluice.stream(stream).appendMany(batch.map((data) => ({ data, type: 'order.paid' })));
+      const events = batch.map((data) => ({ data, type: 'order.paid', ...(keyOf && { key: keyOf(data) }) }));
+      await sluice.stream(stream).appendMany(events);
     }
   } finally {
     await sluice.close();
@@ -57,23 +61,23 @@ export async function append(url, stream, count) {
   await settle(url, 'sluice.events');
 }
 
-/** @param {string} url @param {string} [where] */
-export async function left(url, where = '') {
+/** @param {string} url @param {string} [where] @param {GroupOptions} [options] */
+export async function left(url, where = '', options = {}) {
   const sluice = await connect({ connectionString: url, relay: false });
   try {
-    const { lag, inFlight, retries } = await groupOf(sluice, where).stats();
+    const { lag, inFlight, retries } = await groupOf(sluice, where, options).stats();
     return Number(lag) + Number(inFlight) + Number(retries);
   } finally {
     await sluice.close();
   }
 }
 
-/** @type {import('../system.mjs').System['openConsumers']} */
-export async function openConsumers(url) {
+/** @param {string} url @param {GroupOptions} [options] @returns {Promise<import('../system.mjs').Consumers>} */
+export async function openConsumers(url, options = {}) {
   const sluice = await connect({ connectionString: url, relay: false });
   return {
     async start({ where = '', consumers, batch, asItComes }, handle) {
-      const group = groupOf(sluice, where);
+      const group = groupOf(sluice, where, options);
       const stopping = new AbortController();
       const { signal } = stopping;
       const one = async (/** @type {Event} */ { data }) => handle(data);
