@@ -69,8 +69,9 @@ const configure = ({ name, include, setup = [], timeoutMs }: Project): TestProje
 
 export default defineConfig({
   test: {
-    // Files mostly wait for Postgres, so even two cores carry two files; more than four would only crowd one server.
-    maxWorkers: Math.max(2, Math.min(4, availableParallelism())),
+    // Files mostly wait, for Postgres, browsers and child processes, so even two cores carry three; more than four would only
+    // crowd one server.
+    maxWorkers: Math.max(3, Math.min(4, availableParallelism())),
     projects: [...projects, ...(process.env['SLUICE_LONG'] ? [long] : [])].map(configure),
   },
 });
