@@ -1,5 +1,6 @@
 // Guards <sluice-stream> where its attributes change while events are under way, where others use its connection, and where
 // it is moved while one of its streams is gone.
+import type { Page } from 'playwright-core';
 import { connect, type Sluice } from 'sluice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { useBrowser } from '../support/chromium.ts';
@@ -58,10 +59,16 @@ afterAll(async () => {
   await sluice.close();
 });
 
-test('I2: nothing comes of the former attributes once there are others', async () => {
+/** With the whole program there. */
+async function openPage(): Promise<Page> {
   const page = await browser.newPage();
   await page.goto(site.origin);
-  await page.waitForFunction('globalThis.make');
+  await page.waitForFunction('globalThis.move');
+  return page;
+}
+
+test('I2: nothing comes of the former attributes once there are others', async () => {
+  const page = await openPage();
   const ids = Array.from({ length: 12 }, (_, index) => String(index));
   for (const id of ids) await page.evaluate(`make('${id}', 'start')`);
   const others = (): Promise<string[][]> =>
@@ -72,9 +79,7 @@ test('I2: nothing comes of the former attributes once there are others', async (
 });
 
 test('shows how the connection is from the start, also where it is there already', async () => {
-  const page = await browser.newPage();
-  await page.goto(site.origin);
-  await page.waitForFunction('globalThis.make');
+  const page = await openPage();
   await page.evaluate("make('a', 'end')");
   await page.locator('#a[state=live]').waitFor({ state: 'attached' });
   await page.evaluate("make('b', 'end')");
@@ -83,9 +88,7 @@ test('shows how the connection is from the start, also where it is there already
 
 test('I2: moved while one of its streams is gone, it goes on from where it knew all of them, and does not begin again', async () => {
   await Promise.all(['stays', 'goes'].map(async (name) => sluice.stream(name).append(1)));
-  const page = await browser.newPage();
-  await page.goto(site.origin);
-  await page.waitForFunction('globalThis.makeSeveral');
+  const page = await openPage();
   await page.evaluate("makeSeveral(['stays', 'goes'])");
   await page.waitForFunction('told.length === 2');
   await sluice.deleteStream('goes');
@@ -103,9 +106,7 @@ test('I2: moved while one of its streams is gone, it goes on from where it knew 
 
 test('attributes that are empty count for nothing', async () => {
   await sluice.stream('blank').append(1);
-  const page = await browser.newPage();
-  await page.goto(site.origin);
-  await page.waitForFunction('globalThis.makeSeveral');
+  const page = await openPage();
   await page.evaluate("makeSeveral(['blank'], { src: '', after: '', stream: '' })");
   await page.locator('#several[state=live]').waitFor({ state: 'attached' });
   await sluice.stream('blank').append(2);
@@ -115,9 +116,7 @@ test('attributes that are empty count for nothing', async () => {
 
 test('I2: an attribute that is given the value it has begins nothing anew', async () => {
   await sluice.stream('same').append(1);
-  const page = await browser.newPage();
-  await page.goto(site.origin);
-  await page.waitForFunction('globalThis.makeSeveral');
+  const page = await openPage();
   await page.evaluate("makeSeveral(['same'])");
   await page.waitForFunction('told.length === 1');
   const { length } = site.requests;
