@@ -15,7 +15,7 @@ as $$
     ('{publish,append,read,consume,manage}', 'table', '{migrations}', '{select}'), -- connect looks at the version
     ('{publish,append,read,consume,manage}', 'function', '{rights}', '{execute}'),
     ('{publish}', 'function', '{publish,publish_many,broadcast}', '{execute}'),
-    ('{append}', 'function', '{append,append_batch}', '{execute}'),
+    ('{append}', 'function', '{append,append_batch,ring_readers}', '{execute}'),
     ('{read,consume,manage}', 'table', '{streams,events}', '{select}'),
     ('{read,consume}', 'table', '{ephemerals,presence,presence_holders}', '{select}'),
     ('{read,consume}', 'function', '{enter_presence,leave_presence,renew_presence}', '{execute}'),

@@ -14,6 +14,8 @@ export interface Names {
   readonly roleKey: bigint;
   /** Advisory key under which what has come due is moved, by one transaction at a time. */
   readonly dueKey: bigint;
+  /** Advisory key under which readers are told within a commit, by one transaction at a time. */
+  readonly ringKey: bigint;
   /** First half of the two-part advisory keys under which missing streams are created. */
   readonly createKey: number;
   /** Advisory key under which migrations run, one process at a time. */
@@ -57,6 +59,7 @@ export function namesFor(schema: string): Names {
     asleepKey: digest('asleep').readBigInt64BE(),
     roleKey: digest('role').readBigInt64BE(),
     dueKey: digest('due').readBigInt64BE(),
+    ringKey: digest('ring').readBigInt64BE(),
     createKey: digest('create').readInt32BE(),
     migrateKey: digest('migrate').readBigInt64BE(),
     suffix,
@@ -69,7 +72,7 @@ export function namesFor(schema: string): Names {
 
 /**
  * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
- * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`,
+ * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:ring_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`,
  * `:'ephemerals_channel'`.
  */
 export function renderSql(sql: string, names: Names): string {
@@ -85,11 +88,12 @@ export function renderSql(sql: string, names: Names): string {
     ":'ephemerals_channel'": quoteLiteral(names.ephemeralsChannel),
     ':asleep_key': `(${names.asleepKey}::bigint)`,
     ':due_key': `(${names.dueKey}::bigint)`,
+    ':ring_key': `(${names.ringKey}::bigint)`,
     ':create_key': `(${names.createKey})`,
   };
   // In one go: what is filled in may look like a placeholder itself.
   return sql.replace(
-    /\$\$|:"schema"|:'schema\.(\w+)'|:'\w+'|:(?:asleep|due|create)_key\b/g,
+    /\$\$|:"schema"|:'schema\.(\w+)'|:'\w+'|:(?:asleep|due|ring|create)_key\b/g,
     (placeholder, relation: string | undefined) =>
       relation === undefined
         ? (values[placeholder] ?? placeholder)

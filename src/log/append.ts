@@ -23,6 +23,8 @@ export type AppendOutcome =
       readonly previousTag: number;
       readonly atMs: number;
       readonly tags: Int32Array;
+      /** Readers were told with the commit. */
+      readonly rung: boolean;
     }
   /** Written before, under the same key. */
   | {
@@ -44,11 +46,13 @@ interface Row {
   readonly previousTag: number;
   readonly lastTag: number;
   readonly at: number;
+  readonly rung: boolean | null;
 }
 
 const statement = (schema: string): string =>
   `select idx, outcome, stream_id as id, first_offset as first, last_offset as last, previous_tag as "previousTag",
-     last_tag as "lastTag", date_part('epoch', at) * 1000 as at
+     last_tag as "lastTag", date_part('epoch', at) * 1000 as at,
+     case when $14 and outcome = 'ok' then ${schema}.ring_readers(stream_id || ':' || last_offset) end as rung
    from ${schema}.append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
 
 export interface AppendCall {
@@ -57,11 +61,12 @@ export interface AppendCall {
   readonly waitMs: number;
 }
 
-/** The outcomes, in the order of the groups. */
+/** The outcomes, in the order of the groups. `mayRing`: the commit may tell readers; for one group. */
 export async function appendBatch(
   database: Database,
   groups: readonly AppendGroup[],
   { autoCreate, waitMs }: AppendCall,
+  mayRing: boolean,
 ): Promise<AppendOutcome[]> {
   const events =
     groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
@@ -85,6 +90,7 @@ export async function appendBatch(
       column(({ expectedOffset }) => expectedOffset),
       visibleTo,
       exclude,
+      mayRing,
     ],
     'sluice_append_batch',
   );
@@ -101,14 +107,14 @@ export async function appendBatch(
 }
 
 function toOutcome(row: Row, tags: Int32Array, previousTag: number): AppendOutcome {
-  const { outcome: kind } = row;
+  const { outcome: kind, rung } = row;
   if (kind === 'held' || kind === 'closed' || kind === 'missing') return { kind };
   const first = BigInt(row.first);
   if (kind === 'conflict') return { kind, head: first - 1n };
   const incarnation = BigInt(row.id);
   return kind === 'duplicate'
     ? { kind, incarnation, first, last: BigInt(row.last), lastTag: row.lastTag }
-    : { kind, incarnation, first, previousTag, atMs: Math.floor(row.at), tags };
+    : { kind, incarnation, first, previousTag, atMs: Math.floor(row.at), tags, rung: rung === true };
 }
 
 function startsOf(groups: readonly AppendGroup[]): number[] {

@@ -1,11 +1,13 @@
 // Wakes readers in every process after a commit: NOTIFY in a statement of its own, whose failure is harmless (readers
 // poll), coalesced over all streams while one is under way. Payloads name streams and heads; readers never believe
 // them, they only read sooner.
+//
+// A transaction that notifies holds a lock of the whole cluster while it is flushed. So commits do it themselves
+// (ring_readers) only where that is rare: in a process that has not notified for a while, and not where it took long.
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import { jittered } from '../util/backoff.ts';
 import { nap } from '../util/abort.ts';
-import { parseBase36 } from '../protocol/cursor.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { random } from '../util/random.ts';
 
@@ -14,6 +16,11 @@ const MAX_STREAMS = 2000;
 const MAX_PAYLOAD_BYTES = 7000; // NOTIFY takes 7 999
 /** Between two rounds, so that a busy process does not notify for every commit. */
 const PAUSE_MS = 2;
+/** A process that has not notified for so long may notify with a commit. */
+const QUIET_MS = 20;
+/** A commit that took longer may have waited for others who notify: the next ones leave it for so long. */
+const SLOW_MS = 50;
+const AVOID_MS = 10_000;
 
 export class ReaderBell {
   readonly #database: Database;
@@ -22,6 +29,8 @@ export class ReaderBell {
   readonly #closing = new AbortController();
   #pending = new Map<bigint, bigint>();
   #ringing: Promise<void> | undefined;
+  /** From when on a commit may tell readers, by performance.now(). */
+  #mayRingAt = -Infinity;
 
   constructor(database: Database, logger: LoggerLike, channel: string = database.names.readersChannel) {
     this.#database = database;
@@ -29,8 +38,23 @@ export class ReaderBell {
     this.#channel = channel;
   }
 
-  /** Something was committed: `head` is the stream's last offset as far as we know. */
-  ring(incarnation: bigint, head: bigint): void {
+  /** Runs a statement that commits something. `mayRing`: the commit may tell readers, which saves them a round trip. */
+  async commit<T>(statement: (mayRing: boolean) => Promise<T>): Promise<T> {
+    const began = performance.now();
+    if (this.#ringing || began < this.#mayRingAt) return statement(false);
+    try {
+      return await statement(true);
+    } finally {
+      if (performance.now() - began > SLOW_MS) this.#leaveFor(AVOID_MS);
+    }
+  }
+
+  /** Something was committed: `head` is the stream's last offset as far as we know. `rung`: the commit told readers. */
+  ring(incarnation: bigint, head: bigint, rung = false): void {
+    if (rung) {
+      this.#leaveFor(QUIET_MS);
+      return report('sluice:readers.notified', () => ({ channel: this.#channel, streams: 1 }));
+    }
     if ((this.#pending.get(incarnation) ?? -1n) < head) this.#pending.set(incarnation, head);
     this.#ringing ??= this.#rounds();
   }
@@ -39,6 +63,10 @@ export class ReaderBell {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#ringing;
+  }
+
+  #leaveFor(ms: number): void {
+    this.#mayRingAt = Math.max(this.#mayRingAt, performance.now() + ms);
   }
 
   async #rounds(): Promise<void> {
@@ -56,19 +84,20 @@ export class ReaderBell {
         this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
         report('sluice:background.failed', () => ({ where: 'reader bell', error }));
       }
+      this.#leaveFor(QUIET_MS);
       await nap(jittered(PAUSE_MS, random()), this.#closing.signal).done;
     }
     this.#ringing = undefined;
   }
 }
 
-/** Payloads: `incarnation:head` in base 36, separated by commas. An empty payload means "any stream". */
+/** Payloads: `incarnation:head`, separated by commas. An empty payload means "any stream". */
 export function encodeHeads(heads: ReadonlyMap<bigint, bigint>): string[] {
   if (heads.size > MAX_STREAMS) return [''];
   const payloads: string[] = [];
   let payload = '';
   for (const [incarnation, head] of heads) {
-    const entry = `${incarnation.toString(36)}:${head.toString(36)}`;
+    const entry = `${incarnation}:${head}`;
     if (payload.length + entry.length >= MAX_PAYLOAD_BYTES) {
       payloads.push(payload);
       payload = '';
@@ -85,9 +114,9 @@ export function decodeHeads(
 ): { readonly incarnation: bigint; readonly head: bigint }[] | undefined {
   const heads: { incarnation: bigint; head: bigint }[] = [];
   for (const entry of payload.split(',')) {
-    const [, incarnation, head] = /^([0-9a-z]{1,13}):([0-9a-z]{1,13})$/.exec(entry) ?? [];
+    const [, incarnation, head] = /^(\d{1,19}):(\d{1,19})$/.exec(entry) ?? [];
     if (incarnation === undefined || head === undefined) return undefined;
-    heads.push({ incarnation: parseBase36(incarnation), head: parseBase36(head) });
+    heads.push({ incarnation: BigInt(incarnation), head: BigInt(head) });
   }
   return heads;
 }

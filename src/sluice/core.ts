@@ -90,11 +90,12 @@ export class Core {
     this.coalescer = this.#makeCoalescer();
     const { maxQueuedEvents: maxEvents, maxQueuedBytes: maxBytes } = settings;
     this.undecided = new Budget({ maxEvents, maxBytes });
-    const passes = new Passes(
-      this.database,
-      (incarnation, head) => this.#moved(incarnation, head),
-      (count) => this.#refused(count),
-    );
+    const passes = new Passes({
+      database,
+      commit: async (statement) => this.#bell.commit(statement),
+      onMoved: (incarnation, head, rung) => this.#moved(incarnation, head, rung),
+      onRefused: (count) => this.#refused(count),
+    });
     const housekeeping = new Housekeeping(this.database, logger);
     const shared = { passes, housekeeping, fallbackPollMs, logger };
     const { names } = database;
@@ -129,11 +130,11 @@ export class Core {
     this.#relay = undefined;
   }
 
-  /** A stream has gone on: tells this process's readers and everybody else's. */
-  #moved(incarnation: bigint, head: bigint): void {
+  /** A stream has gone on: tells this process's readers, and everybody else's unless they were told (`rung`). */
+  #moved(incarnation: bigint, head: bigint, rung: boolean): void {
     this.tails.wake(incarnation, head);
     this.groups.moved(incarnation, head);
-    this.#bell.ring(incarnation, head);
+    this.#bell.ring(incarnation, head, rung);
   }
 
   #refused(count: number): void {
@@ -146,7 +147,7 @@ export class Core {
 
   /** A stream was deleted: its readers find out by reading. */
   deleted(incarnation: bigint): void {
-    this.#moved(incarnation, 2n ** 62n);
+    this.#moved(incarnation, 2n ** 62n, false);
   }
 
   /** Stops taking work, finishes what was accepted, then lets go of the database. */
@@ -198,14 +199,17 @@ export class Core {
       lockWaitMs: appendTimeoutMs,
       maxQueuedEvents,
       maxQueuedBytes,
-      send: async (groups, call) => appendBatch(this.database, groups, call),
+      send: async (groups, call) =>
+        groups.length === 1
+          ? this.#bell.commit(async (mayRing) => appendBatch(this.database, groups, call, mayRing))
+          : appendBatch(this.database, groups, call, false),
       committed: (group, outcome) => {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
         this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
         const head = first + BigInt(group.events.length) - 1n;
         this.groups.moved(incarnation, head);
-        this.#bell.ring(incarnation, head);
+        this.#bell.ring(incarnation, head, outcome.rung);
       },
     });
   }

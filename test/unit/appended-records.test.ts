@@ -13,7 +13,15 @@ test('what was appended equals what is read of it, member by member, in the same
   const { type, key, visibleTo, exclude, headers, data } = event;
   const [appended] = appendedRecords(
     { stream: 's', events: [event] },
-    { kind: 'ok', incarnation: 1n, first: 7n, previousTag: 0, atMs: 1000, tags: Int32Array.of(-3) },
+    {
+      kind: 'ok',
+      incarnation: 1n,
+      first: 7n,
+      previousTag: 0,
+      atMs: 1000,
+      tags: Int32Array.of(-3),
+      rung: false,
+    },
   );
   const read = recordOf(['7', -3, 1000.5, type, key, visibleTo, exclude, headers, data]);
   expect(appended).toEqual(read);

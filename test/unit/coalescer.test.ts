@@ -21,6 +21,7 @@ const ok = ({ events }: AppendGroup, first: bigint): AppendOutcome => ({
   incarnation: 1n,
   first,
   previousTag: 0,
+  rung: false,
   atMs: 0,
   tags: Int32Array.from(events, (_, index) => Number(first) + index),
 });
