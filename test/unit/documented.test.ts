@@ -102,11 +102,11 @@ test('what is spelled like an option, a flag, a parameter or a variable exists',
   const variables = source + joined('test', ['.ts', '.mjs']) + joined('bench', ['.mjs']);
   for (const { path, text } of documents) {
     for (const name of all(text, /`(?:\w+\.)?([a-z][A-Za-z]*(?:Ms|Bytes|Events|Streams|Url))`/g))
-      expect(source, `${path}: ${name}`).toMatch(new RegExp(`\\b${name}\\b`));
+      expect(new RegExp(`\\b${name}\\b`).test(source), `${path}: ${name}`).toBe(true);
     for (const flag of all(text, /(?<=[\s`|])(--[a-z][a-z-]*)/g))
       if (!elsewhere.has(flag)) expect(flags, path).toContain(flag);
     for (const name of all(text, /\b(p_[a-z_]+)\b/g))
-      expect(sql, `${path}: ${name}`).toMatch(new RegExp(`\\b${name}\\b`));
+      expect(new RegExp(`\\b${name}\\b`).test(sql), `${path}: ${name}`).toBe(true);
     for (const name of all(text, /\b(SLUICE_[A-Z_]+)\b/g)) expect(variables, path).toContain(name);
   }
 });
@@ -122,7 +122,7 @@ test('tables, columns, rights and functions that are documented are those that t
   const columns = section(operations, 'History of figures').flatMap(([cell]) => codes(cell));
   expect(columns.length).toBeGreaterThan(15);
   for (const column of columns)
-    if (column !== '…_sum') expect(sql).toMatch(new RegExp(`^\\s+${column} `, 'm'));
+    if (column !== '…_sum') expect(new RegExp(`^\\s+${column} `, 'm').test(sql), column).toBe(true);
 
   const known = all(read('sql/functions/rights.sql'), /\('\{([a-z,]+)\}'/g).flatMap((each) =>
     each.split(','),
