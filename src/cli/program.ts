@@ -40,8 +40,8 @@ const commands = [
 ];
 
 const epilogue = `
-Which Postgres: --database-url or DATABASE_URL; else that of a \`sluice dev\` running in this folder; dev itself
-else starts one, with its data in .sluice/postgres.
+Which Postgres: --database-url or DATABASE_URL; else that of a \`sluice dev\` running in this folder. dev itself
+starts one if none is named, with its data in .sluice/postgres.
 Data goes to standard output, everything else to standard error.
 Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 

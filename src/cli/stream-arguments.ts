@@ -13,9 +13,9 @@ export interface StreamArguments {
 
 export const addStreamOptions = (command: Command): Command =>
   command
-    .option('--max-age <duration>', 'events older than this go: 90s, 12h, 7d')
-    .option('--max-count <n>', 'the newest so many events are kept')
-    .option('--max-bytes <size>', 'the newest events are kept that have so much data: 500MB, 2GiB')
+    .option('--max-age <duration>', 'how long events are kept: 90s, 12h, 7d')
+    .option('--max-count <n>', 'how many events are kept, the newest')
+    .option('--max-bytes <size>', 'how much data is kept, of the newest events: 500MB, 2GiB')
     .option('--idempotency-window <duration>', 'how long an idempotency key is remembered (default 24h)');
 
 const bound = (

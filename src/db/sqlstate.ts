@@ -41,7 +41,8 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
 const BAD_VALUE = '22023';
 
 const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
-  permission_denied: 'check the user, the password and what is granted to it',
+  permission_denied:
+    'check the user, the password and what is granted to it: `npx sluice doctor` says what is missing',
   schema_mismatch: 'run `npx sluice migrate`',
   overloaded: 'try again later',
   unsupported_server: 'write to the primary, outside of read-only transactions',

@@ -46,12 +46,12 @@ export interface Group<T> {
    */
   consume(handler: EventHandler<T>, options?: ConsumeOptions): Promise<void>;
   /**
-   * Handles events by batches of up to `maxBatch`. If the handler throws, the batch comes again in two halves, so that
-   * in the end the culprit stands alone; `context.fail` names it at once.
+   * Handles events in batches of up to `maxBatch`. If the handler throws, the batch is redelivered in two halves, until the
+   * culprit is alone; `context.fail` names it at once.
    */
   consumeBatch(handler: BatchHandler<T>, options?: ConsumeOptions): Promise<void>;
   /**
-   * Takes what is there under a lease, and leaves the rest to you. Null: nothing is due.
+   * Takes events under a lease, and leaves the rest to you: acknowledge, extend or release it. Null: nothing is due.
    *
    * @throws SluiceError stream_not_found; RangeError for options
    */
@@ -61,7 +61,7 @@ export interface Group<T> {
   pause(): Promise<void>;
   resume(): Promise<void>;
   /**
-   * Begins again after a position, or with the first event of a time: leases are lost, retries forgotten; dead letters
+   * Continues after another position, or with the first event of a time. Leases are lost and retries dropped; dead letters
    * stay.
    *
    * @throws SluiceError cursor_expired, cursor_reset, cursor_invalid; RangeError beyond the head

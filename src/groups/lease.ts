@@ -24,7 +24,7 @@ export interface Lease<T> {
   ack(options?: AckOptions): Promise<void>;
   /** Makes it last for `ms` milliseconds from now, at least. @throws SluiceError lease_lost */
   extend(ms: number): Promise<void>;
-  /** Gives the events back, uncounted. @throws SluiceError lease_lost */
+  /** Returns the events to the group; this attempt does not count. @throws SluiceError lease_lost */
   release(): Promise<void>;
 }
 

@@ -24,7 +24,7 @@ import { environment } from './environment.ts';
 import { settle, type ConnectOptions } from './options.ts';
 import { StreamHandle, type Stream } from './stream.ts';
 
-/** What a process may tell about itself; `ok` is false when something needs looking at. */
+/** How a process is; `ok` is false when something needs attention. */
 export interface Health {
   readonly ok: boolean;
   /** The database answered within two seconds. */
@@ -41,9 +41,9 @@ export interface Health {
 export interface Sluice extends AsyncDisposable {
   /**
    * A handle; no I/O. With a `schema` its payloads are checked and its types follow from it: `In` is what may be
-   * written, `Out` what is read with `validateOnRead`. Without that, events are read as stored: of a schema with
-   * defaults or transforms `Out` is then more than there is. Calls on one handle keep their order, also while an
-   * asynchronous schema is asked; `publish` must then be awaited before the commit.
+   * written, `Out` what is read with `validateOnRead`. Without that, events are read as stored: with defaults or
+   * transforms in the schema `Out` then promises more than there is. Calls on one handle keep their order, also with an
+   * asynchronous schema; `publish` must then be awaited before the commit.
    *
    * @throws SluiceError name_invalid; TypeError for what is no Standard Schema
    * @example
@@ -51,7 +51,7 @@ export interface Sluice extends AsyncDisposable {
    */
   stream<In = unknown, Out = In>(name: string, options?: PayloadOptions<In, Out>): Stream<In, Out>;
   /**
-   * Makes a stream; one that is only appended or published to keeps everything.
+   * Creates a stream. One that append or publish created keeps everything, until it is configured.
    *
    * @throws SluiceError stream_exists, name_invalid; TypeError, RangeError for options
    */
@@ -87,7 +87,7 @@ export interface Sluice extends AsyncDisposable {
     streams: readonly string[],
     options?: { readonly signal?: AbortSignal | undefined },
   ): Promise<string>;
-  /** All groups, or those of one stream, with what they are at; by name. */
+  /** All groups, or those of one stream, with their statistics, in order of their names. */
   groups(options?: {
     readonly stream?: string | undefined;
     readonly signal?: AbortSignal | undefined;

@@ -49,13 +49,28 @@ export interface Stream<In = unknown, Out = In> {
    * @throws SluiceError payload_invalid (with `issues`, if the stream's schema refuses it), and others
    */
   append(data: In, options?: AppendOptions): Promise<{ offset: bigint; cursor: string; duplicate: boolean }>;
-  /** Writes several events at consecutive offsets, together. What an event has itself wins over the options'. */
+  /**
+   * Writes 1 to 10 000 events at consecutive offsets, all or none. What an event has itself wins over the options.
+   *
+   * @throws what append does, with the `index` of the event; payload_too_large for too many; RangeError for none
+   */
   appendMany(
     events: readonly NewEvent<In>[],
     options?: AppendOptions,
   ): Promise<{ first: bigint; last: bigint; cursor: string; duplicate: boolean }>;
-  /** Writes one event in the caller's transaction; it appears after commit, and never after a rollback. */
+  /**
+   * Writes one event in the caller's transaction (`tx`); it appears after the commit, and never after a rollback. The id
+   * is for logs, and no key.
+   *
+   * @throws SluiceError tx_required (`tx` is not inside a transaction), payload_invalid, payload_too_large, name_invalid,
+   *   and others; TypeError for a `tx` that is a pool or no executor
+   * @example
+   * await client.query('begin');
+   * await orders.publish({ id: 1 }, { tx: client });
+   * await client.query('commit');
+   */
   publish(data: In, options?: PublishOptions): Promise<{ id: string }>;
+  /** Publishes 1 to 10 000 events, which keep their order and stand together. @throws what publish and appendMany do */
   publishMany(events: readonly NewEvent<In>[], options?: PublishOptions): Promise<{ ids: string[] }>;
   /**
    * One page of events. With `validateOnRead` the page ends before an event that does not fit the schema; only if that

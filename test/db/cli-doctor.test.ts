@@ -134,6 +134,19 @@ describe('a broken database', () => {
     const rights = async (): Promise<Finding | undefined> =>
       (await withProbe((client) => examinePrivileges(client, 'sluice'), url.href))[0];
     try {
+      const installing = (): Promise<Finding[]> =>
+        withProbe((client) => examinePrivileges(client, 'missing'), url.href);
+      const database = url.pathname.slice(1);
+      expect(await installing()).toEqual([
+        {
+          name: 'privileges',
+          level: 'warn',
+          message: `user "${role}" may not create schemas in database "${database}", as the first migration does`,
+          remedy: `migrate as a user who may, or as the owner of the database: grant create on database "${database}" to "${role}"`,
+        },
+      ]);
+      await db.query(`grant create on database "${database}" to "${role}"`);
+      expect(await installing()).toEqual([]);
       expect(await rights()).toMatchObject({
         level: 'bad',
         message: expect.stringMatching(/may not use schema/),
@@ -151,7 +164,7 @@ describe('a broken database', () => {
           name: 'schema',
           level: 'bad',
           message: 'permission denied for schema sluice',
-          remedy: 'check the user, the password and what is granted to it',
+          remedy: 'grant what is missing: see privileges',
         },
       ]);
       await db.query(`grant usage on schema sluice to "${role}"`);

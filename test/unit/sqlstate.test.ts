@@ -71,7 +71,7 @@ test.each([
 test('the hint of the database comes with its message, or our own remedy', () => {
   expect(translate(databaseError('SL001', 'no stream', 'create it')).message).toBe('no stream; create it');
   expect(translate(databaseError('42501', 'permission denied for table t')).message).toMatch(
-    /^permission denied for table t; check the user/,
+    /^permission denied for table t; check the user[^;]*: `npx sluice doctor` says what is missing$/,
   );
 });
 

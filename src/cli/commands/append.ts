@@ -25,7 +25,7 @@ export function addAppend(program: Command, context: Context): void {
     .command('append')
     .description('append events to a stream, creating it if need be, and print their offsets')
     .argument('<stream>')
-    .argument('[json]', "the event's data, or - to read NDJSON from standard input")
+    .argument('[json]', "the event's data as JSON; - or nothing reads NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
     .option('--visible-to <label>', 'the audience that may see the events over HTTP')

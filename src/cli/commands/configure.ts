@@ -8,7 +8,7 @@ import { withSluice } from '../target.ts';
 export function addConfigure(program: Command, context: Context): void {
   const command = program
     .command('configure')
-    .description('change what a stream keeps and remembers; none takes a bound away')
+    .description("change a stream's bounds and idempotency window; the value none removes a bound")
     .argument('<stream>');
   addStreamOptions(command).action((name: string, options: StreamArguments) => {
     const changes = streamChangesOf(options);

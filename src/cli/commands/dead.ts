@@ -13,7 +13,7 @@ import { withSluice } from '../target.ts';
 export function addDead(program: Command, context: Context): void {
   const dead = program
     .command('dead')
-    .description('what groups have given up: ls, requeue, drop')
+    .description('dead letters, the events that groups gave up: ls, requeue, drop')
     .configureHelp({ showGlobalOptions: true });
   addList(dead, context);
   addTake(dead, context, {
@@ -39,10 +39,10 @@ function addList(dead: Command, context: Context): void {
     )
     .argument('<stream>')
     .argument('<group>')
-    .option('--key <key>', 'those of events with this key')
-    .option('--type <type>', 'those of events of this type')
-    .option('--since <when>', 'those given up since: a time such as 2026-01-31T12:00Z, or 90s, 12h, 7d ago')
-    .option('--error <text>', 'those whose error has this text in it')
+    .option('--key <key>', 'of events with this key')
+    .option('--type <type>', 'of events of this type')
+    .option('--since <when>', 'given up since: a time such as 2026-01-31T12:00Z, or 90s, 12h, 7d ago')
+    .option('--error <text>', 'whose error contains this text')
     .action((stream: string, group: string, { since, ...given }: ListArguments) => {
       const filter = { ...given, since: since === undefined ? undefined : parseSince(since) };
       return withSluice(context, {}, async (sluice) =>

@@ -11,7 +11,7 @@ import { requireTarget } from '../target.ts';
 export function addDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
-    .description('look at the database for everything Sluice needs, and say what mends what is missing')
+    .description('check the database for everything Sluice needs, and say how to fix what is missing')
     .action(() => doctor(context));
 }
 

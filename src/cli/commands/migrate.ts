@@ -16,10 +16,10 @@ export function addMigrate(program: Command, context: Context): void {
   program
     .command('migrate')
     .description("install Sluice's schema, or bring it up to date")
-    .option('--print', 'print the SQL that installs it and touch nothing')
+    .option('--print', 'print the SQL that installs it and change nothing')
     .option(
       '--status',
-      'say what is installed and touch nothing; fails if that is not what this package needs',
+      'show what is installed and change nothing; fails if that is not what this package needs',
     )
     .action(({ print, status }: MigrateOptions) => {
       if (print && status) throw wrongUsage('--print and --status are two questions; ask one');

@@ -20,7 +20,7 @@ export function addPublish(program: Command, context: Context): void {
     .command('publish')
     .description('publish events to a stream through the outbox, creating it if need be')
     .argument('<stream>')
-    .argument('[json]', "the event's data, or - to read NDJSON from standard input")
+    .argument('[json]', "the event's data as JSON; - or nothing reads NDJSON from standard input")
     .option('--type <type>', "the events' type")
     .option('--key <key>', "the events' key")
     .option('--visible-to <label>', 'the audience that may see the events over HTTP')

@@ -39,14 +39,14 @@ export function addServe(program: Command, context: Context): void {
       'serve the streams over HTTP to holders of tokens made with SLUICE_SECRET (HOST and PORT say where: 127.0.0.1:4080)',
     )
     .option('--allow-anonymous', 'let anyone who can reach it read every stream')
-    .option('--cors-origin <origin>', 'let pages of this origin ask, * for all; may be repeated', repeated)
-    .option('--trust-proxy <hops>', 'how many proxies stand before it, for X-Forwarded-For')
+    .option('--cors-origin <origin>', 'allow pages of this origin, * for all; may be repeated', repeated)
+    .option('--trust-proxy <hops>', 'the number of proxies in front of it, for X-Forwarded-For')
     .option('--revocations <stream>', 'the stream whose events revoke tokens and principals')
-    .option('--read-database-url <url>', 'a hot standby to catch up from')
+    .option('--read-database-url <url>', 'a hot standby for catch-up reads')
     .option('--metrics', 'serve /metrics to whoever sends SLUICE_METRICS_TOKEN as a bearer token')
     .option(
       '--stats-history <duration>',
-      'keep figures, once a minute, in the table stats_history so long: 7d',
+      'how long to keep delivery figures in the table stats_history: 7d (default: none are kept)',
     )
     .action(async (options: ServeOptions) => {
       const handlerOptions = handlerOptionsOf(options);

@@ -30,7 +30,7 @@ export function addTail(program: Command, context: Context): void {
         'an offset, a cursor, start or end: print what comes after it',
       ).default('start'),
     )
-    .option('--follow', 'go on with events as they come, until interrupted')
+    .option('--follow', 'continue with new events until interrupted')
     .action((name: string, { after, follow = false }: TailOptions) => {
       if (!follow) return withSluice(context, {}, (sluice) => printStored(context, sluice, { name, after }));
       const options = { fallbackPollMs: FALLBACK_POLL_MS, logger: stderrLogger(context) };

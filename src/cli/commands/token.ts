@@ -33,9 +33,9 @@ export function addToken(program: Command, context: Context): void {
     )
     .option(
       '--presence [id]',
-      'lets it show who reads the streams too, and be seen there (default: as the principal)',
+      'lets its holder see who is present on the streams, and be present (default: as the principal)',
     )
-    .option('--ticket', 'a ticket, for ?ticket= in a URL')
+    .option('--ticket', 'print a ticket instead, for ?ticket= in a URL')
     .action((options: TokenOptions) => token(context, options));
 }
 

@@ -14,11 +14,11 @@ interface TrimArguments {
 export function addTrim(program: Command, context: Context): void {
   program
     .command('trim')
-    .description('let go of the oldest events of a stream; their space comes back in the background')
+    .description('remove the oldest events of a stream; their space is freed in the background')
     .argument('<stream>')
-    .option('--before <offset>', 'events before this offset go')
-    .option('--max-age <duration>', 'events older than this go: 90s, 12h, 7d')
-    .option('--max-count <n>', 'all but the newest so many events go')
+    .option('--before <offset>', 'remove events before this offset')
+    .option('--max-age <duration>', 'remove events older than this: 90s, 12h, 7d')
+    .option('--max-count <n>', 'remove all but the newest n events')
     .action((name: string, { before, maxAge, maxCount }: TrimArguments) => {
       if (before === undefined && maxAge === undefined && maxCount === undefined) {
         throw wrongUsage('nothing says what to trim: give --before, --max-age or --max-count');

@@ -7,6 +7,9 @@ import { oneRow, quoteIdent } from './probe.ts';
 
 interface Access {
   readonly user: string;
+  readonly database: string;
+  /** Whether it may create schemas there. */
+  readonly creates: boolean;
   /** Null: there is no such schema. */
   readonly usage: boolean | null;
   /** Whether it may ask for its rights; every one of them includes that. */
@@ -14,7 +17,8 @@ interface Access {
 }
 
 const accessStatement = `
-  select current_user as "user", (
+  select current_user as "user", current_database() as database,
+    has_database_privilege(current_database(), 'create') as creates, (
       select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1
     ) as usage, exists (
       select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
@@ -26,10 +30,11 @@ interface Right {
   readonly held: boolean;
 }
 
-/** No finding when there is no such schema. */
+/** No finding when there is no such schema, and the user may create it. */
 export async function examinePrivileges(client: Client, schema: string): Promise<Finding[]> {
-  const { user, usage, asks } = await oneRow<Access>(client, accessStatement, [schema]);
-  if (usage === null) return [];
+  const access = await oneRow<Access>(client, accessStatement, [schema]);
+  const { user, usage, asks } = access;
+  if (usage === null) return access.creates ? [] : [mayNotCreate(access)];
   const call = (right: string): string =>
     `as the owner of the schema: select ${quoteIdent(schema)}.grant_right('${user.replaceAll("'", "''")}', '${right}')`;
   const choice = `${call('read')}, or 'publish', 'append', 'consume', 'manage', 'relay'`;
@@ -41,6 +46,14 @@ export async function examinePrivileges(client: Client, schema: string): Promise
   const all = `${name} may ${may.join(', ')}`;
   if (may.length === rights.length) return [ok('privileges', all)];
   return [warn('privileges', `${all}, and no more`, `fine if that is meant; else, ${call('relay')}`)];
+}
+
+function mayNotCreate({ user, database }: Access): Finding {
+  return warn(
+    'privileges',
+    `user ${JSON.stringify(user)} may not create schemas in database ${JSON.stringify(database)}, as the first migration does`,
+    `migrate as a user who may, or as the owner of the database: grant create on database ${quoteIdent(database)} to ${quoteIdent(user)}`,
+  );
 }
 
 async function rightsIn(client: Client, schema: string): Promise<Right[]> {

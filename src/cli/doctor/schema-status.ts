@@ -35,7 +35,12 @@ export async function examineSchema(client: Client, { connectionString, schema }
   }
   // The library's messages say what, and after the last semicolon what to do.
   const [, what = problem.message, remedy = 'see the message'] = /^(.*); (.*)$/.exec(problem.message) ?? [];
-  return bad('schema', what, remedy);
+  // Of privileges the library's remedy is to ask here.
+  return bad(
+    'schema',
+    what,
+    problem.code === 'permission_denied' ? 'grant what is missing: see privileges' : remedy,
+  );
 }
 
 async function connectionProblem(connectionString: string, schema: string): Promise<SluiceError | undefined> {
