@@ -469,3 +469,57 @@ test('what is left of a deleted group, and of those of a deleted stream, is remo
     return rows[0]?.['left'] === 0;
   });
 });
+
+/** How many rows there are of a lease: its own, and of what was acknowledged of it. */
+const leftOf = async (token: string): Promise<number> => {
+  const { rows } = await db.query(
+    `select (select count(*) from sluice.leases where token = $1)::int
+       + (select count(*) from sluice.acks where token = $1)::int as left`,
+    [token],
+  );
+  return Number(rows[0]?.['left']);
+};
+
+const tokenOf = async ({ name }: Stream<number>): Promise<string> => {
+  const { rows } = await db.query<{ token: string }>(
+    `select l.token from sluice.leases l join sluice.groups g on g.id = l.group_id
+     join sluice.streams s on s.id = g.stream_id where s.name = $1`,
+    [name],
+  );
+  return rows[0]?.token ?? '';
+};
+
+test('I4 I7: what removes a deleted group waits for no transaction that acknowledges, and leaves nothing of it', async () => {
+  const stream = await filled(1);
+  const group = stream.group('g');
+  await group.claim();
+  const token = await tokenOf(stream);
+  await using handler = await openClient(db.connectionString);
+  await handler.query('begin');
+  await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  await group.delete();
+  for (let polls = 0; polls < 3; polls += 1) await nextMessage('sluice:poll.finished');
+  await handler.query('commit');
+  await until(async () => (await leftOf(token)) === 0);
+});
+
+test('I7: a seek leaves nothing of an acknowledgement that commits meanwhile', async () => {
+  const stream = await filled(1);
+  const group = stream.group('g');
+  await group.claim();
+  const token = await tokenOf(stream);
+  await using handler = await openClient(db.connectionString);
+  await handler.query('begin');
+  await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  const sought = group.seek('start');
+  await until(async () => {
+    const { rowCount } = await db.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%seek_group%'`,
+    );
+    return rowCount === 1;
+  });
+  await handler.query('commit');
+  await sought;
+  expect(await leftOf(token)).toBe(0);
+  expect(dataOf((await group.claim())?.events)).toEqual([1]);
+});
