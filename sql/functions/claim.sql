@@ -15,8 +15,8 @@
 --   suspect     whether it is to be handled by itself: it may have taken a consumer down
 --   more        whether there is more to be had now
 --   dueInMs     when something will be due again (null: nothing is known to)
---   endsInMs    without p_since, unless paused: when a lease of others will end, if nobody extends it; 0: some that have ended were left
---               (null: there is none)
+--   endsInMs    only without p_since, and not while paused: until the next lease of somebody else ends, if nobody extends
+--               it; 0: some have ended, and were left (null: there is none)
 --   lookedAt    give it as p_since (seconds since 1970), so that the next call need not look at what was due before
 --   others      whether there is something for other members, which this one may not have (keyed groups)
 --   elsewhere   without p_since: whether that is so of what was to come again by now
@@ -33,8 +33,7 @@
 -- Where what is due has waited for more than a second, there is more of it than anybody gets through: half of the claims
 -- then go to the log, lest nothing new be handed out until all of it is done. Not in keyed groups, whose order decides.
 --
--- Statements and expressions are few on the way of an event that comes alone: what they cost to begin is nearly all that
--- its claim costs.
+-- An event that comes alone meets few statements and expressions here: to begin each is nearly all that its claim costs.
 create or replace function :"schema".claim(
   p_group bigint,
   p_token uuid,

@@ -125,7 +125,8 @@ begin
   ), leased as (
     -- One row for all that is alike, and not for each piece: retries come by the hundred.
     insert into :"schema".leases (token, n, group_id, member, open, attempts, strikes, suspect, partition, claimed_at, expires_at)
-    select p_token, min(c.nth), p_group, p_member, range_agg(r), c.attempts, c.strikes, c.suspect, c.partition, p_now, p_now + p_lease_ms * interval '1 ms'
+    select p_token, min(c.nth), p_group, p_member, range_agg(r), c.attempts, c.strikes, c.suspect, c.partition,
+      p_now, p_now + p_lease_ms * interval '1 ms'
     from taken t join chosen c on c.id = t.id cross join lateral unnest(t.events) r
     group by c.attempts, c.strikes, c.suspect, c.partition
   ), removed as (

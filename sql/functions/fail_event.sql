@@ -1,5 +1,7 @@
--- One event of a group has failed by its own fault: due again at p_retry_at, by default after a backoff with full
--- jitter; after p_max_attempts it is given up, and true returned. Nothing is left of an event that the log let go of.
+-- One event of a group has failed by its own fault (p_strikes times before): due again at p_retry_at, by default after a
+-- backoff with full jitter of at most p_initial_ms * 2 ^ p_strikes and p_max_ms milliseconds; after p_max_attempts it is
+-- given up, and true returned. With p_initial_ms 0 it is suspected of having taken its consumer down: due at once, and
+-- handed out by itself. Nothing is left of an event that the log let go of.
 create or replace function :"schema".fail_event(
   p_group bigint, p_offset bigint, p_attempts integer, p_strikes integer, p_partition integer, p_error text,
   p_retry_at timestamptz, p_max_attempts integer, p_initial_ms double precision, p_max_ms double precision
@@ -19,7 +21,8 @@ begin
     return false;
   end if;
   if p_strikes + 1 >= p_max_attempts then
-    insert into :"schema".dead_letters (group_id, "offset", attempts, error, partition, at, tag, type, key, visible_to, exclude, headers, data)
+    insert into :"schema".dead_letters (group_id, "offset", attempts, error, partition, at, tag, type, key, visible_to, exclude,
+      headers, data)
     values (p_group, p_offset, p_attempts, p_error, p_partition, v_event.at, v_event.tag, v_event.type, v_event.key,
       v_event.visible_to, v_event.exclude, v_event.headers, v_event.data)
     on conflict (group_id, "offset") do update

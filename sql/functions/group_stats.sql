@@ -1,4 +1,5 @@
--- What a group is at; the rate is of the events handed out, per second over the last half to one minute. Counts rows: with millions of retries or dead letters it takes as long as counting them.
+-- What a group is at; the rate is of the events handed out, per second over the last half to one minute. Counts rows: with
+-- millions of retries or dead letters it takes as long as counting them.
 create or replace function :"schema".group_stats(p_group bigint)
 returns table (
   "cursor" bigint, head bigint, lag bigint, oldest_age_ms double precision, in_flight bigint, retries bigint, dead bigint,
@@ -8,7 +9,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   with state as (
-    select g.*, s.trimmed_to, t."offset" as at_offset, t.last_mark_at, t.last_mark_offset, coalesce(h."offset", s.trimmed_to) as head_offset
+    select g.*, s.trimmed_to, t."offset" as at_offset, t.last_mark_at, t.last_mark_offset,
+      coalesce(h."offset", s.trimmed_to) as head_offset
     from :"schema".groups g join :"schema".streams s on s.id = g.stream_id
     cross join lateral (select x.* from :"schema".group_states x where x.group_id = g.id order by x.seq desc limit 1) t
     left join lateral (
@@ -29,8 +31,8 @@ as $$
     ) n where p.group_id = p_group
   )
   select s.at_offset, s.head_offset, greatest(s.head_offset - greatest(s.at_offset, s.trimmed_to), 0) + a.events + f.events,
-    (select greatest(date_part('epoch', clock_timestamp() - e.at) * 1000, 0) from :"schema".events e where e.stream_id = s.stream_id
-      and e."offset" = least(f.oldest, a.oldest, greatest(s.at_offset, s.trimmed_to) + 1)),
+    (select greatest(date_part('epoch', clock_timestamp() - e.at) * 1000, 0) from :"schema".events e
+     where e.stream_id = s.stream_id and e."offset" = least(f.oldest, a.oldest, greatest(s.at_offset, s.trimmed_to) + 1)),
     f.events, a.events - a.fresh,
     (select count(*) from :"schema".dead_letters d where d.group_id = s.id),
     s.missed + greatest(s.trimmed_to - s.at_offset, 0),

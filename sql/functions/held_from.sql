@@ -1,5 +1,5 @@
--- Up to which offset retention may go in a stream for its groups that hold it back: before what the one that is furthest
--- behind has not handled, unless that came longer ago than the group may hold it. Null: no group does.
+-- Up to which offset retention may go in a stream without taking from a group that holds it back (hold_ms) what that has
+-- not handled; what came longer ago than hold_ms is held by none. Null: no group holds it back.
 create or replace function :"schema".held_from(p_stream_id bigint, p_from bigint, p_to bigint) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

@@ -4,9 +4,9 @@
 -- One at a time, by a lock that is tried and never waited for: two movers side by side would overtake each other. It is
 -- taken in an earlier statement than the rows are read, and given back after they are committed.
 --
--- The rows become one transaction's in the outbox, published now, so they keep this order in the log and stand behind everything that
--- was committed before. p_from spares a look the index entries of what has been moved lately, which nobody may remove
--- behind an old snapshot.
+-- The rows become one transaction's in the outbox, published now, so they keep this order in the log and stand behind
+-- everything that was committed before. p_from spares this look the index entries of what was moved lately, which vacuum
+-- cannot remove behind an old snapshot.
 create or replace function :"schema".move_due(p_from timestamptz, p_limit integer default 5000)
 returns table (more boolean, next_due timestamptz)
 language plpgsql volatile

@@ -5,10 +5,9 @@
 -- so a row is moved once or not at all, whoever else looks at it. Never `skip locked` here: that would reorder.
 --
 -- Order: by outbox id, the events of one transaction (its id and its start: after a restore ids occur again) together at
--- the place of its first. With p_limit a stream that has
--- more pending is cut there, but never inside a transaction, and a long backlog is taken in eighths, so that looking
--- for the rest of the cut transactions stays a small part of the work. Null: no cut, for a caller who knows that
--- little is pending.
+-- the place of its first. With p_limit a stream that has more pending is cut there, but never inside a transaction, and a
+-- long backlog is taken in eighths, so that looking for the rest of the cut transactions stays a small part of the work.
+-- Null: no cut, for a caller who knows that little is pending.
 --
 -- Idempotency keys: of the calls that carry one key, the first in log order is kept, unless the key is remembered from
 -- before; the events of a call share its fate. Decided here, under the stream's lock, and nowhere else.

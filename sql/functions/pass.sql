@@ -1,13 +1,16 @@
 -- One pass: moves what is committed and pending into the logs, stream by stream, skipping streams that somebody else
 -- holds. Safe from any number of processes at once: every truth is read under a stream's lock.
 --
--- Returns one row: the streams that moved and their heads (hints for readers), how many events moved, how many
--- were refused (listed as undeliverable), and whether
--- something is or may be left: a stream cut or skipped, or more streams than p_max_streams. `next_after` is where the
--- next pass should start, so that streams that are always held cannot starve those behind them. `due_in_ms`: until the
--- next delayed event is due, null when there is none; the look for those starts at p_due_from, and the next one may
--- start at `due_from` (a transaction may have stayed open past its events' time: start at the beginning now and then).
--- `spent_ms`: what it took of the server's time, before its commit.
+-- Returns one row:
+--
+--   stream_ids, heads   the streams that moved, and their heads: hints for readers
+--   moved, refused      how many events moved, and how many are undeliverable, and listed as that
+--   more                whether something is or may be left: a stream cut or skipped, or more streams than p_max_streams
+--   next_after          give it as p_after, so that streams that are always held cannot starve those behind them
+--   due_in_ms           until the next delayed event is due; null: there is none
+--   due_from            give it as p_due_from, where the look for delayed events starts; but leave that out now and then,
+--                       for a transaction may have stayed open past the time of its events
+--   spent_ms            what it took of the server's time, before its commit
 create or replace function :"schema".pass(
   p_limit integer default 10000,
   p_max_streams integer default 1000,
@@ -43,7 +46,8 @@ begin
   select coalesce(array_agg(distinct o.stream), '{}'), count(*) <= 500 into v_names, v_all
   from (select o.stream from :"schema".outbox o limit 501) o;
   if cardinality(v_names) = 0 then
-    return query select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, v_more_due, '', due_in_ms, due_from, 0::double precision;
+    return query
+      select '{}'::bigint[], '{}'::bigint[], 0::bigint, 0::bigint, v_more_due, '', due_in_ms, due_from, 0::double precision;
     return;
   end if;
   v_all := v_all and cardinality(v_names) <= p_max_streams;
@@ -78,7 +82,8 @@ begin
   v_unlocked := cardinality(v_ids) < cardinality(v_names);
   select coalesce(array_agg(m.stream_id) filter (where m.moved > 0), '{}'),
     coalesce(array_agg(m.head) filter (where m.moved > 0), '{}'),
-    coalesce(sum(m.moved), 0)::bigint, v_refused + coalesce(sum(m.refused), 0)::bigint, pass.more or v_unlocked or coalesce(bool_or(m.more), false)
+    coalesce(sum(m.moved), 0)::bigint, v_refused + coalesce(sum(m.refused), 0)::bigint,
+    pass.more or v_unlocked or coalesce(bool_or(m.more), false)
   into stream_ids, heads, moved, refused, more
   from :"schema".move_pending(v_ids, case when not v_all then p_limit end) m;
   spent_ms := date_part('epoch', clock_timestamp() - statement_timestamp()) * 1000;

@@ -5,7 +5,8 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update :"schema".groups g set paused_at = case when p_paused then coalesce(g.paused_at, clock_timestamp()) end where g.id = p_group;
+  update :"schema".groups g set paused_at = case when p_paused then coalesce(g.paused_at, clock_timestamp()) end
+  where g.id = p_group;
   return found;
 end
 $$;

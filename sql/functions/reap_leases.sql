@@ -66,7 +66,8 @@ begin
       from alone t where t.fresh and t.others > c_few group by t.attempts, t.nth * 2 > t.others
     ), parted as (
       insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-      select p_group, p.events, case when p.partition is null then v_now else '-infinity' end, -- no clock may put it behind what comes after it
+      -- In a partition, no clock may put it behind what comes after it.
+      select p_group, p.events, case when p.partition is null then v_now else '-infinity' end,
         p.attempts, p.strikes, true, p.partition
       from part p
     )

@@ -22,7 +22,8 @@ as $$
     ('{read,consume,manage}', 'function', '{estimate_bytes,offset_before}', '{execute}'),
     ('{read,consume}', 'function', '{record_stats,expire_stats}', '{execute}'), -- who serves readers
     ('{read,consume,manage}', 'table', '{stats_history}', '{select}'),
-    ('{consume}', 'function', '{ensure_group,claim,settle,ack_events,renew_member,pause_group,seek_group,delete_group,requeue_dead,drop_dead}', '{execute}'),
+    ('{consume}', 'function', '{ensure_group,claim,settle,ack_events,renew_member,pause_group,seek_group,delete_group,'
+      'requeue_dead,drop_dead}', '{execute}'),
     ('{consume,manage}', 'table', '{groups,group_states,pieces,leases,members,dead_letters}', '{select}'),
     ('{consume,manage}', 'function', '{group_stats}', '{execute}'),
     ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream}', '{execute}'),

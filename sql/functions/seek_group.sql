@@ -7,7 +7,7 @@ set enable_seqscan = off
 as $$
 declare
   v_state record;
-  v_head bigint;
+  v_tokens uuid[];
 begin
   perform from :"schema".groups g where g.id = p_group for no key update;
   select t.*, coalesce(h."offset", s.trimmed_to) as head into v_state
@@ -24,8 +24,10 @@ begin
     raise exception 'a group cannot begin after offset %: the head is %', p_after, v_state.head
       using errcode = '22023', hint = 'give 0 to the head';
   end if;
-  delete from :"schema".acks a where a.token in (select l.token from :"schema".leases l where l.group_id = p_group);
-  delete from :"schema".leases l where l.group_id = p_group;
+  with gone as (delete from :"schema".leases l where l.group_id = p_group returning l.token)
+  select array_agg(g.token) into v_tokens from gone g;
+  -- A later statement: it sees what was acknowledged in transactions that the one before has waited for.
+  delete from :"schema".acks a where a.token = any (v_tokens);
   delete from :"schema".pieces p where p.group_id = p_group;
   insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
   values (p_group, v_state.seq + 1, p_after, v_state.next_at, clock_timestamp(), p_after, clock_timestamp(), p_after);

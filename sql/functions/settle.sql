@@ -1,14 +1,20 @@
--- Settles a lease, or a part of it: p_done and p_acked are handled (null for p_done: all that is left), p_failed are not,
--- p_returned were never handed to a handler and go back uncounted; each set of p_again goes back together and by itself,
--- after p_again_ms: one of its events failed, and nobody knows which. What is left stays leased, until p_extend_ms from
--- now at least if that is given: an extension never brings the end nearer.
+-- Settles a lease, or a part of it. Each parameter names some of its events; what none of them names stays leased.
 --
--- p_acked were acknowledged by ack_events in transactions that should have committed: those that have not are answered,
--- and stay leased. With p_doubt, some of those that failed may yet be acknowledged by a transaction of which nobody knows
--- how it ended: it is waited for, at most two seconds, and what it acknowledged is done.
+--   p_done      handled; null: all that nothing else names
+--   p_acked     acknowledged by ack_events in transactions that should have committed; those that have not are answered
+--               in unacked, and stay leased
+--   p_failed    failed by their own fault, with p_errors and p_retry_at (null: after a backoff) beside them; fail_event
+--               says what p_max_attempts, p_initial_ms and p_max_ms decide
+--   p_returned  never handed to a handler: they go back uncounted
+--   p_again     sets of which one event failed, and nobody knows which: each goes back by itself, after p_again_ms
 --
--- More says that there is something to be had of the partitions of a keyed group that were held by this lease: who looked
--- meanwhile did not get it.
+-- p_doubt: some of those that failed may yet be acknowledged, by a transaction of which nobody knows how it ended. It is
+-- waited for, at most two seconds, and what it acknowledged is done.
+-- p_extend_ms: what is left is leased for so long from now at least. An extension never brings the end nearer.
+--
+-- Returns when the lease ends (null: nothing is left of it), how many events were given up, those of p_acked that were not
+-- acknowledged, and in more whether partitions of a keyed group that this lease held have something to be had: whoever
+-- looked meanwhile did not get it.
 --
 -- Raises SL008 if the lease is over, whether somebody has taken its events back yet or not, or its group or stream was
 -- deleted: nothing is changed then, and in a transaction its effects are undone with it. Part of the caller's transaction,
@@ -70,7 +76,7 @@ begin
       perform :"schema".refuse_lease(p_token);
     end if;
     delete from :"schema".acks a where a.token = p_token; -- those that were told of before
-    more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
+    more := coalesce(:"schema".waits_in(v_group, v_partitions, clock_timestamp()), false);
     return;
   end if;
   if p_doubt then
@@ -111,7 +117,8 @@ begin
   end loop;
   if not isempty(p_returned) then
     insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-    select l.group_id, l.open * p_returned, case when l.partition is null then v_now else '-infinity' end, l.attempts - 1, l.strikes, l.suspect, l.partition
+    select l.group_id, l.open * p_returned, case when l.partition is null then v_now else '-infinity' end,
+      l.attempts - 1, l.strikes, l.suspect, l.partition
     from :"schema".leases l where l.token = p_token and l.open && p_returned;
   end if;
   v_due := v_now + p_again_ms * interval '1 ms';
@@ -130,7 +137,7 @@ begin
     where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
   ) e
   where l.token = p_token and l.partition is not null;
-  more := v_partitions is not null and :"schema".waits_in(v_group, v_partitions, clock_timestamp());
+  more := coalesce(:"schema".waits_in(v_group, v_partitions, clock_timestamp()), false);
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;
     delete from :"schema".acks a where a.token = p_token;

@@ -1,6 +1,7 @@
--- Whether there is something to be had now of these partitions of a keyed group: of what was dealt out, or went back.
+-- Whether there is something to be had now of these partitions of a keyed group: of what was dealt out, or went back. Null
+-- without partitions, and then nothing is looked at.
 create or replace function :"schema".waits_in(p_group bigint, p_partitions integer[], p_now timestamptz) returns boolean
-language plpgsql stable
+language plpgsql stable strict
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan

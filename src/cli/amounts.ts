@@ -39,6 +39,12 @@ export function durationText(ms: number): string {
   return `${ms / factor}${unit}`;
 }
 
+/** How long ago, in the largest unit that it fills, with three digits. */
+export function ageText(ms: number): string {
+  const [unit, factor] = Object.entries(DURATIONS).findLast(([, factor]) => ms >= factor) ?? ['ms', 1];
+  return factor === 1 ? `${Math.round(ms)}ms` : `${Number((ms / factor).toPrecision(3))}${unit}`;
+}
+
 /** Bytes. @throws CommandError */
 export const parseSize: (option: string, text: string) => number = parser(
   SIZES,

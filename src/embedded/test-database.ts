@@ -59,6 +59,8 @@ const asAdministrator = async (
   work: (client: Client) => Promise<void>,
 ): Promise<void> => {
   const client = new Client({ connectionString });
+  // One that is lost says so in an event as well, which unheard would end the process; the statement fails for it.
+  client.on('error', () => {});
   await client.connect();
   try {
     await work(client);

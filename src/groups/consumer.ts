@@ -199,9 +199,14 @@ export class Consumer<T> implements Member {
       this.#keys.hold(keys, this.#leases.tell(unit.lease));
     } else if (!unit.lease.isSettled) this.#leases.tellSoon();
     this.#return(behind);
-    // The next one may take this process down, which would be held against one that is done and not told.
-    if (unit.isAlone) void this.#crew.rest(this.#leases.tell(unit.lease)).then(() => this.#goOn());
+    if (unit.isAlone) void this.#restAfter(unit.lease);
     else this.#goOn();
+  }
+
+  /** A suspect is done. The next one may take this process down, which would be held against this one if it were not told. */
+  async #restAfter(suspect: HeldLease): Promise<void> {
+    await this.#crew.rest(this.#leases.tell(suspect));
+    this.#goOn();
   }
 
   /** Begins what is there, and asks for more. */

@@ -4,7 +4,8 @@ import type { SqlExecutor } from '../db/queryable.ts';
 import type { StreamEvent } from '../log/event.ts';
 import { within } from '../util/bounds.ts';
 import { LEASE_MS } from './options.ts';
-import { errorText, type Unit } from './unit.ts';
+import { errorText } from './error-text.ts';
+import type { Unit } from './unit.ts';
 
 interface Context {
   /** Aborts when the handler has taken too long, its lease is lost, or consuming ends and it has not finished in time. */
@@ -67,11 +68,7 @@ export const batchContext = (unit: Unit): BatchContext => ({
   get signal() {
     return unit.signal;
   },
-  attempt: (offset) => {
-    const item = unit.items.find(({ record }) => record.offset === offset);
-    if (item) return item.attempt;
-    throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
-  },
+  attempt: (offset) => unit.item(offset).attempt,
   fail: (offset, error, { retryAt } = {}) => unit.fail(offset, errorText(error), retryAt),
   extend: async (ms) => unit.lease.extend(within('ms', ms, LEASE_MS)),
   ack: async ({ tx }) => unit.acknowledgement.ack(tx),

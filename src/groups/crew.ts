@@ -2,14 +2,15 @@
 // what has become of each event.
 import type { Database } from '../db/database.ts';
 import type { Decode } from '../log/decode.ts';
-import type { StreamEvent } from '../log/event.ts';
 import { backoffMs, type Backoff } from '../util/backoff.ts';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { random } from '../util/random.ts';
 import { batchContext, eventContext, type BatchHandler, type EventHandler } from './context.ts';
+import { decodeEach } from './decode-each.ts';
+import { errorText } from './error-text.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { GroupRef } from './store.ts';
-import { errorText, Unit, type Item, type Outcome } from './unit.ts';
+import { Unit, type Item, type Outcome } from './unit.ts';
 import type { Load } from './window.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -44,17 +45,6 @@ export class Crew<T> {
     this.#queue = new WorkQueue(options.group.partitions !== null);
   }
 
-  get queued(): number {
-    return this.#queue.size;
-  }
-
-  /** Events in the hands of handlers. */
-  get inHand(): number {
-    let events = 0;
-    for (const { items } of this.#running) events += items.length;
-    return events;
-  }
-
   /** Handlers that could begin now, if there were something to do. */
   get free(): number {
     return this.#alone ? 0 : this.#options.concurrency - this.#running.size;
@@ -62,7 +52,9 @@ export class Crew<T> {
 
   /** What it has and could begin, where a handler takes up to `unit` events. */
   load(unit: number): Load {
-    return { queued: this.queued, inHand: this.inHand, free: this.free * unit };
+    let inHand = 0;
+    for (const { items } of this.#running) inHand += items.length;
+    return { queued: this.#queue.size, inHand, free: this.free * unit };
   }
 
   add(items: readonly Item[]): void {
@@ -84,7 +76,7 @@ export class Crew<T> {
   }
 
   /** Keys of which an event has been in the hands of a handler for so long, in milliseconds. */
-  keysInHand(sinceMs = 0): string[] {
+  keysInHand(sinceMs: number): string[] {
     const before = performance.now() - sinceMs;
     return [...this.#running]
       .filter(({ beganAt }) => beganAt <= before)
@@ -152,15 +144,8 @@ export class Crew<T> {
   #batchCall(unit: Unit, handle: BatchHandler<T>): () => Promise<void> {
     const { decode, group } = this.#options;
     return async () => {
-      const events: StreamEvent<T>[] = [];
-      for (const { record } of unit.items) {
-        try {
-          const event = decode(group.stream, record);
-          events.push(event instanceof Promise ? await event : event);
-        } catch (error) {
-          unit.fail(record.offset, errorText(error), undefined); // it is known which one it was
-        }
-      }
+      const { events, failed } = await decodeEach(decode, group.stream, unit.items);
+      for (const { offset, error } of failed) unit.fail(offset, error, undefined);
       if (events.length > 0) await handle(events, batchContext(unit));
     };
   }

@@ -1,8 +1,8 @@
 // Events of a group that were given up: looked at, handed out again, or dropped.
 import type { Database } from '../db/database.ts';
 import { timestamp } from '../db/timestamp.ts';
-import { toStreamEvent, type StreamEvent } from '../log/event.ts';
-import { recordOf, type EventColumns } from '../log/read.ts';
+import { MAX_OFFSET, toStreamEvent, type StreamEvent } from '../log/event.ts';
+import { eventColumns, recordOf, type EventColumns } from '../log/read.ts';
 import { shown } from '../util/shown.ts';
 import type { GroupRef } from './store.ts';
 
@@ -53,8 +53,7 @@ export async function* listDead<T>(
   let after = 0n;
   for (;;) {
     const rows = await database.rows<Row>(
-      `select d."offset"::text, d.tag, date_part('epoch', d.at) * 1000, d.type, d.key, d.visible_to, d.exclude::text,
-         d.headers::text, d.data::text, d.attempts, d.error, date_part('epoch', d.died_at) * 1000
+      `select ${eventColumns('d')}, d.attempts, d.error, date_part('epoch', d.died_at) * 1000
        from ${database.names.quoted}.dead_letters d
        where d.group_id = $1 and d."offset" > $2 and ($3::timestamptz is null or d.died_at >= $3)
          and ($4::text is null or d.key = $4) and ($5::text is null or d.type = $5)
@@ -147,6 +146,6 @@ function requireArray(offsets: readonly bigint[]): readonly bigint[] {
 }
 
 function requireOffset(offset: bigint): string {
-  if (typeof offset === 'bigint' && offset > 0n && offset < 2n ** 63n) return String(offset);
+  if (typeof offset === 'bigint' && offset > 0n && offset <= MAX_OFFSET) return String(offset);
   throw new RangeError(`${shown(offset)} is no offset; give offsets of dead letters, as bigint`);
 }

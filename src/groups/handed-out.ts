@@ -1,4 +1,5 @@
 // Events as the function claim hands them out: side by side in one row, taken apart here. Pure.
+import { RECORD_SEPARATOR } from '../log/encode.ts';
 import { toRecord, type EventRecord } from '../log/event.ts';
 
 /** One event handed out. */
@@ -25,9 +26,6 @@ export interface HandedOutRow {
 type Rest = readonly [string | null, string | null, string | null];
 const NOTHING: Rest = [null, null, null];
 
-/** Separates texts that cannot contain it. */
-const SEPARATOR = '\u001E';
-
 export function toHandedOut(row: HandedOutRow): HandedOut[] {
   if (row.data === null) return [];
   const first = BigInt(row.first ?? 0);
@@ -35,10 +33,10 @@ export function toHandedOut(row: HandedOutRow): HandedOut[] {
   const at = numbersOf(row.at);
   const offsets = row.offsets?.slice(1, -1).split(',');
   const attempts = row.attempts === null ? undefined : numbersOf(row.attempts);
-  const types = row.types?.split(SEPARATOR);
+  const types = row.types?.split(RECORD_SEPARATOR);
   const keys = row.keys === null ? undefined : (JSON.parse(row.keys) as Record<string, string>);
   const rest = row.rest === null ? undefined : (JSON.parse(row.rest) as Record<string, Rest>);
-  return row.data.split(SEPARATOR).map((data, index) => {
+  return row.data.split(RECORD_SEPARATOR).map((data, index) => {
     const offset = offsets ? BigInt(offsets[index] as string) : first + BigInt(index);
     const [visibleTo, exclude, headers] = rest?.[String(offset)] ?? NOTHING;
     const type = types?.[index] || null;

@@ -3,9 +3,9 @@ import type { Database } from '../db/database.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import type { StreamEvent } from '../log/event.ts';
 import { within } from '../util/bounds.ts';
+import { errorText } from './error-text.ts';
 import { LEASE_MS } from './options.ts';
 import { settleLease, type Failure, type FailurePolicy, type Settled, type Settlement } from './store.ts';
-import { errorText } from './unit.ts';
 
 /** Events of a group that nobody else is handed until `expiresAt`. */
 export interface Lease<T> {

@@ -1,14 +1,12 @@
 // Claims a lease for a user who handles its events without a handler.
 import { randomUUID } from 'node:crypto';
-import { decodePage, type Decode } from '../log/decode.ts';
-import type { StreamEvent } from '../log/event.ts';
+import type { Decode } from '../log/decode.ts';
 import { MAX_LEASE_BYTES } from './claimer.ts';
+import { decodeEach } from './decode-each.ts';
 import type { Groups } from './groups.ts';
-import type { HandedOut } from './handed-out.ts';
 import { LeaseHandle, type Lease } from './lease.ts';
 import { reportClaim } from './reports.ts';
-import { claimEvents, settleLease, type Failure, type FailurePolicy, type GroupRef } from './store.ts';
-import { errorText } from './unit.ts';
+import { claimEvents, settleLease, type FailurePolicy, type GroupRef } from './store.ts';
 
 export interface TakeOptions<T> {
   readonly groups: Groups;
@@ -42,34 +40,18 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
   const { events: handed, expiresAt } = claimed;
   if (handed.length === 0) return null;
   const onReturned = (): void => groups.look(group.id);
+  const { events, failed } = await decodeEach(decode, group.stream, handed);
+  if (failed.length > 0) await settleLease(database, { token, settlement: { failed }, policy });
   if (signal?.aborted === true) {
-    // Nobody waits for it any more.
-    const returned = handed.map(({ record }) => record.offset);
-    await settleLease(database, { token, settlement: { returned }, policy });
+    // Nobody waits for it any more: what it has goes back, uncounted.
+    if (events.length > 0) {
+      const returned = events.map(({ offset }) => offset);
+      await settleLease(database, { token, settlement: { returned }, policy });
+    }
     onReturned();
     return null;
   }
-  const { events, failed } = await decodeAll(decode, group, handed);
-  if (failed.length > 0) await settleLease(database, { token, settlement: { failed }, policy });
   if (events.length === 0) return takeLease(options);
   const attempts = new Map(handed.map(({ record, attempt }) => [record.offset, attempt]));
   return new LeaseHandle({ database, token, policy, events, attempts, expiresAt, onReturned });
-}
-
-/** What the stream's schema cannot read has failed. */
-async function decodeAll<T>(
-  decode: Decode<T>,
-  group: GroupRef,
-  handed: readonly HandedOut[],
-): Promise<{ events: StreamEvent<T>[]; failed: Failure[] }> {
-  const events: StreamEvent<T>[] = [];
-  const failed: Failure[] = [];
-  for (const { record } of handed) {
-    try {
-      events.push(...(await decodePage(decode, group.stream, { records: [record], signal: undefined })));
-    } catch (error) {
-      failed.push({ offset: record.offset, error: errorText(error) });
-    }
-  }
-  return { events, failed };
 }

@@ -1,6 +1,5 @@
 // What one call of a handler is given, and how that call goes: it ends once, by the handler, by its timeout, or because
 // nobody waits for it any more. A handler that ignores its signal runs on unheard.
-import { inspect } from 'node:util';
 import type { Database } from '../db/database.ts';
 import { timestamp } from '../db/timestamp.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -62,6 +61,13 @@ export class Unit {
     return this.#abort.signal;
   }
 
+  /** @throws RangeError for an offset that is not in it */
+  item(offset: bigint): Item {
+    const item = this.items.find(({ record }) => record.offset === offset);
+    if (item) return item;
+    throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
+  }
+
   /** Starts the work; an exception is an outcome, whatever was thrown. */
   run(work: () => Promise<void>, timeoutMs: number | undefined): void {
     if (timeoutMs !== undefined) {
@@ -90,9 +96,7 @@ export class Unit {
   }
 
   fail(offset: bigint, error: string, retryAt: Date | undefined): void {
-    if (!this.items.some(({ record }) => record.offset === offset)) {
-      throw new RangeError(`offset ${offset} is not in this batch; give one of its events'`);
-    }
+    this.item(offset);
     if (this.acknowledgement.isGiven) {
       throw new SluiceError('lease_lost', 'the batch was acknowledged already; say what failed before');
     }
@@ -109,28 +113,3 @@ export class Unit {
     this.#onEnd(this, outcome);
   }
 }
-
-/** What was thrown, as it is stored: bounded, and never nothing. Never throws, whatever it is that was. */
-export function errorText(error: unknown): string {
-  return textOf(error).replaceAll('\0', '').slice(0, MAX_ERROR_CHARACTERS);
-}
-const MAX_ERROR_CHARACTERS = 4000;
-
-function textOf(error: unknown): string {
-  for (const read of [stackOf, inspected]) {
-    try {
-      const text = read(error);
-      if (text !== undefined) return text;
-    } catch {} // it has a getter that throws, say
-  }
-  return 'what was thrown cannot be read';
-}
-
-/** With `Error.prepareStackTrace` a stack may be anything. */
-function stackOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
-  return typeof error.stack === 'string' ? error.stack : `${error.name}: ${error.message}`;
-}
-
-const inspected = (error: unknown): string =>
-  typeof error === 'string' ? error : inspect(error, { depth: 3 });

@@ -3,11 +3,10 @@
 import { wallClockMs } from '../util/clock.ts';
 import { SluiceError } from '../util/errors.ts';
 import { shown } from '../util/shown.ts';
+import { MAX_OFFSET } from './event.ts';
 
 /** Bytes of UTF-8 in an idempotency key, at most. */
 const MAX_IDEMPOTENCY_KEY_BYTES = 255;
-
-const MAX_OFFSET = 2n ** 63n - 1n;
 
 /** @throws SluiceError name_invalid */
 export function checkIdempotencyKey(key: unknown): asserts key is string | undefined {

@@ -3,6 +3,9 @@
 import { messageOf, SluiceError } from '../util/errors.ts';
 import { cursorOf } from './cursor-of.ts';
 
+/** No offset is larger: it is a bigint in the database. A position may still name it, and what follows it must not overflow. */
+export const MAX_OFFSET: bigint = 2n ** 63n - 1n;
+
 /** What a writer gives, checked, and its payload as text. */
 export interface EncodedEvent {
   readonly type: string | null;

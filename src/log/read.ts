@@ -1,7 +1,7 @@
 // Pages of a stream, read by cursor: one statement, one snapshot, the state of the stream beside its events. Nothing
 // else reads events. Bounded in events and in bytes; a page with no event after the standing one means "up to date".
 import type { Database } from '../db/database.ts';
-import { toRecord, type EventRecord, type StreamIdentity } from './event.ts';
+import { MAX_OFFSET, toRecord, type EventRecord, type StreamIdentity } from './event.ts';
 import type { StreamState } from './locate.ts';
 import { isStandbyOf } from './standby.ts';
 
@@ -9,8 +9,6 @@ import { isStandbyOf } from './standby.ts';
 export const MAX_PAGE_EVENTS = 1000;
 /** Bytes of data after which a page ends (it holds at least one event). */
 const MAX_PAGE_BYTES = 4 * 2 ** 20;
-/** No offset is larger; a position may still name it, and what follows it must not overflow. */
-const MAX_OFFSET = 2n ** 63n - 1n;
 
 export interface Page {
   readonly state: StreamState;
@@ -20,14 +18,18 @@ export interface Page {
 
 type StateColumns = [string, string, number, boolean, string, number];
 type Text = string | null;
-/** As the statements below select them: offset, tag, at, type, key, visible_to, exclude, headers, data. */
+/** Offset, tag, at, type, key, visible_to, exclude, headers, data: what `eventColumns` selects and `recordOf` takes. */
 export type EventColumns = [string, number, number, Text, Text, Text, Text, Text, string];
 type Row = [...StateColumns, ...(EventColumns | [null])];
 
+/** Of a table that has an event in each row. */
+export const eventColumns = (table: string): string =>
+  `${table}."offset"::text, ${table}.tag, date_part('epoch', ${table}.at) * 1000, ${table}.type, ${table}.key,
+    ${table}.visible_to, ${table}.exclude::text, ${table}.headers::text, ${table}.data::text`;
+
 const statement = (schema: string, condition: string): string => `
   select s.id::text, s.trimmed_to::text, s.trimmed_tag, s.closed_at is not null, coalesce(h."offset", s.trimmed_to)::text,
-    coalesce(h.tag, s.trimmed_tag), e."offset"::text, e.tag, date_part('epoch', e.at) * 1000, e.type, e.key,
-    e.visible_to, e.exclude::text, e.headers::text, e.data::text
+    coalesce(h.tag, s.trimmed_tag), ${eventColumns('e')}
   from ${schema}.streams s
   left join lateral (
     select "offset", tag from ${schema}.events

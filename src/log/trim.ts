@@ -2,6 +2,7 @@
 import type { Database } from '../db/database.ts';
 import { lockWaitMs } from '../db/lock-wait.ts';
 import { shown } from '../util/shown.ts';
+import { MAX_OFFSET } from './event.ts';
 
 /** What to trim. Of several bounds, the one that takes most counts. */
 export interface TrimOptions {
@@ -34,9 +35,6 @@ export async function trimStream(
   );
   return { oldest: BigInt(row?.oldest ?? 1), removed: BigInt(row?.removed ?? 0) };
 }
-
-/** No offset is larger. */
-const MAX_OFFSET = 2n ** 63n - 1n;
 
 function checked(options: TrimOptions): TrimOptions {
   const { before, maxAgeMs, maxCount } = options;

@@ -51,8 +51,9 @@ export class FallbackPoll {
       await nap(jittered(fallbackPollMs, random()), signal).done;
       if (signal.aborted) return;
       try {
-        const stale = moves ? await this.#moveStale() : 0;
+        // Readers first: what keeps events from being moved must not keep readers from those that are there.
         const behind = await this.#options.checkReaders();
+        const stale = moves ? await this.#moveStale() : 0;
         report('sluice:poll.finished', () => ({ behind, stale }));
         if (moves) await this.#tidy();
       } catch (error) {

@@ -1,5 +1,5 @@
-// How long the relay rests between two passes while it is awake. Pure. The less it rests, the sooner an event arrives; the
-// longer, the more events share a pass, whose fixed cost is that of fifty events.
+// How long the relay rests between two passes while it is awake: the shorter, the sooner an event arrives; the longer, the
+// more events share a pass, whose fixed cost is that of fifty events. Pure.
 
 /** Between passes that find nothing while publishers keep the relay from sleeping: at least, and at most. */
 const MIN_PAUSE_MS = 1;
@@ -42,7 +42,7 @@ export function restAfter(
   const duty = moved <= FEW_EVENTS ? DUTY_OF_FEW : DUTY;
   return Math.min(
     MAX_BUSY_PAUSE_MS,
-    Math.max(MIN_PAUSE_MS, spent / duty - spent, sharingPause(perMs, before)),
+    Math.max(MIN_PAUSE_MS, restForDuty(spent, duty), sharingPause(perMs, before)),
   );
 }
 
@@ -50,6 +50,9 @@ export function restAfter(
 // one transaction with many events is no load.
 const sharingPause = (perMs: number, before: Passed | undefined): number =>
   Math.min(MAX_SHARING_PAUSE_MS, PAUSE_PER_RATE_MS * (Math.min(perMs, before?.perMs ?? 0) - BUSY_PER_MS));
+
+/** Milliseconds to rest after so many of work, which then take the part `duty` (0 to 1) of the time. */
+export const restForDuty = (spentMs: number, duty: number): number => spentMs / duty - spentMs;
 
 /** Milliseconds between looks that find nothing: twice as long each time, up to a bound. */
 export const idlePause = (looks: number): number => Math.min(MAX_IDLE_PAUSE_MS, MIN_PAUSE_MS * 2 ** looks);

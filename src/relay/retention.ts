@@ -9,6 +9,7 @@ import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import { random } from '../util/random.ts';
+import { restForDuty } from './pace.ts';
 
 /** Streams with a bound that are looked at in one statement. */
 const PAGE = 500;
@@ -55,7 +56,7 @@ export class Retention {
       await nap(jittered(Math.max(intervalMs, restMs), random()), signal).done;
       const started = performance.now();
       await this.#attempt('retention', () => this.#enforce(signal));
-      restMs = rest(performance.now() - started, ENFORCE_DUTY);
+      restMs = restForDuty(performance.now() - started, ENFORCE_DUTY);
       await this.#attempt('removal of trimmed and deleted events', () => this.#purge(signal));
     }
   }
@@ -108,7 +109,7 @@ export class Retention {
       const events = Number(row?.removed ?? 0);
       const ms = performance.now() - started;
       if (events > 0) report('sluice:retention.purged', () => ({ events, more, ms }));
-      if (more) await nap(rest(ms, PURGE_DUTY), signal).done;
+      if (more) await nap(restForDuty(ms, PURGE_DUTY), signal).done;
     }
   }
 
@@ -151,10 +152,8 @@ export class Retention {
   }
 }
 
+/** A stream with a bound, and whether it is beyond one. */
 interface Candidate {
   readonly id: string;
   readonly due: boolean;
 }
-
-/** How long to rest after so much work, to keep to a duty. */
-const rest = (spentMs: number, duty: number): number => spentMs / duty - spentMs;

@@ -34,6 +34,8 @@ const TAIL_IDLE_MS = 10_000;
 const KEEP_PAGE_MS = 1000;
 /** A standby that has not answered by then is left for the primary: a page takes it milliseconds. */
 const STANDBY_DEADLINE_MS = 5000;
+/** As a head, it makes everybody look, whatever they have heard before. */
+const BEYOND_ANY_HEAD = 2n ** 62n;
 
 export class Core {
   readonly settings: Settings;
@@ -147,7 +149,7 @@ export class Core {
 
   /** A stream was deleted: its readers find out by reading. */
   deleted(incarnation: bigint): void {
-    this.#moved(incarnation, 2n ** 62n, false);
+    this.#moved(incarnation, BEYOND_ANY_HEAD, false);
   }
 
   /** Stops taking work, finishes what was accepted, then lets go of the database. */

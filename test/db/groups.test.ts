@@ -447,25 +447,3 @@ test('retention takes no notice of a group, unless it says so, and then for so l
   await retain();
   expect(await oldest()).toBe(10n); // what it has not handled came longer ago than that
 });
-
-test('what is left of a deleted group, and of those of a deleted stream, is removed', async () => {
-  const [stream, doomed] = [await filled(6), await filled(6)];
-  for (const each of [stream, doomed]) {
-    const group = each.group('g', { maxAttempts: 1 });
-    await group.claim({ max: 2 });
-    const lease = await group.claim({ max: 2 });
-    await lease?.ack({ failed: [{ offset: 3n, error: 'x' }] });
-    await (await group.claim())?.release();
-  }
-  expect(await stream.group('g').delete()).toBe(true);
-  expect(await stream.group('g').delete()).toBe(false);
-  await sluice.deleteStream(doomed.name);
-  const kept = `exists (select from sluice.groups g where g.id = x.group_id)`;
-  await until(async () => {
-    const counts = ['leases', 'pieces', 'dead_letters', 'group_states', 'members', 'group_purges'].map(
-      (table) => `(select count(*) from sluice.${table} x where not ${kept})`,
-    );
-    const { rows } = await db.query(`select (${counts.join(' + ')})::int as left`);
-    return rows[0]?.['left'] === 0;
-  });
-});

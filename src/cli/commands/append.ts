@@ -4,51 +4,30 @@ import type { Sluice } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { ingest } from '../ingest.ts';
 import { parseOffset } from '../amounts.ts';
-import { wrongUsage } from '../command-error.ts';
+import { addEventArguments, oneEventOnly, type EventArguments } from '../event-arguments.ts';
 import { readPayload, type Payload } from '../json-argument.ts';
 import { printable } from '../output.ts';
 import { withSluice } from '../target.ts';
 
-export interface EventOptions {
-  readonly type?: string | undefined;
-  readonly key?: string | undefined;
-  readonly visibleTo?: string | undefined;
-  readonly idempotencyKey?: string | undefined;
-}
-
-interface AppendArguments extends EventOptions {
+interface AppendArguments extends EventArguments {
   readonly expectedOffset?: string | undefined;
 }
 
 export function addAppend(program: Command, context: Context): void {
-  program
+  const command = program
     .command('append')
-    .description('append events to a stream, creating it if need be, and print their offsets')
-    .argument('<stream>')
-    .argument('[json]', "the event's data as JSON; - or nothing reads NDJSON from standard input")
-    .option('--type <type>', "the events' type")
-    .option('--key <key>', "the events' key")
-    .option('--visible-to <label>', 'the audience that may see the events over HTTP')
+    .description('append events to a stream, creating it if need be, and print their offsets');
+  addEventArguments(command)
     .option('--idempotency-key <key>', 'append the event once, however often this is repeated')
     .option('--expected-offset <n>', 'append only if the event gets this offset')
     .action((name: string, json: string | undefined, options: AppendArguments) => {
       const payload = readPayload(json);
-      oneEventOnly(payload, options);
+      const { idempotencyKey, expectedOffset } = options;
+      oneEventOnly(payload, { '--idempotency-key': idempotencyKey, '--expected-offset': expectedOffset });
       return withSluice(context, {}, (sluice) => append(context, sluice, { name, payload, options })).finally(
         () => payload.kind === 'input' && payload.close(),
       );
     });
-}
-
-/** What belongs to one event cannot be meant for each line of an input. @throws CommandError */
-export function oneEventOnly(payload: Payload, options: AppendArguments): void {
-  if (payload.kind === 'value') return;
-  for (const [given, option] of [
-    [options.idempotencyKey, '--idempotency-key'],
-    [options.expectedOffset, '--expected-offset'],
-  ]) {
-    if (given !== undefined) throw wrongUsage(`${option} is for one event; give that as an argument`);
-  }
 }
 
 interface Appending {

@@ -2,6 +2,7 @@
 // names stand last, so that the columns need no width that only the end of the list would tell.
 import type { Command } from 'commander';
 import type { GroupInfo } from '../../index.ts';
+import { ageText } from '../amounts.ts';
 import type { Context } from '../context.ts';
 import { streamNotFound } from '../describe-stream.ts';
 import { printable } from '../output.ts';
@@ -46,24 +47,10 @@ const lineOf = (info: GroupInfo): string =>
     [
       String(info.cursor),
       String(info.lag),
-      info.oldestAgeMs === null ? '-' : ageOf(info.oldestAgeMs),
+      info.oldestAgeMs === null ? '-' : ageText(info.oldestAgeMs),
       ...[info.inFlight, info.retries, info.dead, info.missed, info.members].map(String),
       `${Number(info.rate.toPrecision(3))}/s`,
       info.paused ? 'paused' : 'open',
     ],
     `${printable(info.stream)}\t${printable(info.name)}`,
   );
-
-const UNITS: readonly (readonly [string, number])[] = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['m', 60_000],
-  ['s', 1000],
-];
-
-/** In the unit that people would choose. */
-function ageOf(ms: number): string {
-  for (const [unit, factor] of UNITS)
-    if (ms >= factor) return `${Number((ms / factor).toPrecision(3))}${unit}`;
-  return `${Math.round(ms)}ms`;
-}

@@ -6,29 +6,26 @@ import type { Command } from 'commander';
 import type { Sluice, Stream } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { parseDuration } from '../amounts.ts';
+import { addEventArguments, oneEventOnly, type EventArguments } from '../event-arguments.ts';
 import { ingest } from '../ingest.ts';
 import { readPayload, type Payload } from '../json-argument.ts';
 import { printable } from '../output.ts';
 import { withSluice } from '../target.ts';
-import { oneEventOnly, type EventOptions } from './append.ts';
 
+/** How long it waits to see them in the stream, looking so often. */
 const MOVED_WITHIN_MS = 2000;
 const RECHECK_MS = 20;
 
 export function addPublish(program: Command, context: Context): void {
-  program
+  const command = program
     .command('publish')
-    .description('publish events to a stream through the outbox, creating it if need be')
-    .argument('<stream>')
-    .argument('[json]', "the event's data as JSON; - or nothing reads NDJSON from standard input")
-    .option('--type <type>', "the events' type")
-    .option('--key <key>', "the events' key")
-    .option('--visible-to <label>', 'the audience that may see the events over HTTP')
+    .description('publish events to a stream through the outbox, creating it if need be');
+  addEventArguments(command)
     .option('--delay <duration>', 'deliver not before: 5s, 12h, 7d')
     .option('--idempotency-key <key>', 'publish the event once, however often this is repeated')
     .action((name: string, json: string | undefined, options: PublishArguments) => {
       const payload = readPayload(json);
-      oneEventOnly(payload, options);
+      oneEventOnly(payload, { '--idempotency-key': options.idempotencyKey });
       const work = (sluice: Sluice): Promise<void> =>
         publish(context, sluice.stream(name), { payload, options });
       return withSluice(context, { relay: true }, work).finally(
@@ -37,7 +34,7 @@ export function addPublish(program: Command, context: Context): void {
     });
 }
 
-interface PublishArguments extends EventOptions {
+interface PublishArguments extends EventArguments {
   readonly delay?: string | undefined;
 }
 

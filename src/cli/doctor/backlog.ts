@@ -1,8 +1,8 @@
 // Whether published events move on: how long they wait in the outbox, who has the relay role, and what could not be
 // delivered.
-import type { Client } from 'pg';
+import { escapeIdentifier, type Client } from 'pg';
 import { bad, duration, ok, warn, type Finding } from './finding.ts';
-import { oneRow, quoteIdent } from './probe.ts';
+import { oneRow } from './probe.ts';
 
 /** Rows counted or looked at; more is "at least". */
 const MAX_ROWS = 1000;
@@ -13,7 +13,7 @@ export async function examineOutbox(client: Client, schema: string): Promise<Fin
   const { rows, age } = await oneRow<{ rows: number; age: number | null }>(
     client,
     `select count(*)::int as rows, extract(epoch from clock_timestamp() - min(o.published_at))::float8 as age
-     from (select published_at from ${quoteIdent(schema)}.outbox limit ${MAX_ROWS}) o`,
+     from (select published_at from ${escapeIdentifier(schema)}.outbox limit ${MAX_ROWS}) o`,
   );
   if (age === null) return ok('outbox', 'empty');
   const message = `${atLeast(rows)} published events wait to be moved, the oldest for ${duration(age)}`;
@@ -25,7 +25,7 @@ export async function examineOutbox(client: Client, schema: string): Promise<Fin
 export async function examineUndeliverable(client: Client, schema: string): Promise<Finding> {
   const { rows } = await oneRow<{ rows: number }>(
     client,
-    `select count(*)::int as rows from (select from ${quoteIdent(schema)}.undeliverable limit ${MAX_ROWS}) u`,
+    `select count(*)::int as rows from (select from ${escapeIdentifier(schema)}.undeliverable limit ${MAX_ROWS}) u`,
   );
   if (rows === 0) return ok('undeliverable', 'none');
   const message = `${atLeast(rows)} published events whose stream was closed or deleted before they were moved`;

@@ -2,9 +2,9 @@
 // channel is listed, and a notification one sends oneself is seen; only one from a second connection, to a listener
 // that is idle, tells the truth. That some pooler stands in between is told by the process id: it makes up its own.
 import { randomBytes } from 'node:crypto';
-import type { Client } from 'pg';
+import { escapeIdentifier, type Client } from 'pg';
 import { bad, ok, warn, type Finding } from './finding.ts';
-import { oneRow, quoteIdent } from './probe.ts';
+import { oneRow } from './probe.ts';
 
 const DELIVERED_WITHIN_MS = 2000;
 
@@ -32,13 +32,13 @@ export async function hearsNotifications(
     if (message.channel === channel) settle(true);
   };
   listener.on('notification', onNotification);
-  await listener.query(`listen ${quoteIdent(channel)}`);
+  await listener.query(`listen ${escapeIdentifier(channel)}`);
   await notifier.query('select pg_notify($1, $2)', [channel, '']);
   const deadline = setTimeout(() => settle(false), deadlineMs);
   const heard = await outcome;
   clearTimeout(deadline);
   listener.off('notification', onNotification);
-  await listener.query(`unlisten ${quoteIdent(channel)}`);
+  await listener.query(`unlisten ${escapeIdentifier(channel)}`);
   return heard;
 }
 

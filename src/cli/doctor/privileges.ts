@@ -1,9 +1,9 @@
 // What the current user may do with Sluice's schema: publish, append, read, consume, manage, relay. The schema itself
 // knows what each takes (sql/functions/rights.sql). A process that may not relay works, but its published events wait for
 // one that may.
-import type { Client } from 'pg';
+import { escapeIdentifier, type Client } from 'pg';
 import { bad, ok, warn, type Finding } from './finding.ts';
-import { oneRow, quoteIdent } from './probe.ts';
+import { oneRow } from './probe.ts';
 
 interface Access {
   readonly user: string;
@@ -36,10 +36,10 @@ export async function examinePrivileges(client: Client, schema: string): Promise
   const { user, usage, asks } = access;
   if (usage === null) return access.creates ? [] : [mayNotCreate(access)];
   const call = (right: string): string =>
-    `as the owner of the schema: select ${quoteIdent(schema)}.grant_right('${user.replaceAll("'", "''")}', '${right}')`;
+    `as the owner of the schema: select ${escapeIdentifier(schema)}.grant_right('${user.replaceAll("'", "''")}', '${right}')`;
   const choice = `${call('read')}, or 'publish', 'append', 'consume', 'manage', 'relay'`;
   const name = `user ${JSON.stringify(user)}`;
-  if (!usage) return [bad('privileges', `${name} may not use schema ${quoteIdent(schema)}`, choice)];
+  if (!usage) return [bad('privileges', `${name} may not use schema ${escapeIdentifier(schema)}`, choice)];
   const rights = asks ? await rightsIn(client, schema) : [];
   const may = rights.filter(({ held }) => held).map((right) => right.may);
   if (may.length === 0) return [bad('privileges', `${name} was granted no right whole`, choice)];
@@ -52,13 +52,13 @@ function mayNotCreate({ user, database }: Access): Finding {
   return warn(
     'privileges',
     `user ${JSON.stringify(user)} may not create schemas in database ${JSON.stringify(database)}, as the first migration does`,
-    `migrate as a user who may, or as the owner of the database: grant create on database ${quoteIdent(database)} to ${quoteIdent(user)}`,
+    `migrate as a user who may, or as the owner of the database: grant create on database ${escapeIdentifier(database)} to ${escapeIdentifier(user)}`,
   );
 }
 
 async function rightsIn(client: Client, schema: string): Promise<Right[]> {
   const { rows } = await client.query<Right>(
-    `select may, bool_and(held) as held from ${quoteIdent(schema)}.rights() group by may
+    `select may, bool_and(held) as held from ${escapeIdentifier(schema)}.rights() group by may
      order by array_position('{read,consume,publish,append,manage,relay}', may)`,
   );
   return rows;

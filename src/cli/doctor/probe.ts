@@ -31,5 +31,3 @@ export async function oneRow<Row>(
   const { rows } = await client.query(text, [...values]);
   return rows[0] as Row;
 }
-
-export const quoteIdent = (name: string): string => `"${name.replaceAll('"', '""')}"`;

@@ -1,10 +1,10 @@
 // Which version of Sluice's schema is installed, and whether this package can work on it. The judgement is the
 // library's own: it is asked to connect.
-import type { Client } from 'pg';
+import { escapeIdentifier, type Client } from 'pg';
 import { connect, SluiceError } from '../../index.ts';
 import type { Target } from '../target.ts';
 import { bad, ok, type Finding } from './finding.ts';
-import { oneRow, openProbe, quoteIdent } from './probe.ts';
+import { oneRow, openProbe } from './probe.ts';
 
 export interface SchemaStatus {
   /** Null: nothing is installed. */
@@ -30,7 +30,7 @@ export async function examineSchema(client: Client, { connectionString, schema }
   if (problem === undefined) {
     return ok(
       'schema',
-      `${quoteIdent(schema)} is installed, version ${await installedVersion(client, schema)}`,
+      `${escapeIdentifier(schema)} is installed, version ${await installedVersion(client, schema)}`,
     );
   }
   // The library's messages say what, and after the last semicolon what to do.
@@ -55,7 +55,7 @@ async function connectionProblem(connectionString: string, schema: string): Prom
 }
 
 async function installedVersion(client: Client, schema: string): Promise<number | null> {
-  const table = `${quoteIdent(schema)}.migrations`;
+  const table = `${escapeIdentifier(schema)}.migrations`;
   const { found } = await oneRow<{ found: boolean }>(client, 'select to_regclass($1) is not null as found', [
     table,
   ]);
