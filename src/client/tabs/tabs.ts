@@ -130,7 +130,8 @@ class Tabs implements Carrier {
     });
     this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
     for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
-    this.#show(this.#status);
+    // Its own connections say how they are, once there are any; those of the former leader are gone.
+    this.#show(this.#subscribers.size > 0 ? this.#status : NOTHING);
   }
 
   #stepDown(): void {
@@ -151,10 +152,13 @@ class Tabs implements Carrier {
 
   /** Has the leader deliver to a subscriber, from where it stands. */
   #want(subscriber: Subscriber): void {
+    const former = this.#subscribers.get(subscriber);
     this.#subscribers.set(subscriber, ''); // what a former leader still delivers is for nobody
     if (this.#own) return this.#own.carrier.attach(subscriber);
     const leader = this.#leader;
     if (leader === undefined) return;
+    // Two seem to lead while one wakes up: the one that stays must not go on for nobody.
+    if (former) this.#say({ kind: 'unsubscribe', tab: this.#id, id: former });
     const { streams, after, presence } = subscriber;
     const id = this.#hub.createId();
     this.#subscribers.set(subscriber, id);
