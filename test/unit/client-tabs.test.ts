@@ -226,6 +226,13 @@ test('I7: a leader that wakes up and speaks once more leaves nothing behind at t
   );
 });
 
+test('I2: a connection that tabs share has no name by which all of them could be left out', async () => {
+  const ids = ({ client }: ScriptedEvents): unknown[] => client.status.get().connections.map(({ id }) => id);
+  const [leader, follower] = await openTwo();
+  await follower.client.subscribe('first').ready; // so its connection has been given a name
+  expect([ids(leader), ids(follower)]).toEqual([[null], [null]]);
+});
+
 test('who leads after others shows what it has, not what they had', async () => {
   const [leader, follower] = await openTwo();
   await leader.client.close();

@@ -11,6 +11,12 @@ import type { Delivery, Message } from './message.ts';
 
 type OnStatus = (status: Status) => void;
 
+/** Who left out a connection that all tabs share would leave out all of them. */
+const unnamed = (status: Status): Status => ({
+  ...status,
+  connections: status.connections.map((connection) => ({ ...connection, id: null })),
+});
+
 /** Carries subscriptions through whichever tab leads; where browsers do not share, or refuse to, directly. */
 export async function carryAcrossTabs(
   name: string,
@@ -126,7 +132,7 @@ class Tabs implements Carrier {
     if (this.#closed.signal.aborted) return;
     this.#leader = this.#id;
     const carrier: Carrier = this.#hub.createCarrier((status) => {
-      if (this.#own?.carrier === carrier) this.#show(status);
+      if (this.#own?.carrier === carrier) this.#show(unnamed(status));
     });
     this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
     for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
