@@ -120,6 +120,7 @@ export class Line {
 
   #connect(refused: Problem | undefined): void {
     const { signal } = (this.#abort = new AbortController());
+    this.#id = null;
     this.#heard();
     void this.#read(signal, refused)
       .catch((error: unknown) => lost(String(error)))

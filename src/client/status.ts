@@ -11,7 +11,10 @@ export type ConnectionState = LineState['kind'];
 
 export interface Connection {
   readonly state: ConnectionState;
-  /** The server's name for it, to leave out the actor's own connection (`exclude`). Null until it is live. */
+  /**
+   * The server's name for it, to leave out the actor's own connection (`exclude`). Null until it is live, and where tabs
+   * share it: that would leave out all of them.
+   */
   readonly id: string | null;
   readonly streams: readonly string[];
   /** Why it waits or is refused, as far as that is known. */

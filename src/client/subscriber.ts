@@ -32,6 +32,8 @@ export class Subscriber implements Subscription {
   readonly presence: string | undefined;
   /** Per stream, once known. */
   readonly at: Map<string, string> = new Map<string, string>();
+  /** The same after the last of `batches`. */
+  taken: ReadonlyMap<string, string> = new Map<string, string>();
   /** Reads on a connection of its own until it has caught up. */
   apart = false;
   over = false;
@@ -39,7 +41,6 @@ export class Subscriber implements Subscription {
   readonly #ready: Deferred<void> = deferred();
   #items: StreamItem[] = [];
   #chars = 0;
-  #taken: string | undefined;
   #waiting: Deferred<void> | undefined;
   #draining: Deferred<void> | undefined;
   #error: Error | undefined;
@@ -59,13 +60,7 @@ export class Subscriber implements Subscription {
     return this.#items.length >= MAX_ITEMS || this.#chars >= MAX_CHARS;
   }
   get cursor(): string | undefined {
-    return this.#items[0] ? this.#taken : this.standing;
-  }
-  /** Where it stands with all it has, taken or not. */
-  get standing(): string | undefined {
-    return this.at.size < this.streams.length
-      ? undefined
-      : this.streams.map((stream) => this.at.get(stream)).join('.');
+    return this.#cursorOf(this.#items[0] && this.taken);
   }
   startOf(stream: string): string {
     return this.at.get(stream) ?? this.after;
@@ -74,10 +69,15 @@ export class Subscriber implements Subscription {
   /** Moves a stream to a position, with the event or the loss that did it, if any. */
   take(stream: string, position: string, item?: StreamItem, chars = 0): void {
     // What is lost where it begins must be told again to who resumes before it: there is no cursor yet.
-    if (item && !this.#items[0] && this.at.get(stream) !== position) this.#taken = this.standing;
+    if (item && !this.#items[0] && this.at.get(stream) !== position) this.taken = new Map(this.at);
     this.at.set(stream, position);
-    if (this.standing) this.#ready.resolve();
-    if (item) this.push({ ...item, cursor: this.standing } as StreamItem, chars);
+    const cursor = this.#cursorOf();
+    if (cursor) this.#ready.resolve();
+    if (item) this.push({ ...item, cursor } as StreamItem, chars);
+  }
+
+  #cursorOf(at: ReadonlyMap<string, string> = this.at): string | undefined {
+    return at.size < this.streams.length ? undefined : this.streams.map((stream) => at.get(stream)).join('.');
   }
 
   /** Adds an item that moves nothing. */
@@ -116,7 +116,7 @@ export class Subscriber implements Subscription {
         if (items[0]) {
           this.#items = [];
           this.#chars = 0;
-          this.#taken = this.standing;
+          this.taken = new Map(this.at);
           this.#draining?.resolve();
           this.#draining = undefined;
           yield items;

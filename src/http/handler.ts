@@ -167,6 +167,7 @@ class HttpServer {
             drainTimeoutMs,
             filter: filters.events,
             viewer,
+            expiresAt: viewer.expiresAt,
             logger,
             stats: this.stats,
           }),

@@ -171,13 +171,14 @@ export class Revocations {
     if (offset <= this.#heard) return;
     this.#heard = offset;
     this.#take(data, at.getTime(), heardAt);
+    // By the stream's own time: this machine's clock may jump ahead and come back, and what was forgotten would not.
+    this.#list.prune(at.getTime());
   }
 
   #take(data: unknown, atMs: number, heardAt: number): void {
     const revocation = toRevocation(data);
     if (!revocation) return this.#malformed();
     this.#list.add(revocation, atMs, heardAt);
-    this.#list.prune(wallClockMs());
     for (const [connection, grant] of this.#watched) if (this.#list.covers(grant)) connection.end('revoked');
   }
 

@@ -14,6 +14,7 @@ import type { Loss } from '../tail/loss.ts';
 import type { Tails } from '../tail/tails.ts';
 import type { Attending, Presence, Seat } from '../presence/presence.ts';
 import type { PresenceSink } from '../presence/rosters.ts';
+import { wallClockMs } from '../util/clock.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
 import type { Viewer } from './audience.ts';
@@ -38,6 +39,8 @@ export interface SessionOptions {
   readonly filter: EventFilter;
   /** ... by the grant it has. */
   readonly viewer: Viewer;
+  /** When that grant ends. */
+  readonly expiresAt?: Date | undefined;
   readonly logger: LoggerLike;
   readonly stats?: Stats | undefined;
 }
@@ -173,6 +176,9 @@ export class EventSession implements TransportEvents, LegOwner, PresenceSink {
   /** Once per heartbeat interval: drops a socket that has been full too long, writes to one that was idle. */
   tick(nowMs: number): void {
     if (!this.begun) return;
+    // The timer for that stands still while a machine sleeps, and does not know that a clock was set.
+    const { expiresAt } = this.#options;
+    if (expiresAt && expiresAt.getTime() <= wallClockMs()) return this.end('expired');
     if (!this.#transport) this.#fullSince ??= nowMs; // its host has not read the response yet
     if (this.#fullSince !== undefined) {
       if (nowMs - this.#fullSince < this.#options.drainTimeoutMs) return;

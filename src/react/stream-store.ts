@@ -55,6 +55,7 @@ export function createStreamStore<T, S>(
   const begin = (names: string | readonly string[]): void => {
     const own = client.subscribe<T>(names, { after, presence });
     running = own;
+    set({ ...state, error: null }); // why it ended the last time is no reason any more
     // Where it began, should it be left before anything comes; who leaves has read on from there all the same.
     own.ready.then(
       () => (after = (running === own && own.cursor) || after),

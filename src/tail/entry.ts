@@ -24,8 +24,9 @@ const PARSED_BYTES = 4;
 export const estimatedBytes = ({ data, headers }: EventRecord): number =>
   2 * ENTRY_OVERHEAD + 2 * BUFFER_OVERHEAD + (data.length + (headers?.length ?? 0)) * (PARSED_BYTES + 4);
 
-/** Selections of one batch that are kept to be shared, at most. */
+/** Selections of one batch that are kept to be shared, at most, and what their frames may hold when another is kept. */
 const MAX_PARTS = 16;
+const MAX_PARTS_BYTES = 256 * 2 ** 10;
 
 export class Entry {
   readonly record: EventRecord;
@@ -113,7 +114,7 @@ export interface BatchOptions {
   readonly whole?: Batch;
   /** The end of another batch, from this entry on. */
   readonly endOf?: { readonly batch: Batch; readonly index: number } | undefined;
-  /** Told how many bytes it holds, when its frames are joined. */
+  /** Told how many bytes more it holds, when frames of it are joined for somebody, or less. */
   readonly joined?: ((bytes: number) => void) | undefined;
 }
 
@@ -130,6 +131,7 @@ export class Batch {
   readonly #joined: BatchOptions['joined'];
   readonly #bytes: Partial<Record<FrameFormat, Buffer>> = {};
   #parts: Map<string, Batch> | undefined;
+  #partsBytes = 0;
   #isForAll: boolean | undefined;
   /** What was asked for last: of a page, most go on from the same event. */
   #rest: Batch | undefined;
@@ -170,8 +172,16 @@ export class Batch {
     if (kept.length === this.entries.length) return this;
     if (kept.length === 0) return undefined;
     const parts = (this.#parts ??= new Map<string, Batch>());
-    const part = parts.get(which) ?? new Batch(kept, { live: this.live, whole: this.whole });
-    if (parts.size < MAX_PARTS) parts.set(which, part);
+    const known = parts.get(which);
+    if (known) return known;
+    const options = { live: this.live, whole: this.whole };
+    if (parts.size >= MAX_PARTS || this.#partsBytes >= MAX_PARTS_BYTES) return new Batch(kept, options);
+    const joined = (bytes: number): void => {
+      this.#partsBytes += bytes;
+      this.#joined?.(bytes);
+    };
+    const part = new Batch(kept, { ...options, joined });
+    parts.set(which, part);
     return part;
   }
 
@@ -187,7 +197,14 @@ export class Batch {
     const from = Number(offset - this.first.offset) + 1;
     const { batch, index } = this.#endOf ?? { batch: this, index: 0 };
     const endOf = { batch, index: index + from };
-    return (this.#rest = new Batch(this.entries.slice(from), { live: this.live, whole: this.whole, endOf }));
+    if (this.#rest) this.#joined?.(-this.#rest.#ownBytes);
+    const options = { live: this.live, whole: this.whole, endOf, joined: this.#joined };
+    return (this.#rest = new Batch(this.entries.slice(from), options));
+  }
+
+  /** What has been made of it beside the frames that it shares with others. */
+  get #ownBytes(): number {
+    return this.#partsBytes + (this.#rest ? this.#rest.#ownBytes : 0);
   }
 
   #encode(format: FrameFormat): Buffer {

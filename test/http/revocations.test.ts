@@ -2,7 +2,7 @@
 // there, and nobody gets in while it is not known what was revoked.
 import { connect, type Sluice } from 'sluice';
 import { createTokens, type Grant, type HandlerOptions, type TokenRequest } from 'sluice/http';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Revocations } from '../../src/http/revocations.ts';
 import { deferred } from '../../src/util/deferred.ts';
 import { silentLogger } from '../../src/util/logger.ts';
@@ -252,6 +252,18 @@ describe('a hook was asked before the list was read', () => {
     await using serving = await open(here, { authorize: async () => ({ principal: 'ann' }) });
     expect(await statusOf(serving, '')).toBe(200);
   });
+});
+
+test('what was revoked stays so when the clock of the machine has been ahead for a while', async () => {
+  await using serving = await open(here);
+  const token = await issue('ann', { id: 'lost', expiresInMs: 86_400_000 });
+  await serving.handler.revoke({ tokenId: 'lost' });
+  expect(await statusOf(serving, token)).toBe(401);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 40 * 86_400_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  await serving.handler.revoke({ tokenId: 'another' });
+  vi.useRealTimers();
+  expect(await statusOf(serving, token)).toBe(401);
 });
 
 describe('when the list cannot be read', () => {

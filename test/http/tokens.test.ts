@@ -4,7 +4,7 @@ import { UnsecuredJWT } from 'jose';
 import * as fc from 'fast-check';
 import { connect, type Sluice } from 'sluice';
 import { createTokens, type Grant, type Tokens } from 'sluice/http';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, onTestFinished, vi } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage } from '../support/diagnostics.ts';
 import { serve, type Serving } from '../support/serve.ts';
@@ -226,6 +226,20 @@ describe('expiry', () => {
       'Bearer realm="sluice", error="invalid_token"',
     ]);
     expect(await again.json()).toMatchObject({ detail: 'the token has expired; get a new one' });
+  });
+
+  test('a connection ends with its token although timers stood still, as they do while a machine sleeps', async () => {
+    await using serving = await serve(sluice, {
+      authorize: tokens.authorize,
+      limits: { heartbeatMs: 20 },
+    });
+    const bearer = await tokens.issue({ streams: ['orders'], expiresInMs: 3_600_000 });
+    using client = await openSse(serving.url('orders'), { headers: { authorization: `Bearer ${bearer}` } });
+    await client.opened();
+    const closed = nextMessage<{ reason: string }>('sluice:sse.closed', ({ reason }) => reason === 'expired');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    await Promise.all([closed, client.ended()]);
   });
 
   test('a connection opened with a ticket outlives the ticket', async () => {

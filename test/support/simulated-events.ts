@@ -2,7 +2,7 @@
 // are trimmed and made again, and connections that are answered late, refused, cut, and sent in chunks of any size. Says
 // what docs/protocol.md says, and nothing that the real server would not.
 import type { FetchLike } from 'sluice/client';
-import { decodeCursor } from '../../src/protocol/cursor.ts';
+import { decodeCursor, type CursorPosition } from '../../src/protocol/cursor.ts';
 import { deferred } from '../../src/util/deferred.ts';
 import type { Random } from './seed.ts';
 
@@ -21,6 +21,12 @@ interface Connection {
   readonly legs: readonly Leg[];
   end(how: 'close' | 'cut'): void;
 }
+
+const invalid = (detail: string): Response =>
+  new Response(JSON.stringify({ detail, code: 'cursor_invalid' }), {
+    status: 400,
+    headers: { 'content-type': 'application/problem+json' },
+  });
 
 const tick = (): Promise<void> => new Promise((done) => setImmediate(done));
 const frame = (event: string, data: unknown): string => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
@@ -74,15 +80,15 @@ export class SimulatedEvents {
     if (names.length === 0) throw new Error('asked for nothing');
     if (names.includes(this.missing)) return new Response(null, { status: 404 });
     const cursor = headers.get('last-event-id');
+    const positions = cursor === null ? [] : decodeCursor(cursor);
+    if (!positions) return invalid(`Last-Event-ID is ${cursor}`);
     const after = searchParams.get('after') ?? 'end';
-    const legs = names.map((name) => this.#leg(name, cursor ?? '', after));
+    const legs = names.map((name) => this.#leg(name, positions, after));
     return new Response(this.#serve(legs, signal), { headers: { 'content-type': 'text/event-stream' } });
   };
 
-  #leg(name: string, cursor: string, after: string): Leg {
+  #leg(name: string, positions: readonly CursorPosition[], after: string): Leg {
     const stream = this.streams.get(name)!;
-    const positions = cursor === '' ? [] : decodeCursor(cursor);
-    if (!positions) throw new Error(`asked with ${cursor}`);
     const { incarnation, head, trimmed } = stream;
     const known = positions.find((each) => this.#owners.get(Number(each.incarnation)) === name);
     const offset = known ? Number(known.offset) : ({ start: trimmed, end: head }[after] ?? Number(after));

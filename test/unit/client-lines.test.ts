@@ -208,3 +208,18 @@ test('I2: connections that were closed take nobody on any more, whatever was und
   expect(attempts.map(({ streams }) => streams)).toEqual([['a'], ['b']]);
   other.detach(sentinel);
 });
+
+test('a connection has no name before the server has given it one', async () => {
+  const { client, attempt } = scriptEvents();
+  const named: unknown[] = [];
+  client.status.subscribe(() => named.push(client.status.get().connections[0]?.id));
+  client.subscribe('a');
+  const first = await attempt(0);
+  first.open({ a: 0 });
+  first.id(at(0));
+  await until(() => named.at(-1) === 'c1');
+  first.cut();
+  (await attempt(1)).open({ a: 0 });
+  await until(() => named.at(-1) === 'c2');
+  expect(named.filter((id, index) => id !== named[index - 1])).toEqual([null, 'c1', null, 'c2']);
+});

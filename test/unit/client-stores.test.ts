@@ -52,3 +52,16 @@ test('I2: watched and left in quick turns, it reads over one connection, and eac
   await until(() => line!.isOver);
   expect(attempts.length).toBe(1);
 });
+
+test('what ended it is forgotten once it is read again', async () => {
+  const { client, attempt } = scriptEvents();
+  const store = createStreamStore(client, 'a', { initial: 0, reduce: count });
+  let told = 0;
+  const watch = (): (() => void) => store.subscribe(() => (told += 1));
+  const leave = watch();
+  (await attempt(0)).answer(400, { code: 'cursor_invalid', detail: 'no' });
+  await until(() => store.get().error !== null);
+  leave();
+  watch()();
+  expect([store.get().error, told]).toEqual([null, 2]);
+});

@@ -1,11 +1,15 @@
 // Guards what tabs do for each other when things happen in an order that a browser rarely shows: whoever leads, every
 // subscription has every event once (I2) and hears of every loss (I8).
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
-import type { ClientOptions } from 'sluice/client';
+import type { ClientOptions, StreamItem } from 'sluice/client';
+import { Lines } from '../../src/client/lines.ts';
+import { Subscriber } from '../../src/client/subscriber.ts';
+import { Leading } from '../../src/client/tabs/leading.ts';
 import { until } from '../support/diagnostics.ts';
 import { at, scriptEvents, type ScriptedEvents } from '../support/scripted-events.ts';
 import { useTabs } from '../support/scripted-tabs.ts';
 import { collect } from '../support/stream-reader.ts';
+import { upTo } from '../support/up-to.ts';
 
 const locks = useTabs();
 let group: string;
@@ -192,4 +196,83 @@ test('a leader that steps down does not wait for tabs any more', async () => {
   await leader.client.close();
   await follower.attempt(0);
   expect(locks.all()).toBe(0);
+});
+
+test('I7: a leader that wakes up and speaks once more leaves nothing behind at the one that leads', async () => {
+  const [leader, follower] = await openTwo();
+  const channel = new BroadcastChannel(`sluice http://scripted.invalid/v1/events ${group}`);
+  onTestFinished(() => channel.close());
+  const heard: { readonly kind: string; readonly leader?: string }[] = [];
+  channel.addEventListener('message', (event) => heard.push((event as Event & { data: never }).data));
+  const wishes = (): (string | undefined)[] =>
+    heard.filter(({ kind }) => kind === 'subscribe').map(({ leader }) => leader);
+  const subscription = follower.client.subscribe('a');
+  const line = await leader.attempt(1);
+  line.open({ first: 0, a: 0 });
+  line.id(`${at(0)}.${at(0, 2)}`);
+  await subscription.ready;
+  channel.postMessage({ kind: 'leader', tab: 'thawed', status: follower.client.status.get() });
+  await until(() => wishes().includes('thawed'));
+  channel.postMessage({ kind: 'hello', tab: 'thawed' });
+  await until(() => wishes().length === 3);
+  subscription.close();
+  const { status } = leader.client;
+  await until(
+    () =>
+      status
+        .get()
+        .connections.flatMap(({ streams }) => streams)
+        .join() === 'first',
+  );
+});
+
+test('I2: a connection that tabs share has no name by which all of them could be left out', async () => {
+  const ids = ({ client }: ScriptedEvents): unknown[] => client.status.get().connections.map(({ id }) => id);
+  const [leader, follower] = await openTwo();
+  await follower.client.subscribe('first').ready; // so its connection has been given a name
+  expect([ids(leader), ids(follower)]).toEqual([[null], [null]]);
+});
+
+test('who leads after others shows what it has, not what they had', async () => {
+  const [leader, follower] = await openTwo();
+  await leader.client.close();
+  await until(() => follower.client.status.get().state !== 'live');
+  expect(follower.client.status.get()).toMatchObject({ state: 'idle', connections: [] });
+});
+
+// Something comes between taking a batch and handing it on, so many turns of waiting promises after it was asked for.
+test.each(upTo(4))('I2: a follower never stands beyond what it was given, turn %i', async (turns) => {
+  const posted: { readonly items: readonly StreamItem[]; readonly positions: readonly unknown[] }[] = [];
+  const channel = {
+    postMessage: (delivery: never) => void posted.push(delivery),
+    addEventListener: () => {},
+    close: () => {},
+  };
+  let subscriber!: Subscriber;
+  const carrier = {
+    attach: (each: Subscriber) => void (subscriber = each),
+    detach: () => {},
+    close: () => {},
+  };
+  const hub = { name: '', silenceMs: 1, locks, open: () => channel, createId: () => '' };
+  const parts = { Subscriber, Lines, errorOf: () => new Error(), createCarrier: () => carrier };
+  void locks.request(' tab', {}, () => new Promise(() => {}));
+  const leading = new Leading({ ...hub, ...parts }, carrier);
+  const wanted = { id: 'id', streams: ['a'], after: 'end', positions: [], presence: undefined };
+  leading.take({ kind: 'subscribe', tab: 'tab', leader: 'leader', wanted });
+  const bring = (offset: number): void =>
+    subscriber.take('a', at(offset), { kind: 'event', stream: 'a', offset: BigInt(offset) } as StreamItem);
+  subscriber.take('a', at(0));
+  bring(1);
+  await until(() => posted.some(({ items }) => items.length === 1));
+  bring(2);
+  leading.take({ kind: 'taken', tab: 'tab', id: 'id' });
+  for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+  bring(3);
+  await until(() => posted.flatMap(({ items }) => items).length >= 2);
+  for (const { items, positions } of posted) {
+    const [last] = items.slice(-1) as { readonly cursor: string }[];
+    if (last) expect(positions).toEqual([last.cursor]);
+  }
+  leading.close();
 });

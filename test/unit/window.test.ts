@@ -3,10 +3,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { EventRecord } from '../../src/log/event.ts';
-import { Batch, Entry } from '../../src/tail/entry.ts';
+import { Batch, Entry, type Frames } from '../../src/tail/entry.ts';
 import { nextStep } from '../../src/tail/splice.ts';
 import { Window } from '../../src/tail/window.ts';
-import { recordAt } from '../support/records.ts';
+import { chosen, recordAt } from '../support/records.ts';
 
 const identity = { name: 'orders', incarnation: 1n };
 const entryAt = (offset: bigint, data = '1'): Entry =>
@@ -162,6 +162,37 @@ describe('steps', () => {
     expect(small.bytes).toBeLessThanOrEqual(300_000);
     expect(small.length).toBeLessThan(kept);
     expect(allAfter(small, small.first!.offset - 1n)).toHaveLength(small.length);
+  });
+
+  test('I7: selections of them that are kept to be shared count too, and are few where they are large', () => {
+    const window = new Window({ maxEvents: 5000, maxBytes: 10_000_000 });
+    const entries = pushAll(
+      window,
+      1n,
+      Array.from({ length: 500 }, () => 500),
+    );
+    for (const entry of entries) entry.frame('data');
+    const select = (batch: Batch, n: number): Frames | undefined =>
+      chosen(batch, ({ offset }) => offset % 17n !== BigInt(n));
+    const kept = (batch: Batch): number => {
+      const parts = Array.from({ length: 16 }, (_, n) => {
+        const part = select(batch, n)!;
+        return { n, part, bytes: part.bytes('data').length };
+      });
+      return parts.reduce((sum, { n, part, bytes }) => (select(batch, n) === part ? sum + bytes : sum), 0);
+    };
+    const { bytes } = window;
+    const whole = kept(window.after(0n));
+    expect(window.bytes).toBe(bytes + whole);
+    expect(whole).toBeGreaterThan(256 * 1024);
+    expect(whole).toBeLessThan(2 * 256 * 1024);
+    // Of the ends of a step that readers go on from, one is remembered.
+    for (const offset of [100n, 120n, 140n]) {
+      const end = kept(window.after(offset));
+      expect(window.bytes).toBe(bytes + whole + end);
+    }
+    window.clear();
+    expect(window.bytes).toBe(0);
   });
 });
 

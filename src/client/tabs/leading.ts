@@ -91,7 +91,7 @@ export class Leading {
     try {
       for await (const items of subscriber.batches()) {
         const taken = new Promise<void>((done) => this.#taken.set(id, done));
-        post({ kind: 'items', id, items, positions: streams.map((stream) => subscriber.at.get(stream)) });
+        post({ kind: 'items', id, items, positions: streams.map((stream) => subscriber.taken.get(stream)) });
         await taken;
       }
     } catch (error) {

@@ -1,5 +1,6 @@
 // What tabs say to each other. `tab` is who speaks; ids of tabs and subscriptions are never used twice, so that what is
-// late from a former leader or a former subscription is told apart by comparing.
+// late from a former leader or a former subscription is told apart by comparing. Pages of an older version stay open for
+// days: whoever changes what is said here gives the channel another name (tabs.ts), and each version shares among itself.
 import type { StreamItem } from '../item.ts';
 import type { Status } from '../status.ts';
 

@@ -11,6 +11,12 @@ import type { Delivery, Message } from './message.ts';
 
 type OnStatus = (status: Status) => void;
 
+/** Who left out a connection that all tabs share would leave out all of them. */
+const unnamed = (status: Status): Status => ({
+  ...status,
+  connections: status.connections.map((connection) => ({ ...connection, id: null })),
+});
+
 /** Carries subscriptions through whichever tab leads; where browsers do not share, or refuse to, directly. */
 export async function carryAcrossTabs(
   name: string,
@@ -126,11 +132,12 @@ class Tabs implements Carrier {
     if (this.#closed.signal.aborted) return;
     this.#leader = this.#id;
     const carrier: Carrier = this.#hub.createCarrier((status) => {
-      if (this.#own?.carrier === carrier) this.#show(status);
+      if (this.#own?.carrier === carrier) this.#show(unnamed(status));
     });
     this.#own = { carrier, leading: new Leading(this.#hub, carrier) };
     for (const subscriber of this.#subscribers.keys()) this.#want(subscriber);
-    this.#show(this.#status);
+    // Its own connections say how they are, once there are any; those of the former leader are gone.
+    this.#show(this.#subscribers.size > 0 ? this.#status : NOTHING);
   }
 
   #stepDown(): void {
@@ -151,10 +158,13 @@ class Tabs implements Carrier {
 
   /** Has the leader deliver to a subscriber, from where it stands. */
   #want(subscriber: Subscriber): void {
+    const former = this.#subscribers.get(subscriber);
     this.#subscribers.set(subscriber, ''); // what a former leader still delivers is for nobody
     if (this.#own) return this.#own.carrier.attach(subscriber);
     const leader = this.#leader;
     if (leader === undefined) return;
+    // Two seem to lead while one wakes up: the one that stays must not go on for nobody.
+    if (former) this.#say({ kind: 'unsubscribe', tab: this.#id, id: former });
     const { streams, after, presence } = subscriber;
     const id = this.#hub.createId();
     this.#subscribers.set(subscriber, id);
