@@ -394,43 +394,37 @@ test('interleaving 25: what went back in pieces that overlap is handed out in th
   expect(order.filter((n) => n % 2 === 0)).toEqual([2, 4]);
 });
 
-test(
-  'I5: handlers in as many transactions as there are connections do not keep their leases from being extended',
-  {
-    timeout: 60_000,
-  },
-  async () => {
-    const stream = await filled(20);
-    await using own = await connect({ connectionString: db.connectionString });
-    const ending = new AbortController();
-    const attempts: number[] = [];
-    let isExtended = false;
-    const consuming = own
-      .stream<number>(stream.name)
-      .group('crowded', SOON)
-      .consume(
-        async ({ data }, { attempt, transaction }) => {
-          await transaction(async (tx) => {
-            await tx.query('insert into effects values ($1)', [1000 + data]);
-            // On a connection of its own it sees whether somebody has prolonged the lease since it was taken.
-            await until(async () => {
-              const { rowCount } = await db.query(
-                `select from sluice.leases where expires_at > claimed_at + interval '650 ms'`,
-              );
-              isExtended ||= (rowCount ?? 0) > 0;
-              return isExtended;
-            });
+test('I5: handlers in as many transactions as there are connections do not keep their leases from being extended', async () => {
+  const stream = await filled(20);
+  await using own = await connect({ connectionString: db.connectionString });
+  const ending = new AbortController();
+  const attempts: number[] = [];
+  let isExtended = false;
+  const consuming = own
+    .stream<number>(stream.name)
+    .group('crowded', SOON)
+    .consume(
+      async ({ data }, { attempt, transaction }) => {
+        await transaction(async (tx) => {
+          await tx.query('insert into effects values ($1)', [1000 + data]);
+          // On a connection of its own it sees whether somebody has prolonged the lease since it was taken.
+          await until(async () => {
+            const { rowCount } = await db.query(
+              `select from sluice.leases where expires_at > claimed_at + interval '650 ms'`,
+            );
+            isExtended ||= (rowCount ?? 0) > 0;
+            return isExtended;
           });
-          attempts.push(attempt);
-        },
-        { concurrency: 20, leaseMs: 600, signal: ending.signal },
-      );
-    await until(() => attempts.length === 20);
-    ending.abort();
-    await consuming;
-    expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
-  },
-);
+        });
+        attempts.push(attempt);
+      },
+      { concurrency: 20, leaseMs: 600, signal: ending.signal },
+    );
+  await until(() => attempts.length === 20);
+  ending.abort();
+  await consuming;
+  expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
+});
 
 test('I5: an event acknowledged in vain comes again when it is due, and not with the next poll', async () => {
   await using own = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
