@@ -12,7 +12,10 @@ interface Project {
   readonly include: readonly string[];
   readonly setup?: readonly string[];
   readonly timeoutMs: number;
-  /** Whether its files may follow each other in one process, and load the source once: half of what they cost. Default false. */
+  /**
+   * Whether its files may follow each other in one process, which loads the source once: a good part of what they cost.
+   * Not where files leave something running behind them. Default false.
+   */
   readonly shared?: boolean;
 }
 
@@ -30,7 +33,13 @@ const projects: readonly Project[] = [
     setup: [build, database, pgbouncer],
     timeoutMs: 120_000,
   },
-  { name: 'http', include: ['http/**/*.test.ts'], setup: [build, database], timeoutMs: 120_000 },
+  {
+    name: 'http',
+    include: ['http/**/*.test.ts'],
+    setup: [build, database],
+    timeoutMs: 120_000,
+    shared: true,
+  },
   {
     name: 'browser',
     include: ['browser/**/*.test.ts'],
