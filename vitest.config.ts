@@ -12,6 +12,11 @@ interface Project {
   readonly include: readonly string[];
   readonly setup?: readonly string[];
   readonly timeoutMs: number;
+  /**
+   * Whether its files may follow each other in one process, which loads the source once: a good part of what they cost.
+   * Not where files leave something running behind them. Default false.
+   */
+  readonly shared?: boolean;
 }
 
 const database = 'test/support/global-setup.ts';
@@ -21,26 +26,32 @@ const pgbouncer = 'test/support/pgbouncer-setup.ts';
 const build = 'test/support/build-setup.ts';
 
 const projects: readonly Project[] = [
-  { name: 'unit', include: ['unit/**/*.test.ts'], timeoutMs: 20_000 },
+  { name: 'unit', include: ['unit/**/*.test.ts'], timeoutMs: 60_000, shared: true },
   {
     name: 'db',
     include: ['db/**/*.test.ts', 'chaos/**/*.test.ts'],
     setup: [build, database, pgbouncer],
-    timeoutMs: 30_000,
+    timeoutMs: 120_000,
   },
-  { name: 'http', include: ['http/**/*.test.ts'], setup: [build, database], timeoutMs: 30_000 },
+  {
+    name: 'http',
+    include: ['http/**/*.test.ts'],
+    setup: [build, database],
+    timeoutMs: 120_000,
+    shared: true,
+  },
   {
     name: 'browser',
     include: ['browser/**/*.test.ts'],
     setup: [build, database, chromium],
-    timeoutMs: 60_000,
+    timeoutMs: 180_000,
   },
   // What a user receives: the tarball, and the code in the documents, run against the built package.
   {
     name: 'package',
     include: ['pack/**/*.test.ts', 'docs/**/*.test.ts'],
     setup: [build, database],
-    timeoutMs: 180_000,
+    timeoutMs: 300_000,
   },
 ];
 const long: Project = {
@@ -50,7 +61,13 @@ const long: Project = {
   timeoutMs: 1_200_000,
 };
 
-const configure = ({ name, include, setup = [], timeoutMs }: Project): TestProjectInlineConfiguration => ({
+const configure = ({
+  name,
+  include,
+  setup = [],
+  timeoutMs,
+  shared = false,
+}: Project): TestProjectInlineConfiguration => ({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   // Where vitest loads the global set-up files.
@@ -62,6 +79,7 @@ const configure = ({ name, include, setup = [], timeoutMs }: Project): TestProje
     globalSetup: [...setup],
     environment: 'node',
     pool: 'forks',
+    isolate: !shared,
     testTimeout: timeoutMs,
     hookTimeout: Math.max(timeoutMs, 60_000),
   },

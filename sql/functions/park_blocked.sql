@@ -11,17 +11,22 @@ declare
   v_parked bigint;
   v_partitions integer[];
 begin
+  -- Here and below one partition after the other: of several at once, a plan for few rows would go through those of all.
   if cardinality(p_blocked) = 0 and not exists (
-      select from :"schema".pieces p where p.group_id + 0 = p_group and p.key_hash is not null and p.partition = any (array(
-        select x.partition from :"schema".pieces x where x.id = any (p_pieces)))) then
+      select from (select distinct x.partition from :"schema".pieces x where x.id = any (p_pieces)) q cross join lateral (
+        select from :"schema".pieces p
+        where p.group_id + 0 = p_group and p.partition = q.partition and p.key_hash is not null limit 1
+      ) w) then
     return 0;
   end if;
   v_partitions := array(select distinct p.partition from :"schema".pieces p where p.id = any (p_pieces));
   with key as materialized ( -- not event by event: behind an old snapshot each key has all that ever failed of it
-    select x.partition, x.key_hash, min(x.first_offset) as first_offset,
+    select q.partition, x.key_hash, min(x.first_offset) as first_offset,
       (array_agg(x.due_at order by x.first_offset))[1] as due_at
-    from :"schema".pieces x
-    where x.group_id + 0 = p_group and x.partition = any (v_partitions) and x.key_hash is not null group by 1, 2
+    from unnest(v_partitions) q (partition) cross join lateral (
+      select p.key_hash, p.first_offset, p.due_at from :"schema".pieces p
+      where p.group_id + 0 = p_group and p.partition = q.partition and p.key_hash is not null offset 0
+    ) x group by 1, 2
   ), waiting as materialized (
     select p.id, e."offset", h.hash, coalesce(k.due_at, '-infinity') as due_at
     from :"schema".pieces p cross join lateral unnest(p.events) r

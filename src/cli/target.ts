@@ -1,5 +1,5 @@
 // Which Postgres a command works on: the one that is named, else that of a `dev` running in this folder. (`dev` itself
-// goes on from there: see commands/dev.ts.) Also opens it, with errors that say where its address came from.
+// goes on from there: see dev-database.ts.) Also opens it, with errors that say where its address came from.
 import { connect, SluiceError, type ConnectOptions, type Sluice } from '../index.ts';
 import { isDatabaseUrl, noDatabaseUrl } from '../util/database-url.ts';
 import { CommandError, wrongUsage } from './command-error.ts';

@@ -3,6 +3,7 @@
 // one. Statements run one after another, and none may take long or open a transaction: notifications are delivered only
 // between statements, and never inside one.
 import { Client } from 'pg';
+import { fromDatabase } from '../db/sqlstate.ts';
 import { deadline } from '../util/deadline.ts';
 import { SluiceError } from '../util/errors.ts';
 
@@ -137,6 +138,11 @@ export class Session {
     try {
       const result = await (values ? this.#client.query(text, values) : this.#client.query(text));
       return result.rows as Row[];
+    } catch (error) {
+      // Said in the place of an answer, a moment before the socket ends: nobody may take it for one.
+      const failure = fromDatabase(error);
+      if (failure instanceof SluiceError && failure.code === 'connection_lost') this.end(error);
+      throw error;
     } finally {
       answered();
     }

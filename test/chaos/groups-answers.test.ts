@@ -72,7 +72,7 @@ test('I5: a lease that a late claim has ended is not called lost when it is told
   expect(attempts.get(2)).toBe(1);
 });
 
-test('I5: nor is one that was ended by a claim whose answer got lost', { timeout: 60_000 }, async () => {
+test('I5: nor is one that was ended by a claim whose answer got lost', async () => {
   const { lost } = await consumeTwo(async (proxy) => {
     await isTold();
     proxy.cut();
@@ -81,7 +81,7 @@ test('I5: nor is one that was ended by a claim whose answer got lost', { timeout
   expect(lost).toBe(0);
 });
 
-test('I5: nor one whose end was told in an answer that got lost', { timeout: 60_000 }, async () => {
+test('I5: nor one whose end was told in an answer that got lost', async () => {
   const { lost } = await consumeTwo(
     async (proxy) => {
       await isTold();

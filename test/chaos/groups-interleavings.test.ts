@@ -222,6 +222,29 @@ async function pagesOfOne(group: string): Promise<number> {
 const claimOfOne = (group: string, token: string): string =>
   `sluice.claim(${group}, '${token}', '${token}', 1, 1000000, 30000, 10, extract(epoch from clock_timestamp()))`;
 
+/** Claims an event, which fails and is due again at once, or is done. */
+async function handleOne(group: string, fails: boolean): Promise<void> {
+  const token = crypto.randomUUID();
+  const { rows } = await db.query<{ offset: string }>(
+    `select coalesce(first_offset, (offsets::bigint[])[1])::text as offset from ${claimOfOne(group, token)}`,
+  );
+  const failed = fails ? [rows[0]?.offset] : [];
+  await db.query(
+    `select * from sluice.settle($1::uuid, null, p_failed => $2::bigint[], p_errors => $3::text[],
+       p_retry_at => $4::timestamptz[], p_max_attempts => 1000, p_initial_ms => 1, p_max_ms => 1)`,
+    [token, failed, failed.map(() => 'x'), failed.map(() => null)],
+  );
+}
+
+/** What failed within the last second is looked at, the more of it the faster the machine is: none of that is left. */
+async function lastSecondIsOver(group: string): Promise<void> {
+  const retries = `select from sluice.pieces where group_id = $1 and due_at > 'epoch'`;
+  while (((await db.query(retries, [group])).rowCount ?? 0) > 0) await handleOne(group, false);
+  const { rows } = await db.query<{ at: string }>(`select clock_timestamp()::text as at`);
+  const over = `select where clock_timestamp() > $1::timestamptz + interval '1 s'`;
+  await until(async () => (await db.query(over, [rows[0]?.at])).rowCount === 1);
+}
+
 /** Statistics of a moment in which nothing was in hand or waited: to them, a group's pieces are one row in any index. */
 async function takeQuietStatistics(): Promise<void> {
   await using client = await openClient(db.connectionString);
@@ -257,18 +280,8 @@ async function pagesBehindSnapshot(
   if (hold) await group.claim({ max: 1, leaseMs: 600_000 });
   await using snapshot = await openClient(db.connectionString);
   await snapshot.query('begin isolation level repeatable read; select pg_current_xact_id()');
-  for (let times = 0; times < 1000; times += 1) {
-    const token = crypto.randomUUID();
-    const { rows: claimed } = await db.query<{ offset: string }>(
-      `select coalesce(first_offset, (offsets::bigint[])[1])::text as offset from ${claimOfOne(id, token)}`,
-    );
-    const failed = failing && times % 5 === 0 ? [claimed[0]?.offset] : [];
-    await db.query(
-      `select * from sluice.settle($1::uuid, null, p_failed => $2::bigint[], p_errors => $3::text[],
-         p_retry_at => $4::timestamptz[], p_max_attempts => 1000, p_initial_ms => 1, p_max_ms => 1)`,
-      [token, failed, failed.map(() => 'x'), failed.map(() => null)],
-    );
-  }
+  for (let times = 0; times < 1000; times += 1) await handleOne(id, failing && times % 5 === 0);
+  if (failing) await lastSecondIsOver(id);
   // The versions that the snapshot keeps are in all three; what one of them meets by chance, a vacuum say, is not.
   const after = [await pagesOfOne(id), await pagesOfOne(id), await pagesOfOne(id)];
   return { before, after: Math.min(...after) };
@@ -298,7 +311,7 @@ describe.each([
 
   test('there also where every fifth event fails', { timeout }, async () => {
     const { before, after } = await pagesBehindSnapshot(keyed, { ...statistics, failing: true });
-    expect(after).toBeLessThan(before + 200); // what failed within the last second, and ever of the partition
+    expect(after).toBeLessThan(before + 100); // what ever failed of the partition, looked at a few times
   });
 });
 
@@ -381,43 +394,37 @@ test('interleaving 25: what went back in pieces that overlap is handed out in th
   expect(order.filter((n) => n % 2 === 0)).toEqual([2, 4]);
 });
 
-test(
-  'I5: handlers in as many transactions as there are connections do not keep their leases from being extended',
-  {
-    timeout: 60_000,
-  },
-  async () => {
-    const stream = await filled(20);
-    await using own = await connect({ connectionString: db.connectionString });
-    const ending = new AbortController();
-    const attempts: number[] = [];
-    let isExtended = false;
-    const consuming = own
-      .stream<number>(stream.name)
-      .group('crowded', SOON)
-      .consume(
-        async ({ data }, { attempt, transaction }) => {
-          await transaction(async (tx) => {
-            await tx.query('insert into effects values ($1)', [1000 + data]);
-            // On a connection of its own it sees whether somebody has prolonged the lease since it was taken.
-            await until(async () => {
-              const { rowCount } = await db.query(
-                `select from sluice.leases where expires_at > claimed_at + interval '650 ms'`,
-              );
-              isExtended ||= (rowCount ?? 0) > 0;
-              return isExtended;
-            });
+test('I5: handlers in as many transactions as there are connections do not keep their leases from being extended', async () => {
+  const stream = await filled(20);
+  await using own = await connect({ connectionString: db.connectionString });
+  const ending = new AbortController();
+  const attempts: number[] = [];
+  let isExtended = false;
+  const consuming = own
+    .stream<number>(stream.name)
+    .group('crowded', SOON)
+    .consume(
+      async ({ data }, { attempt, transaction }) => {
+        await transaction(async (tx) => {
+          await tx.query('insert into effects values ($1)', [1000 + data]);
+          // On a connection of its own it sees whether somebody has prolonged the lease since it was taken.
+          await until(async () => {
+            const { rowCount } = await db.query(
+              `select from sluice.leases where expires_at > claimed_at + interval '650 ms'`,
+            );
+            isExtended ||= (rowCount ?? 0) > 0;
+            return isExtended;
           });
-          attempts.push(attempt);
-        },
-        { concurrency: 20, leaseMs: 600, signal: ending.signal },
-      );
-    await until(() => attempts.length === 20);
-    ending.abort();
-    await consuming;
-    expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
-  },
-);
+        });
+        attempts.push(attempt);
+      },
+      { concurrency: 20, leaseMs: 600, signal: ending.signal },
+    );
+  await until(() => attempts.length === 20);
+  ending.abort();
+  await consuming;
+  expect((await db.query('select from effects where n > 1000')).rowCount).toBe(20);
+});
 
 test('I5: an event acknowledged in vain comes again when it is due, and not with the next poll', async () => {
   await using own = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });

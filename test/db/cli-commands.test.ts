@@ -100,8 +100,9 @@ test('what a terminal would obey is printed as text', async () => {
 });
 
 test('streams lists all, or those with a prefix, in order', async () => {
-  for (const name of ['list:b', 'list:a', 'lisp']) await done('create', name);
-  await done('append', 'list:a', '1');
+  await using client = await connect({ connectionString: db.connectionString });
+  for (const name of ['list:b', 'lisp']) await client.createStream(name);
+  await client.stream('list:a').append(1);
   expect(await json('streams', 'list:')).toMatchObject([
     { name: 'list:a', head: '1' },
     { name: 'list:b', head: '0' },

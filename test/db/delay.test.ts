@@ -198,8 +198,12 @@ describe('the due timer', () => {
     await using relaying = await connect({ connectionString: db.connectionString, fallbackPollMs: 600_000 });
     const stream = relaying.stream('forward');
     await relaying.createStream('forward');
+    const asleep = nextMessage<{ dueInMs: number | null }>(
+      'sluice:relay.asleep',
+      ({ dueInMs }) => dueInMs !== null,
+    );
     await stream.publish('tomorrow', { delayMs: 24 * HOUR });
-    await nextMessage('sluice:relay.asleep');
+    await asleep;
     await stream.publish('soon', { delayMs: 100 });
     for await (const event of stream.subscribe()) {
       expect(event.data).toBe('soon');

@@ -30,8 +30,11 @@ const newPath = pathsIn(() => folder);
 beforeAll(() => {
   folder = makeDataFolder();
   // Temporary clusters as well, here and in child processes.
+  const before = process.env['TMPDIR'];
   process.env['TMPDIR'] = folder;
   return () => {
+    if (before === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = before;
     // Whatever happened above: nothing temporary is left.
     const left = readdirSync(folder).filter((name) => /sluice|\.init/.test(name));
     removeFolder(folder);

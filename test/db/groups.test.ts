@@ -103,9 +103,7 @@ describe('claim', () => {
   test('I5: a claim ends the leases that are done, but for those that are over or that somebody acknowledges', async () => {
     const stream = await filled(3);
     const group = stream.group('g');
-    await group.claim({ max: 1, leaseMs: 100 });
-    await group.claim({ max: 1 });
-    await group.claim({ max: 1 });
+    for (let n = 0; n < 3; n += 1) await group.claim({ max: 1 });
     const { rows } = await db.query<{ group_id: string; token: string }>(
       `select l.group_id, l.token from sluice.leases l join sluice.groups g on g.id = l.group_id
        join sluice.streams s on s.id = g.stream_id where s.name = $1 order by lower(l.open)`,
@@ -115,7 +113,8 @@ describe('claim', () => {
     await using handler = await openClient(db.connectionString);
     await handler.query('begin');
     await handler.query(`select sluice.ack_events($1, '{[2,3)}')`, [tokens[1]]);
-    await until(async () => (await group.stats()).inFlight < 3 || (await group.claim({ max: 1 })) !== null);
+    await db.query('update sluice.leases set expires_at = clock_timestamp() where token = $1', [tokens[0]]);
+    expect(dataOf((await group.claim({ max: 1 }))?.events)).toEqual([1]);
     const { rows: answers } = await db.query<{ meta: string }>(
       `select meta from sluice.claim($1, gen_random_uuid(), gen_random_uuid(), 1, 1000, 1000, 10, p_done => $2)`,
       [rows[0]?.group_id, tokens],

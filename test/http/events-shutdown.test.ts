@@ -263,7 +263,7 @@ test('I11: a process that served a connection and closed everything exits by its
   const { stdout } = await promisify(execFile)(process.execPath, [`${root}test/support/serve-child.mjs`], {
     cwd: root,
     env: { ...process.env, DATABASE_URL: db.connectionString },
-    timeout: 20_000,
+    timeout: 60_000,
   });
   expect(stdout).toContain('"data":{"served":true}');
   expect(stdout).toContain('event: sluice:shutdown');

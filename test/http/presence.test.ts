@@ -205,7 +205,9 @@ describe('it comes right by itself', () => {
        select $1, 'm' || n, gen_random_uuid(), id, 'null' from gone, generate_series(1, 5000) n`,
       [room],
     );
-    await nextMessage('sluice:presence.renewed');
+    // A beat that was under way may have looked before.
+    for (let beat = 0; beat < 2 && (await connectionsIn(room)) > 0; beat += 1)
+      await nextMessage('sluice:presence.renewed');
     expect(await connectionsIn(room)).toBe(0);
   });
 

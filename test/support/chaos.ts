@@ -46,7 +46,7 @@ export async function watchHeads(
 }
 
 /** How long a stuck machine may take; what has not arrived by then is lost. */
-const deadlineMs = 10_000;
+const deadlineMs = 30_000;
 
 /** Resolves when nothing that is published is left to move. */
 const moved = (pool: Pool): Promise<void> =>

@@ -38,7 +38,7 @@ export const openSessions = async (pool: Pool): Promise<string | null> => {
 
 const assertNoneLeft = async (pool: Pool): Promise<void> => {
   // A closed connection's backend takes a moment to be gone.
-  await until(async () => (await openSessions(pool)) === null, { deadlineMs: 5_000 }).catch(async () => {
+  await until(async () => (await openSessions(pool)) === null, { deadlineMs: 20_000 }).catch(async () => {
     const left = await openSessions(pool);
     if (left !== null) throw new Error(`the test file left sessions open in its database:\n${left}`);
   });

@@ -3,7 +3,7 @@
 // waited for, and this is the one place where a timer may stand.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 
-const defaultDeadlineMs = 20_000;
+const defaultDeadlineMs = 60_000;
 const recheckMs = 10;
 
 export interface WaitOptions {
@@ -13,7 +13,7 @@ export interface WaitOptions {
 
 /**
  * The next message on a diagnostics channel that satisfies `predicate`. Listens from the call on, so take the promise
- * first, cause the message, then await it. Rejects after `deadlineMs` (20 000), or with the reason of `signal`.
+ * first, cause the message, then await it. Rejects after `deadlineMs` (60 000), or with the reason of `signal`.
  *
  * @example
  * const connected = nextMessage<{ generation: number }>('sluice:listen.connected', (m) => m.generation === 2);

@@ -7,7 +7,6 @@ import { parseDuration } from '../amounts.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
 import { repeated } from '../repeated.ts';
-import { tokensFrom } from '../secret.ts';
 
 interface TokenOptions {
   readonly stream: readonly string[];
@@ -40,6 +39,7 @@ export function addToken(program: Command, context: Context): void {
 }
 
 async function token({ out }: Context, options: TokenOptions): Promise<void> {
+  const { tokensFrom } = await import('../secret.ts'); // with HTTP, which other commands need not load
   const tokens = tokensFrom(process.env);
   if (!tokens) {
     throw wrongUsage(

@@ -28,7 +28,16 @@ const matchAt = (expression: RegExp, text: string, at: number): string | undefin
   return expression.exec(text)?.[0];
 };
 
+// Each rule asks of every file again, and there are as many texts as files.
+const scanned = new Map<string, Scanned>();
+
 export const scan = (text: string): Scanned => {
+  let known = scanned.get(text);
+  if (known === undefined) scanned.set(text, (known = scanOnce(text)));
+  return known;
+};
+
+const scanOnce = (text: string): Scanned => {
   const kinds = { code: [] as string[], comments: [] as string[], literals: [] as string[] };
   const put = (kind: keyof Scanned, piece: string): void => {
     for (const each of ['code', 'comments', 'literals'] as const) {
