@@ -203,9 +203,10 @@ export class Core {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
         this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
-        const head = first + BigInt(group.events.length) - 1n;
+        const events = group.events.length;
+        const head = first + BigInt(events) - 1n;
         this.groups.moved(incarnation, head);
-        this.#bell.ring(incarnation, head);
+        this.#bell.ring(incarnation, head, events);
       },
     });
   }

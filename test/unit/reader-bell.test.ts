@@ -2,7 +2,7 @@
 // anybody else sends means no more than "look" (I4).
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { decodeHeads, encodeHeads } from '../../src/log/reader-bell.ts';
+import { decodeHeads, encodeHeads, restFor } from '../../src/log/reader-bell.ts';
 
 const incarnation = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n });
 const head = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n });
@@ -26,6 +26,11 @@ test('I7: past the bound one payload says only that something is new', () => {
   const many = new Map(Array.from({ length: 2001 }, (_, index) => [BigInt(index + 1), 1n]));
   expect(encodeHeads(many)).toEqual(['']);
   expect(decodeHeads('')).toBeUndefined();
+});
+
+test('I7: many events a second share a notification, few do not wait for more', () => {
+  expect([0, 0.5, 2].map(restFor)).toEqual([2, 2, 2]);
+  expect([5, 10, 1000, Infinity].map(restFor)).toEqual([5, 10, 10, 10]);
 });
 
 test('I4: a payload nobody of us wrote names no stream', () => {
