@@ -39,21 +39,33 @@ as $$
 #variable_conflict use_column
 declare
   v_name text := p_streams[1];
+  v_is_single boolean := cardinality(p_streams) = 1 and cardinality(p_counts) = 1
+    and p_counts[1] > 0 and p_counts[1] = cardinality(p_tags);
   v_id bigint;
+  v_head bigint;
+  v_tag integer;
   v_last record;
+  v_new text[] := '{}';
   v_ids bigint[];
   v_now timestamptz;
   v_busy bigint[];
   v_starts bigint[];
 begin
-  perform :"schema".require_read_committed();
-  perform :"schema".flush_on_commit();
-  if exists (select from unnest(p_counts) c where c < 1 or c is null) or cardinality(p_counts) <> cardinality(p_streams)
+  -- Asked here before they are called, and what arrays hold, by expressions: a call, or a statement that reads an array as
+  -- a table, takes longer than the lock of the stream.
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
+      or current_setting('synchronous_commit') in ('off', 'local') then
+    perform :"schema".require_read_committed();
+    perform :"schema".flush_on_commit();
+  end if;
+  if v_is_single then
+    null; -- they fit
+  elsif exists (select from unnest(p_counts) c where c < 1 or c is null) or cardinality(p_counts) <> cardinality(p_streams)
       or cardinality(p_tags) <> (select sum(c) from unnest(p_counts) c) then
     raise exception 'the counts % do not fit % streams and % events', p_counts, cardinality(p_streams), cardinality(p_tags)
       using errcode = '22023';
   end if;
-  if p_types is not null then
+  if p_types is not null and (p_types[1] = all (p_types) and :"schema".type_is_valid(p_types[1])) is not true then
     select t.type into v_name from (select distinct type from unnest(p_types) type) t
     where not :"schema".type_is_valid(t.type) limit 1;
     if found then
@@ -69,42 +81,44 @@ begin
   end if;
   -- The common case at half the cost: one stream that is there, open and free, and has nothing pending. Otherwise the
   -- general case below takes over, and takes the same lock again.
-  if cardinality(p_streams) = 1 and p_wait_ms is distinct from 0 and p_idempotency_keys is null and p_expected is null then
-    select s.id into v_id from :"schema".streams s
+  if v_is_single and p_wait_ms is distinct from 0 and p_idempotency_keys is null and p_expected is null then
+    -- A locked row is read as it is, not as the snapshot knows it: what a trim has just changed counts.
+    select s.id, s.trimmed_to, s.trimmed_tag into v_id, v_head, v_tag from :"schema".streams s
     where s.name = v_name and s.closed_at is null for no key update skip locked;
-    -- A later statement: its snapshot is younger than the lock.
-    select coalesce(last."offset", s.trimmed_to) as head, coalesce(last.tag, s.trimmed_tag) as tag,
-      greatest(last.at, clock_timestamp()) as at
-    into v_last
-    from :"schema".streams s left join lateral (
-      select e."offset", e.tag, e.at from :"schema".events e
-      where e.stream_id = s.id and e."offset" > s.trimmed_to order by e."offset" desc limit 1
-    ) last on true
-    where s.id = v_id and not exists (select from :"schema".outbox o where o.stream = v_name);
-    if found then
+    -- Later statements: their snapshots are younger than the lock.
+    if found and not exists (select from :"schema".outbox o where o.stream = v_name) then
+      select e."offset" as head, e.tag, e.at into v_last from :"schema".events e
+      where e.stream_id = v_id and e."offset" > v_head order by e."offset" desc limit 1;
+      v_head := coalesce(v_last.head, v_head);
+      v_now := greatest(v_last.at, clock_timestamp());
       insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
-      select v_id, v_last.head + e.n, v_last.at, e.tag, octet_length(e.data), e.type, e.key, e.visible_to, e.exclude,
+      select v_id, e."offset", v_now, e.tag, octet_length(e.data), e.type, e.key, e.visible_to, e.exclude,
         e.headers::json, e.data::json
-      from unnest(string_to_array(p_data, e'\u001e'), p_tags, p_types, p_keys, p_visible_to, p_exclude, p_headers)
-        with ordinality as e (data, tag, type, key, visible_to, exclude, headers, n);
+      from (
+        select generate_series(v_head + 1, v_head + p_counts[1]) as "offset",
+          unnest(string_to_array(p_data, e'\u001e')) as data, unnest(p_tags) as tag, unnest(p_types) as type,
+          unnest(p_keys) as key, unnest(p_visible_to) as visible_to, unnest(p_exclude) as exclude,
+          unnest(p_headers) as headers
+      ) e;
       idx := 1;
       outcome := 'ok';
       stream_id := v_id;
-      first_offset := v_last.head + 1;
-      last_offset := v_last.head + p_counts[1];
-      previous_tag := v_last.tag;
-      at := v_last.at;
+      first_offset := v_head + 1;
+      last_offset := v_head + p_counts[1];
+      previous_tag := coalesce(v_last.tag, v_tag);
+      at := v_now;
       return next;
       return;
     end if;
   end if;
   if p_auto_create then
     -- Not for what is a conflict anyway: then nothing is written, and no stream made.
-    for v_name in
+    v_new := array(
       select distinct w.name from unnest(p_streams, p_expected) w (name, expected)
       where not exists (select from :"schema".streams s where s.name = w.name)
         and (w.expected > 1 is not true or exists (select from :"schema".outbox o where o.stream = w.name))
-    loop
+    );
+    foreach v_name in array v_new loop
       perform :"schema".check_stream_name(v_name);
       perform :"schema".create_missing_stream(v_name);
     end loop;
@@ -143,7 +157,7 @@ begin
     select w.n::integer as idx, w.count, w.key, s.*, k.first_offset, k.last_offset, k.last_tag,
       case when s.id is null then
           case when not p_auto_create then 'missing'
-            when w.expected > 1 and not exists (select from :"schema".outbox o where o.stream = w.name) then 'conflict'
+            when w.expected > 1 and w.name <> all (v_new) then 'conflict'
             else 'held' end -- somebody is making it
         when not s.held_by_us then 'held'
         when k.key is not null then 'duplicate'

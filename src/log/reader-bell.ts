@@ -14,8 +14,9 @@ import { random } from '../util/random.ts';
 /** Streams named in one round; past that, the payload says only that something is new. */
 const MAX_STREAMS = 2000;
 const MAX_PAYLOAD_BYTES = 7000; // NOTIFY takes 7 999
-/** Between two rounds, so that a busy process does not notify for every commit. */
-const PAUSE_MS = 2;
+/** Rest between two rounds, so that a busy process does not notify for every commit: at least, and at most. */
+const MIN_REST_MS = 2;
+const MAX_REST_MS = 10;
 /** A process that has not notified for so long may notify with a commit. */
 const QUIET_MS = 20;
 /** A commit that took longer may have waited for others who notify: the next ones leave it for so long. */
@@ -28,6 +29,8 @@ export class ReaderBell {
   readonly #channel: string;
   readonly #closing = new AbortController();
   #pending = new Map<bigint, bigint>();
+  #events = 0; // since the last round began
+  #roundAt = -Infinity;
   #ringing: Promise<void> | undefined;
   /** From when on a commit may tell readers, by performance.now(). */
   #mayRingAt = -Infinity;
@@ -49,12 +52,15 @@ export class ReaderBell {
     }
   }
 
-  /** Something was committed: `head` is the stream's last offset as far as we know. `rung`: the commit told readers. */
-  ring(incarnation: bigint, head: bigint, rung = false): void {
-    if (rung) {
-      this.#leaveFor(QUIET_MS);
-      return report('sluice:readers.notified', () => ({ channel: this.#channel, streams: 1 }));
-    }
+  /** A commit has told readers. */
+  rang(): void {
+    this.#leaveFor(QUIET_MS);
+    report('sluice:readers.notified', () => ({ channel: this.#channel, streams: 1 }));
+  }
+
+  /** Something was committed, of so many events: `head` is the stream's last offset as far as we know. */
+  ring(incarnation: bigint, head: bigint, events = 1): void {
+    this.#events += events;
     if ((this.#pending.get(incarnation) ?? -1n) < head) this.#pending.set(incarnation, head);
     this.#ringing ??= this.#rounds();
   }
@@ -73,6 +79,10 @@ export class ReaderBell {
     while (this.#pending.size > 0) {
       const heads = this.#pending;
       this.#pending = new Map();
+      const at = performance.now();
+      const restMs = restFor(this.#events / (at - this.#roundAt));
+      this.#events = 0;
+      this.#roundAt = at;
       try {
         await this.#database.query(
           'select pg_notify($1, p) from unnest($2::text[]) p where pg_notification_queue_usage() < 0.5',
@@ -85,11 +95,14 @@ export class ReaderBell {
         report('sluice:background.failed', () => ({ where: 'reader bell', error }));
       }
       this.#leaveFor(QUIET_MS);
-      await nap(jittered(PAUSE_MS, random()), this.#closing.signal).done;
+      await nap(jittered(restMs, random()), this.#closing.signal).done;
     }
     this.#ringing = undefined;
   }
 }
+
+/** Milliseconds to rest when so many events come in each: above 2 000 a second more of them share a notification. */
+export const restFor = (perMs: number): number => Math.min(MAX_REST_MS, Math.max(MIN_REST_MS, perMs));
 
 /** Payloads: `incarnation:head`, separated by commas. An empty payload means "any stream". */
 export function encodeHeads(heads: ReadonlyMap<bigint, bigint>): string[] {

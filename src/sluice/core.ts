@@ -136,7 +136,8 @@ export class Core {
   #moved(incarnation: bigint, head: bigint, rung: boolean): void {
     this.tails.wake(incarnation, head);
     this.groups.moved(incarnation, head);
-    this.#bell.ring(incarnation, head, rung);
+    if (rung) this.#bell.rang();
+    else this.#bell.ring(incarnation, head);
   }
 
   #refused(count: number): void {
@@ -209,9 +210,11 @@ export class Core {
         const { incarnation, first, previousTag } = outcome;
         const before = { incarnation, offset: first - 1n, tag: previousTag };
         this.tails.feed(group.stream, before, () => appendedRecords(group, outcome));
-        const head = first + BigInt(group.events.length) - 1n;
+        const events = group.events.length;
+        const head = first + BigInt(events) - 1n;
         this.groups.moved(incarnation, head);
-        this.#bell.ring(incarnation, head, outcome.rung);
+        if (outcome.rung) this.#bell.rang();
+        else this.#bell.ring(incarnation, head, events);
       },
     });
   }

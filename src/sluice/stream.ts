@@ -1,5 +1,6 @@
 // One stream as users hold it: append, publish, broadcast, read, subscribe. A name and the process's Sluice; holds nothing open.
 import { Admission, type Arrival } from '../log/admission.ts';
+import { cursorOf } from '../log/cursor-of.ts';
 import { decodePage, decodeWith, type Decode } from '../log/decode.ts';
 import { encodeBatch, encodeEvent, type NewEvent } from '../log/encode.ts';
 import { toStreamEvent, type StreamEvent } from '../log/event.ts';
@@ -139,8 +140,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     const { type, key, headers, visibleTo, exclude, signal } = options;
     throwIfAborted(signal);
     const event = encodeEvent({ data, type, key, headers, visibleTo, exclude }, this.#core.limits);
-    const appended = await this.#append({ payloads: [data], encoded: [event], inBatch: false }, options);
-    return { offset: appended.first, cursor: cursorOf(appended), duplicate: appended.duplicate };
+    const draft = { payloads: [data], encoded: [event], inBatch: false };
+    const { incarnation, first, last, lastTag, duplicate } = await this.#append(draft, options);
+    return { offset: first, cursor: cursorOf(incarnation, last, lastTag), duplicate };
   }
 
   async appendMany(
@@ -148,9 +150,9 @@ export class StreamHandle<In, Out> implements Stream<In, Out> {
     options: AppendOptions = {},
   ): Promise<{ first: bigint; last: bigint; cursor: string; duplicate: boolean }> {
     throwIfAborted(options.signal);
-    const appended = await this.#append(this.#draft(events, options), options);
-    const { first, last, duplicate } = appended;
-    return { first, last, cursor: cursorOf(appended), duplicate };
+    const draft = this.#draft(events, options);
+    const { incarnation, first, last, lastTag, duplicate } = await this.#append(draft, options);
+    return { first, last, cursor: cursorOf(incarnation, last, lastTag), duplicate };
   }
 
   async publish(data: In, options: PublishOptions = {}): Promise<{ id: string }> {
@@ -257,9 +259,6 @@ type Draft = Omit<Arrival, 'tx' | 'signal'>;
 
 const admissionTo = (core: Core, stream: string, schema: StandardSchemaV1): Admission =>
   new Admission({ stream, schema, budget: core.undecided, waitMs: core.settings.appendTimeoutMs });
-
-const cursorOf = ({ incarnation, last, lastTag }: Appended): string =>
-  encodePosition({ incarnation, offset: last, tag: lastTag });
 
 const lastOf = (
   events: readonly { offset: bigint; tag: number }[],

@@ -17,8 +17,19 @@ test.each([
   [`array['s', 's', 's'], array[3, -2, 1], e'1\\u001e2', array[0, 0]`, /the counts/],
   [`array['s', 't'], array[1], '1', array[0]`, /the counts/],
   [`array['s'], array[1], '1', array[0], array[e'x\\ndata: forged']`, /event type [^]* is not valid/],
+  [
+    `array['s'], array[2], e'1\\u001e2', array[0, 0], array['x', e'x\\ndata: forged']`,
+    /event type [^]* is not valid/,
+  ],
+  [
+    `array['s'], array[2], e'1\\u001e2', array[0, 0], array[null, 'sluice:open']`,
+    /event type [^]* is not valid/,
+  ],
+  [`array['s'], array[2], '1', array[0, 0]`, /null value/],
+  [`array['s'], array[1], e'1\\u001e2', array[0]`, /null value/],
   [`array['s'], array[1], '1', array[0], p_idempotency_keys => array[repeat('x', 1000)]`, /idempotency key/],
 ])('I1: append_batch(%s) is refused, and nothing is written', async (args, message) => {
+  await db.query(`insert into sluice.streams (name) values ('s') on conflict do nothing`);
   for (const wait of ['0', 'null']) {
     await expect(
       db.query(`select * from sluice.append_batch(${args}, p_wait_ms => ${wait})`),

@@ -3,7 +3,7 @@
 import * as fc from 'fast-check';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import type { Database } from '../../src/db/database.ts';
-import { decodeHeads, encodeHeads, ReaderBell } from '../../src/log/reader-bell.ts';
+import { decodeHeads, encodeHeads, ReaderBell, restFor } from '../../src/log/reader-bell.ts';
 import { silentLogger } from '../../src/util/logger.ts';
 
 const incarnation = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n });
@@ -28,6 +28,11 @@ test('I7: past the bound one payload says only that something is new', () => {
   const many = new Map(Array.from({ length: 2001 }, (_, index) => [BigInt(index + 1), 1n]));
   expect(encodeHeads(many)).toEqual(['']);
   expect(decodeHeads('')).toBeUndefined();
+});
+
+test('I7: many events a second share a notification, few do not wait for more', () => {
+  expect([0, 0.5, 2].map(restFor)).toEqual([2, 2, 2]);
+  expect([5, 10, 1000, Infinity].map(restFor)).toEqual([5, 10, 10, 10]);
 });
 
 test('I4: a payload nobody of us wrote names no stream', () => {
@@ -65,7 +70,7 @@ test('I7, interleaving 32: commits tell readers themselves only where that is ra
   const commit = async (ms: number): Promise<boolean> =>
     bell.commit(async (mayRing) => {
       vi.advanceTimersByTime(ms);
-      if (mayRing) bell.ring(1n, 1n, true);
+      if (mayRing) bell.rang();
       return Promise.resolve(mayRing);
     });
   expect(await commit(5)).toBe(true);
