@@ -128,7 +128,9 @@ export class Keeper {
       return Number(this.notices.payloads.at(-1)) > sent;
     });
     // The last of them may be known by a read, and still be on its way. What is missing is told by whoever asks.
-    await until(() => this.complete && this.notices.unmarked(this.#numbers.last).length === 0).catch(() => {});
+    await until(() => this.complete && this.notices.unmarked(this.#numbers.last).length === 0).catch(
+      () => {},
+    );
   }
 
   async #readAgain(): Promise<void> {
