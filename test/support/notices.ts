@@ -127,7 +127,10 @@ export class Keeper {
       await this.#numbers.send(1);
       return Number(this.notices.payloads.at(-1)) > sent;
     });
-    await until(() => this.complete).catch(() => {}); // what is missing is told by whoever asks
+    // The last of them may be known by a read, and still be on its way. What is missing is told by whoever asks.
+    await until(() => this.complete && this.notices.unmarked(this.#numbers.last).length === 0).catch(
+      () => {},
+    );
   }
 
   async #readAgain(): Promise<void> {
