@@ -1,11 +1,15 @@
 // What one session listens to: sends LISTEN for what is wanted and UNLISTEN for what is not any more, many channels in
-// one statement. A channel that the server refuses is refused alone.
+// one statement. A channel that the server refuses is refused alone; what has nothing to do with the channel ends the
+// session, and the next one listens to all of them.
 import { quoteIdent } from '../db/names.ts';
+import { driverErrorOf } from '../db/driver-error.ts';
 import type { Hub } from './hub.ts';
 import type { Session } from './session.ts';
 
 /** Channels in one statement. */
 const BATCH = 500;
+/** Classes of SQLSTATEs that say nothing of the statement: rollback, resources, a state or a cancel that passes, the system. */
+const PASSING = /^(40|53|55|57|58)/;
 
 export interface ListeningOptions {
   readonly session: Session;
@@ -56,6 +60,7 @@ export class Listening {
     } catch (error) {
       if (session.over) return;
       const [channel] = channels;
+      if (PASSING.test(driverErrorOf(error).code ?? '')) return session.end(error);
       if (channels.length === 1 && channel !== undefined) return onRefused(channel, error);
       for (const each of channels) await this.#listenTo([each]);
       return;
