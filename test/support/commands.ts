@@ -9,7 +9,7 @@ export interface Commands {
   readonly run: Cli['run'];
   /** What a command that succeeds has printed; it has nothing to say on standard error. */
   readonly done: (...args: string[]) => Promise<string>;
-  /** The same with `--json`: the values, one for each line. */
+  /** The same with `--json` before it: the values, one for each line. */
   readonly json: (...args: string[]) => Promise<unknown[]>;
 }
 
@@ -27,7 +27,7 @@ export const useCommands = (db: Database): Commands => {
     return stdout;
   };
   const json: Commands['json'] = async (...args) => {
-    const lines = (await done(...args, '--json')).split('\n');
+    const lines = (await done('--json', ...args)).split('\n');
     return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as unknown);
   };
   return { start: (args, options) => cli.start(args, here(options)), run, done, json };
