@@ -25,7 +25,7 @@ export interface DatabaseOptions {
 }
 
 const MAX_CONNECTIONS = 10;
-/** Of the pool, those that no transaction of a handler takes. */
+/** Connections of the pool that handlers' transactions leave free. */
 const SPARE_CONNECTIONS = 2;
 /** So that nothing waits for ever on a dead peer. */
 const DEADLINE_MS = 60_000;
@@ -43,7 +43,7 @@ const readCommitted = (client: ClientBase): unknown =>
 export class Database {
   readonly names: Names;
   readonly pool: PoolLike;
-  /** Of those who hold a connection for long: some are left for statements that somebody waits for. */
+  /** For work that holds a connection for long: some of the pool stay free for statements that somebody waits for. */
   readonly transactions: Slots;
   readonly #prepare: () => boolean;
   readonly #endpoint: string | undefined;

@@ -72,8 +72,8 @@ export function namesFor(schema: string): Names {
 
 /**
  * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
- * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:ring_key`, `:create_key`, `:'relay_channel'`, `:'readers_channel'`,
- * `:'ephemerals_channel'`.
+ * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:ring_key`, `:create_key`,
+ * `:'relay_channel'`, `:'readers_channel'`, `:'ephemerals_channel'`.
  */
 export function renderSql(sql: string, names: Names): string {
   // The body delimiter must not occur in the schema's name, which is rendered inside bodies.

@@ -20,9 +20,9 @@ import type { FailurePolicy, GroupRef } from './store.ts';
 import type { Item, Outcome, Unit } from './unit.ts';
 import { Window } from './window.ts';
 
-/** A handler that takes so long holds up other keys that came after those behind its own. */
+/** After this long in a handler a key is stuck: where all that is queued stands behind such keys, it goes back. */
 const STUCK_MS = 200;
-/** Events held ready for fast batch handlers, beside what they have in hand: so many, or a batch if that is more. */
+/** Events held ready for fast batch handlers beside those in hand, at most; one batch, if that is more. */
 const MAX_READY = 1000;
 
 export interface ConsumerOptions<T> {
@@ -48,10 +48,10 @@ export class Consumer<T> implements Member {
   readonly #ended = deferred();
   readonly #keys: KeyGuard;
   #unsticking: NodeJS.Timeout | undefined;
-  /** As whom it claims: who has events of a partition in hand is handed more of it, and nobody else. */
+  /** The name it claims under: only who has events of a partition in hand is handed more of that partition. */
   #member: string = randomUUID();
   #failure: SluiceError | undefined;
-  /** The last that may have taken a consumer down: what is held in leases beside it would be struck for it. */
+  /** The last lease of a suspect event. Beside it nothing is claimed: if it ends this process, all that is held is struck. */
   #suspect: HeldLease | undefined;
 
   constructor(options: ConsumerOptions<T>) {
@@ -172,7 +172,7 @@ export class Consumer<T> implements Member {
     const lease = this.#leases.hold(taken);
     const alone = suspect && events.length === 1;
     if (alone) this.#suspect = lease;
-    // Field by field: there are many of them, and a spread costs more than all the rest.
+    // Member by member: there are many items, and a spread costs more than all the rest.
     const items = events.map(({ record, attempt }): Item => ({
       record,
       attempt,
@@ -217,7 +217,7 @@ export class Consumer<T> implements Member {
   }
 
   #lost(lease: HeldLease, error: unknown): void {
-    // What it had of a partition is to be taken back before more of that is handed out, and so to nobody of its name.
+    // No more of its partitions may come before what the lease had of them is taken back: not under this name, then.
     if (this.group.partitions !== null) this.#member = randomUUID();
     this.#return(this.#crew.lost(lease, error));
     reportTrouble(this.#options.groups, this.group, 'sluice:group.lost', { error });

@@ -1,5 +1,5 @@
-// The handlers of one consumer at work: begins what is queued, as many at a time as it may, and records with its lease
-// what has become of each event.
+// The handlers of one consumer at work: begins what is queued, as much at a time as it may, and records what has become of
+// each event with the lease that the event came under.
 import type { Database } from '../db/database.ts';
 import type { Decode } from '../log/decode.ts';
 import { backoffMs, type Backoff } from '../util/backoff.ts';
@@ -107,7 +107,7 @@ export class Crew<T> {
     await this.#idle.promise;
   }
 
-  /** Begins nothing until then. */
+  /** Begins nothing until then. `until` must not reject. */
   async rest(until: Promise<unknown>): Promise<void> {
     this.#alone = true;
     await until;

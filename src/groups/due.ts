@@ -1,9 +1,13 @@
-// When something is due again in a group, as far as a member knows, and whether it is the one to go for it. Who learns of it
-// from the database is first and tells the others, who wait for their turn and are told again once it was taken: otherwise
-// each would ask for each. Only a hint: somebody asks in any case. Pure; times are of performance.now(), in milliseconds.
+// When something is due again in a group, as far as a member knows, and whether it is the one to go for it. The member that
+// learns of it from the database goes first and tells the others, who wait for their turn, and hear once it was taken:
+// otherwise all of them would ask for each event. Only a hint: somebody asks in any case. Pure; times are milliseconds of
+// performance.now().
 import { behindMs } from './turn.ts';
 
-/** What a throttle lets through waits no longer, in milliseconds, lest the group lose its rate: it saves up a tenth of a second. */
+/**
+ * With a throttle nobody waits longer for those before, in milliseconds: it saves up a tenth of a second, and what it could
+ * have let through beyond that is lost to the group's rate.
+ */
 const MAX_THROTTLED_MS = 80;
 /** Two answers that name one time differ by what they took to arrive. */
 const SAME_MS = 20;

@@ -1,8 +1,8 @@
-// Leases of which every event is done: the next claim tells so along with what it asks, which saves a statement for each.
-// What no claim has told within a moment is told by itself.
+// Leases all of whose events are done. The next claim settles them along the way, which saves a statement for each; what
+// no claim has taken along within a moment is settled by a statement of its own.
 import { deferred, type Deferred } from '../util/deferred.ts';
 
-/** A consumer that is busy claims sooner than that. */
+/** How long a lease waits for a claim: one that is busy claims sooner. */
 const MOMENT_MS = 5;
 
 /** What becomes of one of them; true: a claim has told it. */

@@ -1,15 +1,15 @@
-// A lease that a consumer works through: which of its events are done, failed or given back, told to the database now
-// and then, and at the end. Each event is recorded once. What cannot be told in time is lost: somebody else is handed
-// those events again.
+// A lease that a consumer works through. Records of each event, once, whether it is done, failed or given back, and tells
+// the database now and then, and at the end. What cannot be told in time is lost: somebody else is handed those events.
 import { nap } from '../util/abort.ts';
 import { backoffMs } from '../util/backoff.ts';
 import { SluiceError } from '../util/errors.ts';
 import { random } from '../util/random.ts';
 import type { Failure, Settled, Settlement } from './store.ts';
 
+/** Between attempts to tell. */
 const RETRY = { initialMs: 50, maxMs: 2000 };
 
-/** Before it ends nobody takes a lease back: if none is there, an attempt whose answer got lost has ended it. */
+/** Nobody takes a lease back before its end: one that is gone sooner was settled by an attempt whose answer got lost. */
 const TOLD_BEFORE: Settled = { expiresAt: 0, dead: 0, unacked: [], more: true };
 const isRefusal = (error: unknown): boolean => error instanceof SluiceError && error.code === 'lease_lost';
 
@@ -101,7 +101,7 @@ export class HeldLease {
     this.#record(offsets.length);
   }
 
-  /** One of each set failed, after which nobody handles them for so long. */
+  /** One event of each set failed, nobody knows which: none of them is handed out for `ms` milliseconds. */
   again(sets: readonly (readonly bigint[])[], { ms, doubt }: { ms: number; doubt: boolean }): void {
     this.#again.push(...sets);
     this.#againMs = ms;

@@ -1,6 +1,6 @@
-// Which keys of a keyed group a consumer wants nothing of for now, so that nothing overtakes: those of which an event
-// failed or went back, until no claim can be under way that does not know of it; and those that are stuck in a handler
-// while what came after them went back.
+// The keys of a keyed group that a consumer wants nothing of for now, lest an event overtake another of its key: keys of
+// which an event failed or went back, until no claim can be under way that does not know of it; and keys that are stuck in
+// a handler, while what was queued behind them went back.
 import type { Unit } from './unit.ts';
 
 export interface KeyGuardOptions {

@@ -1,4 +1,4 @@
-// Says now and then that a consumer is there, and learns how many they are and which of them it is.
+// Says now and then that a consumer is there, and learns how many there are and its place among them.
 import { nap } from '../util/abort.ts';
 import { jittered } from '../util/backoff.ts';
 import { report } from '../util/diagnostics.ts';
@@ -8,7 +8,7 @@ import { renewMember, type GroupRef } from './store.ts';
 
 /** Who has not said so for this long is not counted, in milliseconds. */
 const MEMBER_MS = 15_000;
-/** Between two counts while members come. */
+/** Between two counts while members come, in milliseconds. */
 const RECOUNT_MS = 50;
 
 export class Membership {

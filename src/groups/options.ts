@@ -15,8 +15,8 @@ export interface GroupOptions {
   /** Events of one key are handled one after another. Partitions (1 to 1024) are what members share; fixed for good. */
   readonly keyed?: { readonly partitions: number } | undefined;
   /**
-   * Retention leaves what the group has not handled yet, for so long after it came, in milliseconds; 0: it takes no notice
-   * of the group, as by default. Kept with the group: undefined leaves it as it is. A `trim` is not held back.
+   * How long after an event came retention spares it if the group has not handled it, in milliseconds, up to 100 years.
+   * 0, the default of a new group: not at all. Kept with the group: undefined leaves it as it is. `trim` is not held back.
    */
   readonly holdMs?: number | undefined;
 }
@@ -26,15 +26,15 @@ export interface ConsumeOptions {
   readonly concurrency?: number | undefined;
   /** `consume`: events held ready for fast handlers, at most; default 1 000. `consumeBatch`: events of a batch, at most; default 100. */
   readonly maxBatch?: number | undefined;
-  /** After this long without a sign of life, what a consumer had is handed out again. Default 30 000 milliseconds. */
+  /** After this long without a sign of life, what a consumer had is handed out again, in milliseconds. Default 30 000; 100 to a day. */
   readonly leaseMs?: number | undefined;
-  /** A handler that takes longer has failed; its signal aborts. Default: none. */
+  /** A handler that takes longer has failed, and its signal aborts, in milliseconds. Default: none; at most a day. */
   readonly handlerTimeoutMs?: number | undefined;
   /** Events per second of the whole group, on all processes that say so. Default: no bound. */
   readonly throttle?: { readonly perSecond: number } | undefined;
-  /** After so many failures in a row nothing is begun for a while. Default: none. */
+  /** After `failures` in a row nothing is begun for `pauseMs` milliseconds; one more then pauses again. Default: none. */
   readonly breaker?: { readonly failures: number; readonly pauseMs: number } | undefined;
-  /** How long handlers may finish after the end was asked for. Default 10 000 milliseconds. */
+  /** How long handlers may take to finish once the end was asked for, in milliseconds. Default 10 000; at most a day. */
   readonly drainMs?: number | undefined;
   /** Ends consuming. */
   readonly signal?: AbortSignal | undefined;
@@ -43,7 +43,7 @@ export interface ConsumeOptions {
 export interface ClaimOptions {
   /** Events at most, 1 to 10 000. Default 100. */
   readonly max?: number | undefined;
-  /** Default 30 000 milliseconds. */
+  /** How long nobody else is handed these events, in milliseconds. Default 30 000; 100 to a day. */
   readonly leaseMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -68,8 +68,8 @@ const headOf = (schema: string): string => `
   ) h on true`;
 
 const COLUMNS = `s.name, coalesce(h."offset", s.trimmed_to)::text as head, (s.trimmed_to + 1)::text as oldest,
-  date_part('epoch', s.created_at) * 1000 as created_ms, s.closed_at is not null as closed, s.max_age_ms::text, s.max_count::text, s.max_bytes::text,
-  s.idempotency_window_ms::text`;
+  date_part('epoch', s.created_at) * 1000 as created_ms, s.closed_at is not null as closed,
+  s.max_age_ms::text, s.max_count::text, s.max_bytes::text, s.idempotency_window_ms::text`;
 
 // `at` never decreases, so how many events came since a time is the head less an offset found by binary search. Where
 // trimming has left less than that time, it is the events after the first one over the time since that one.
@@ -175,7 +175,8 @@ export async function* listUndeliverable(database: Database): AsyncGenerator<Und
   let after = '0';
   for (;;) {
     const rows: UndeliverableRow[] = await database.query<UndeliverableRow>(
-      `select id::text, stream, reason, date_part('epoch', published_at) * 1000 as published_ms, type, key, visible_to, exclude::text, headers::text, data::text
+      `select id::text, stream, reason, date_part('epoch', published_at) * 1000 as published_ms, type, key,
+         visible_to, exclude::text, headers::text, data::text
        from ${database.names.quoted}.undeliverable where id > $1 order by id limit ${LIST_PAGE}`,
       [after],
     );

@@ -1,6 +1,6 @@
-// What is done beside moving events, in small steps: taking back the space of the outbox and of ephemerals, forgetting
-// idempotency keys, and what is left of deleted groups. A step that fails is reported and tried again later. (What streams let go of is
-// src/relay/retention.ts.)
+// What is done beside moving events, in small steps: takes back the space of the outbox and of ephemerals, forgets
+// idempotency keys, and removes what is left of deleted groups. A step that fails is reported and tried again later. What
+// streams let go of is the work of retention.ts.
 import type { Database } from '../db/database.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
@@ -11,6 +11,7 @@ const ROTATE_AT_BYTES = 2 ** 20;
 const ROTATE_PAUSE_MS = 500;
 /** How long a rotation may make others wait, once one has failed for want of a free moment. */
 const ROTATE_WAIT_MS = 5;
+/** Idempotency keys forgotten in one statement. */
 const EXPIRY_BATCH = 5000;
 
 export class Housekeeping {

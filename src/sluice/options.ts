@@ -52,8 +52,8 @@ export interface ConnectOptions {
   /** Catch-up reads at a time. Default 4. */
   readonly maxReads?: number | undefined;
   /**
-   * What is kept for a second of what readers among others caught up with, for those who come by the same place: its size
-   * in memory, at most, in bytes. Default 64 MiB. 0: nothing is kept.
+   * Pages that a reader caught up with are kept for a second, for others who come by the same place: their size in memory,
+   * at most, in bytes. Default 64 MiB. 0: nothing is kept.
    */
   readonly sharedPageBytes?: number | undefined;
   /** Bytes of JSON in one event, at most. Default 1 MiB. */
@@ -61,8 +61,8 @@ export interface ConnectOptions {
   /** How far ahead an event may be published, in milliseconds. Default 366 days; at most 100 years. */
   readonly maxDelayMs?: number | undefined;
   /**
-   * How soon it is seen that those have left whose server process died, in milliseconds. Default 30 000; 100 to a day. The
-   * process renews its word four times in it, with one small update however many connections it has.
+   * How long the connections of a server process that died still count as present, in milliseconds. Default 30 000; 100 to
+   * a day. A living process renews them four times within that, by one small update however many they are.
    */
   readonly presenceLeaseMs?: number | undefined;
   /** How long a connection that ended still counts as present, in milliseconds: time to come back. Default 5 000; at most a day. */

@@ -18,11 +18,11 @@ export const silentLogger: LoggerLike = Object.freeze({
 });
 
 /**
- * The user's logger, for the background: what it throws itself, full disk or ended worker, ends nothing. A level that it
- * does not have stays silent.
+ * The user's logger as background work calls it: what it throws itself (a full disk, a worker that has ended) ends nothing,
+ * and a level that it does not have stays silent.
  *
- * @throws TypeError for one that has none of them, or something else in its place, which would otherwise be found out when
- * something else has failed
+ * @throws TypeError for one without any of the levels, or with something else than a function as one: better now than when
+ * there is a failure to tell
  */
 export function loggerOf(given: LoggerLike | undefined): LoggerLike {
   if (given === undefined || given === null) return silentLogger;

@@ -1,20 +1,20 @@
-// Something done for each of many, some in every turn of the event loop. Node takes one new connection in each turn: while
-// thousands are written to in one go, thousands who come back would wait for seconds to be let in. Where few come, turns would
-// only cost: a sixth of the rate to a thousand connections.
+// Does something for each of many items, some of them in each turn of the event loop. Node accepts one new connection per
+// turn: were thousands written to in one go, thousands who reconnect would wait seconds to be let in. While few connect,
+// turns would only cost: a sixth of the rate to a thousand connections.
 import { setImmediate } from 'node:timers/promises';
 
 export interface RoundOptions {
-  /** So many in a turn, at least. Default 64: about a millisecond of writes. */
+  /** Items in a turn, at least. Default 64: about a millisecond of writes. */
   readonly turn?: number;
-  /** And so many for each millisecond that other work took between two turns. Default 30: half of the time. */
+  /** Items for each millisecond that other work took between two turns. Default 30: half of the time. */
   readonly perMs?: number;
-  /** After so many came within a second there are turns. Default 8. */
+  /** There are turns once so many have come within a second. Default 8. */
   readonly many?: number;
   /** Resolves when it is its turn again. Default: in the next turn of the loop. */
   readonly pause?: () => Promise<unknown>;
 }
 
-/** If so many came within a second, more are expected. Fewer wait for a batch each, which is a tenth of a second with ten thousand. */
+/** After so many within a second more are expected. Fewer wait for one batch each: a tenth of a second with ten thousand. */
 const MANY = 8;
 const WITHIN_MS = 1000;
 
@@ -44,7 +44,10 @@ export class Round {
     if (this.#cameAt.length > this.#many) this.#cameAt.shift();
   }
 
-  /** Does it for the first of them at once, in order; for all, if few have come lately. Of a set, also for who joins meanwhile, and not for who leaves. */
+  /**
+   * Calls `each` for the items in order: for all of them at once if few have come lately, else for the first ones now and
+   * for the rest turn by turn. An item that joins the set meanwhile is reached, one that leaves it is not.
+   */
   begin<T>(items: Iterable<T>, each: (item: T) => void): void {
     const rest = items[Symbol.iterator]();
     if (!takeTurn(rest, each, this.#areComing() ? this.#turn : Infinity)) {

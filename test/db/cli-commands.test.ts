@@ -2,25 +2,12 @@
 // on standard error, exit code 0. Each runs as a process of its own against a real database.
 import { connect } from 'sluice';
 import { expect, test } from 'vitest';
+import { useCommands } from '../support/commands.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
-import { useCli, type CliOptions, type Finished } from '../support/process.ts';
 
 const db = useDatabase();
-const cli = useCli();
-
-const sluice = (args: readonly string[], options: CliOptions = {}): Promise<Finished> =>
-  cli.run(args, { ...options, env: { DATABASE_URL: db.connectionString, ...options.env } });
-/** What a command that succeeds has printed. */
-const done = async (...args: string[]): Promise<string> => {
-  const { code, stdout, stderr } = await sluice(args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return stdout;
-};
-const json = async (...args: string[]): Promise<unknown[]> => {
-  const lines = (await done(...args, '--json')).trimEnd().split('\n');
-  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as unknown);
-};
+const { start, run: sluice, done, json } = useCommands(db);
 const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/;
 
 test('create, info, delete', async () => {
@@ -133,7 +120,7 @@ test('migrate, in a schema of any name, and the SQL it would run', async () => {
   const sql = await done('migrate', '--print', '--schema', 'printed');
   await db.query(sql);
   expect(await done('append', 'here', '1', '--schema', 'printed')).toMatch(/^offset 1 /);
-  const offline = await cli.run(['migrate', '--print', '--json']);
+  const offline = await sluice(['migrate', '--print', '--json'], { env: { DATABASE_URL: undefined } });
   expect(JSON.parse(offline.stdout)).toMatchObject({
     schema: 'sluice',
     sql: expect.stringMatching(/^begin;/),
@@ -142,8 +129,7 @@ test('migrate, in a schema of any name, and the SQL it would run', async () => {
 
 test('tail --follow goes on with events as they come, until a signal ends it', async () => {
   await done('append', 'followed', '1');
-  const env = { DATABASE_URL: db.connectionString };
-  const text = cli.start(['tail', 'followed', '--follow'], { env });
+  const text = start(['tail', 'followed', '--follow']);
   await text.says(/^1\t/m);
   await done('append', 'followed', '2');
   await done('publish', 'followed', '3');
@@ -156,8 +142,7 @@ test('tail --follow goes on with events as they come, until a signal ends it', a
 test('tail --follow from the end prints only what comes', async () => {
   await using client = await connect({ connectionString: db.connectionString });
   await client.stream('ended').appendMany([{ data: 1 }, { data: 2 }]);
-  const env = { DATABASE_URL: db.connectionString };
-  const tail = cli.start(['tail', 'ended', '--follow', '--after', 'end', '--json'], { env });
+  const tail = start(['tail', 'ended', '--follow', '--after', 'end', '--json']);
   await until(async () => {
     await client.stream('ended').append('later');
     return tail.stdout() !== '';

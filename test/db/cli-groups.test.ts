@@ -2,23 +2,11 @@
 // offset or all of them; and that asking for a group does not make it.
 import { connect } from 'sluice';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { useCommands } from '../support/commands.ts';
 import { useDatabase } from '../support/database.ts';
-import { useCli, type Finished } from '../support/process.ts';
 
 const db = useDatabase();
-const cli = useCli();
-const sluice = (...args: string[]): Promise<Finished> =>
-  cli.run(args, { env: { DATABASE_URL: db.connectionString } });
-const done = async (...args: string[]): Promise<string> => {
-  const { code, stdout, stderr } = await sluice(...args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return stdout;
-};
-const json = async (...args: string[]): Promise<unknown[]> =>
-  (await done(...args, '--json'))
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as unknown);
+const { run, done, json } = useCommands(db);
 
 beforeAll(async () => {
   await using client = await connect({ connectionString: db.connectionString, relay: false });
@@ -66,12 +54,12 @@ describe('groups', () => {
 
   test('says so where there are none, and where there is no such stream', async () => {
     await done('create', 'lonely');
-    expect(await sluice('groups', 'lonely')).toMatchObject({
+    expect(await run(['groups', 'lonely'])).toMatchObject({
       code: 0,
       stdout: '',
       stderr: 'this stream has no groups yet\n',
     });
-    const missing = await sluice('groups', 'nothing', '--json');
+    const missing = await run(['groups', 'nothing', '--json']);
     expect(missing).toMatchObject({ code: 1, stdout: '' });
     expect(missing.stderr).toMatch(/"code":"stream_not_found"/);
   });
@@ -120,7 +108,7 @@ describe('dead', () => {
       { stream: 'orders', group: 'billing', dropped: 1 },
     ]);
     expect(await done('dead', 'drop', 'orders', 'billing', '--all')).toBe('1 dropped\n');
-    expect(await sluice('dead', 'ls', 'orders', 'billing')).toMatchObject({
+    expect(await run(['dead', 'ls', 'orders', 'billing'])).toMatchObject({
       code: 0,
       stdout: '',
       stderr: 'there are no such dead letters\n',
@@ -140,7 +128,7 @@ describe('dead', () => {
     [['ls', 'orders', 'nobody'], 1, 'group_not_found', /has no group .*nobody.*sluice groups/],
     [['drop', 'nothing', 'billing', '--all'], 1, 'stream_not_found', /nothing.* does not exist/],
   ])('%j is refused, and makes nothing', async (args, exit, code, says) => {
-    const failed = await sluice('dead', ...args, '--json');
+    const failed = await run(['dead', ...args, '--json']);
     expect(failed).toMatchObject({ code: exit, stdout: '' });
     const { error } = JSON.parse(failed.stderr) as { error: object };
     expect(error).toEqual({ code, message: expect.stringMatching(says) as string });
@@ -149,7 +137,7 @@ describe('dead', () => {
   });
 
   test('without a word for what to do it prints its help', async () => {
-    const { code, stdout, stderr } = await sluice('dead');
+    const { code, stdout, stderr } = await run(['dead']);
     expect(code).toBe(2);
     expect(stdout + stderr).toMatch(/ls .*requeue .*drop /s);
   });

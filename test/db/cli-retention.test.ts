@@ -2,20 +2,12 @@
 // it says of both, as text and as JSON; one line and exit code 2 for what makes no sense; and names of every kind.
 import { connect } from 'sluice';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { useCommands } from '../support/commands.ts';
 import { useDatabase } from '../support/database.ts';
-import { useCli, type Finished } from '../support/process.ts';
 
 const db = useDatabase();
-const cli = useCli();
-const sluice = (...args: string[]): Promise<Finished> =>
-  cli.run(args, { env: { DATABASE_URL: db.connectionString } });
-const done = async (...args: string[]): Promise<string> => {
-  const { code, stdout, stderr } = await sluice(...args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return stdout;
-};
-const json = async (...args: string[]): Promise<unknown> =>
-  JSON.parse(await done('--json', ...args)) as unknown;
+const { run, done, json: values } = useCommands(db);
+const json = async (...args: string[]): Promise<unknown> => (await values(...args))[0];
 
 beforeAll(async () => {
   await using client = await connect({ connectionString: db.connectionString, relay: false });
@@ -52,7 +44,7 @@ test('trim says what went, and info what is left', async () => {
     expect(info).toMatch(line);
   }
   expect(await json('streams', 'ten')).toMatchObject({ head: '10', oldest: '6', count: '5', retention: {} });
-  const lost = await sluice('tail', 'ten', '--after', '2');
+  const lost = await run(['tail', 'ten', '--after', '2']);
   expect(lost).toMatchObject({ code: 1, stdout: '' });
   expect(lost.stderr).toMatch(
     /^error: .*offset 2: the events after it were trimmed.*oldest, 6: --after \S+\n$/,
@@ -82,7 +74,7 @@ describe('what makes no sense', () => {
     [['configure', 'ten'], 2, 'usage', /nothing says what to change: give --max-age/],
     [['configure', 'none such', '--max-age', '1s'], 1, 'stream_not_found', /'none such' does not exist/],
   ])('%j', async (args, code, told, says) => {
-    const failed = await sluice('--json', ...args);
+    const failed = await run(['--json', ...args]);
     expect(failed).toMatchObject({ code, stdout: '' });
     const { error } = JSON.parse(failed.stderr) as { error: { code: string; message: string } };
     expect(error).toMatchObject({ code: told, message: expect.stringMatching(says) });

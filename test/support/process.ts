@@ -35,8 +35,8 @@ export interface CliOptions {
 }
 
 export interface Cli {
-  start(args: readonly string[], options?: CliOptions): Running;
-  run(args: readonly string[], options?: CliOptions): Promise<Finished>;
+  readonly start: (args: readonly string[], options?: CliOptions) => Running;
+  readonly run: (args: readonly string[], options?: CliOptions) => Promise<Finished>;
 }
 
 const program = `${root}dist/cli.js`;
