@@ -2,10 +2,12 @@
 // server process swapped behind the connection. It lives until it fails or is closed, once; the listener makes the next
 // one. Statements run one after another, and none may take long or open a transaction: notifications are delivered only
 // between statements, and never inside one.
+import type { Duplex } from 'node:stream';
 import { Client } from 'pg';
 import { fromDatabase } from '../db/sqlstate.ts';
 import { deadline } from '../util/deadline.ts';
 import { SluiceError } from '../util/errors.ts';
+import { Sieve, type SieveEvents } from './sieve.ts';
 
 export interface SessionOptions {
   readonly connectionString: string | undefined;
@@ -56,9 +58,13 @@ export class Session {
     this.#client.on('end', () =>
       this.end(new SluiceError('connection_lost', 'the server closed the listener connection')),
     );
-    this.#client.on('notification', ({ channel, payload, processId }) => {
+    const onNotification: SieveEvents['onNotification'] = (channel, payload, processId) => {
       this.#heard += 1;
-      if (!this.#over) options.onNotification(channel, payload ?? '', processId);
+      if (!this.#over) options.onNotification(channel, payload, processId);
+    };
+    siftNotifications(this.#client, onNotification);
+    this.#client.on('notification', ({ channel, payload, processId }) => {
+      onNotification(channel, payload ?? '', processId); // what the sieve let through
     });
   }
 
@@ -204,4 +210,31 @@ export class Session {
   #destroy(error?: unknown): void {
     this.#client.connection.stream.destroy(error instanceof Error ? error : undefined);
   }
+}
+
+/** What the driver hands its stream to, as soon as only messages of the protocol come over it. No public part of it. */
+interface Driver {
+  attachListeners?(stream: Duplex): void;
+}
+
+/**
+ * Puts a sieve between the stream and the driver, if the driver attaches to it as it does today. Otherwise it has all
+ * bytes as before, and tells of notifications itself, later.
+ */
+function siftNotifications(client: Client, onNotification: SieveEvents['onNotification']): void {
+  const driver = client.connection as Client['connection'] & Driver;
+  const attach = driver.attachListeners?.bind(driver);
+  if (!attach) return;
+  driver.attachListeners = (stream) => {
+    const on = (event: string, listener: (...args: unknown[]) => void): Duplex => {
+      if (event !== 'data') return stream.on(event, listener);
+      const sieve = new Sieve({ onNotification, onOther: listener });
+      return stream.on('data', (chunk: Buffer) => sieve.push(chunk));
+    };
+    const get = (_: Duplex, name: string | symbol): unknown => {
+      const member: unknown = name === 'on' ? on : Reflect.get(stream, name);
+      return typeof member === 'function' ? member.bind(stream) : member;
+    };
+    attach(new Proxy(stream, { get }));
+  };
 }
