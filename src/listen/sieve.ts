@@ -11,7 +11,8 @@ export interface SieveEvents {
 
 const NOTIFICATION = 'A'.charCodeAt(0);
 const HEADER_BYTES = 5;
-/** A channel has 63 bytes at most, a payload 7 999; what is longer is left to the driver. */
+/** A process id and two empty texts; a channel has 63 bytes at most, a payload 7 999. What is no such message is the driver's. */
+const MIN_BYTES = HEADER_BYTES + 6;
 const MAX_BYTES = 16_384;
 /** Channel names kept, by their hash; those with the same hash take each other's place. */
 const NAMES = 4096;
@@ -37,7 +38,7 @@ export class Sieve {
     this.#passing -= at;
     while (at + HEADER_BYTES <= bytes.length) {
       const end = at + 1 + bytes.readUInt32BE(at + 1);
-      if (bytes[at] === NOTIFICATION && end - at <= MAX_BYTES) {
+      if (bytes[at] === NOTIFICATION && end - at >= MIN_BYTES && end - at <= MAX_BYTES) {
         if (end > bytes.length) break;
         if (from < at) onOther(bytes.subarray(from, at));
         this.#notify(bytes, at + HEADER_BYTES, end);
