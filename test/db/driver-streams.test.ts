@@ -7,14 +7,14 @@ import { afterEach, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 
 interface Driver {
-  attachListeners?(stream: Duplex): void;
+  attachListeners: (this: Driver, stream: Duplex) => void;
 }
 
 const db = useDatabase();
 const driver = Object.getPrototypeOf(new Client().connection) as Driver;
 const { attachListeners } = driver;
 afterEach(() => {
-  if (attachListeners) driver.attachListeners = attachListeners;
+  driver.attachListeners = attachListeners;
 });
 
 /** What a bus hears of a thousand notifications beside a statement of its own. */
@@ -38,14 +38,14 @@ test('as it does today, through the sieve', async () => {
 });
 
 test('by another method of its stream, from the driver', async () => {
-  driver.attachListeners = function (this: Driver, stream) {
+  driver.attachListeners = function (stream) {
     const other = new Proxy(stream, {
       get: (_, name) => {
         const member: unknown = Reflect.get(stream, name === 'on' ? 'addListener' : name);
         return typeof member === 'function' ? member.bind(stream) : member;
       },
     });
-    attachListeners?.call(this, other);
+    attachListeners.call(this, other);
   };
   expect(await heardByBus()).toEqual(inOrder);
 });
