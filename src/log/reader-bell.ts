@@ -52,10 +52,10 @@ export class ReaderBell {
     }
   }
 
-  /** A commit has told readers. */
-  rang(): void {
+  /** A commit has told readers of so many streams. */
+  rang(streams: number): void {
     this.#leaveFor(QUIET_MS);
-    report('sluice:readers.notified', () => ({ channel: this.#channel, streams: 1 }));
+    report('sluice:readers.notified', () => ({ channel: this.#channel, streams }));
   }
 
   /** Something was committed, of so many events: `head` is the stream's last offset as far as we know. */

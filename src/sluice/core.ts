@@ -96,6 +96,7 @@ export class Core {
       database,
       commit: async (statement) => this.#bell.commit(statement),
       onMoved: (incarnation, head, rung) => this.#moved(incarnation, head, rung),
+      onRung: (streams) => this.#bell.rang(streams),
       onRefused: (count) => this.#refused(count),
     });
     const housekeeping = new Housekeeping(this.database, logger);
@@ -136,8 +137,7 @@ export class Core {
   #moved(incarnation: bigint, head: bigint, rung: boolean): void {
     this.tails.wake(incarnation, head);
     this.groups.moved(incarnation, head);
-    if (rung) this.#bell.rang();
-    else this.#bell.ring(incarnation, head);
+    if (!rung) this.#bell.ring(incarnation, head);
   }
 
   #refused(count: number): void {
@@ -213,7 +213,7 @@ export class Core {
         const events = group.events.length;
         const head = first + BigInt(events) - 1n;
         this.groups.moved(incarnation, head);
-        if (outcome.rung) this.#bell.rang();
+        if (outcome.rung) this.#bell.rang(1);
         else this.#bell.ring(incarnation, head, events);
       },
     });

@@ -66,11 +66,13 @@ test('I4: so does a pass of the relay, for each stream that it moved', async () 
   const { sluice, statements } = await open(true);
   for (const name of ['one', 'two']) await sluice.createStream(name);
   const heard = await hearReaders();
+  const told = nextMessage<{ streams: number }>('sluice:readers.notified');
   await db.query(`begin; select sluice.publish('one', '1'); select sluice.publish('two', '2'); commit`);
   await until(() => heard.length > 0);
   const named = (heard[0] ?? '').split(',').toSorted();
   const ids = await Promise.all(['one', 'two'].map(incarnationOf));
   expect(named).toEqual(ids.map((id) => `${id}:1`).toSorted());
+  expect((await told).streams).toBe(2);
   expect(statements()).toBe(0);
 });
 

@@ -70,7 +70,7 @@ test('I7, interleaving 32: commits tell readers themselves only where that is ra
   const commit = async (ms: number): Promise<boolean> =>
     bell.commit(async (mayRing) => {
       vi.advanceTimersByTime(ms);
-      if (mayRing) bell.rang();
+      if (mayRing) bell.rang(1);
       return Promise.resolve(mayRing);
     });
   expect(await commit(5)).toBe(true);
