@@ -1,7 +1,7 @@
 // Guards that nothing stays behind of what is over in a group (I7): one that was deleted, leases that a seek has ended, a
 // claim that nobody waits for any more.
 import { connect, type Sluice, type Stream } from 'sluice';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, onTestFinished } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
@@ -56,14 +56,21 @@ test('what is left of a deleted group, and of those of a deleted stream, is remo
   });
 });
 
-test('I4 I7: what removes a deleted group waits for no transaction that acknowledges, and leaves nothing of it', async () => {
+/** A group with one event, which an open transaction has acknowledged. */
+async function acknowledging() {
   const stream = await fill(sluice, 1);
   const group = stream.group('g');
   await group.claim();
   const token = await tokenOf(stream);
-  await using handler = await openClient(db.connectionString);
+  const handler = await openClient(db.connectionString);
+  onTestFinished(() => handler.end());
   await handler.query('begin');
   await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  return { group, token, handler };
+}
+
+test('I4 I7: what removes a deleted group waits for no transaction that acknowledges, and leaves nothing of it', async () => {
+  const { group, token, handler } = await acknowledging();
   await group.delete();
   for (let polls = 0; polls < 3; polls += 1) await nextMessage('sluice:poll.finished');
   await handler.query('commit');
@@ -71,13 +78,7 @@ test('I4 I7: what removes a deleted group waits for no transaction that acknowle
 });
 
 test('I7: a seek leaves nothing of an acknowledgement that commits meanwhile', async () => {
-  const stream = await fill(sluice, 1);
-  const group = stream.group('g');
-  await group.claim();
-  const token = await tokenOf(stream);
-  await using handler = await openClient(db.connectionString);
-  await handler.query('begin');
-  await handler.query(`select sluice.ack_events($1, '{[1,2)}')`, [token]);
+  const { group, token, handler } = await acknowledging();
   const sought = group.seek('start');
   await until(async () => {
     const { rowCount } = await db.query(
