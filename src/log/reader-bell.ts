@@ -41,21 +41,24 @@ export class ReaderBell {
     this.#channel = channel;
   }
 
-  /** Runs a statement that commits something. `mayRing`: the commit may tell readers, which saves them a round trip. */
-  async commit<T>(statement: (mayRing: boolean) => Promise<T>): Promise<T> {
+  /**
+   * Runs a statement that commits something. `mayRing`: the commit may tell readers, which saves them a round trip.
+   * `rung`: of how many streams it has told them.
+   */
+  async commit<T>(
+    statement: (mayRing: boolean) => Promise<T>,
+    rung: (this: void, result: T) => number,
+  ): Promise<T> {
     const began = performance.now();
     if (this.#ringing || began < this.#mayRingAt) return statement(false);
+    let streams: number | undefined;
     try {
-      return await statement(true);
+      const result = await statement(true);
+      streams = rung(result);
+      return result;
     } finally {
-      if (performance.now() - began > SLOW_MS) this.#leaveFor(AVOID_MS);
+      if (streams !== 0) this.#rang(streams, performance.now() - began);
     }
-  }
-
-  /** A commit has told readers of so many streams. */
-  rang(streams: number): void {
-    this.#leaveFor(QUIET_MS);
-    report('sluice:readers.notified', () => ({ channel: this.#channel, streams }));
   }
 
   /** Something was committed, of so many events: `head` is the stream's last offset as far as we know. */
@@ -71,11 +74,18 @@ export class ReaderBell {
     await this.#ringing;
   }
 
+  // `streams` is undefined where the commit failed, maybe while it waited.
+  #rang(streams: number | undefined, tookMs: number): void {
+    this.#leaveFor(tookMs > SLOW_MS ? AVOID_MS : QUIET_MS);
+    if (streams !== undefined) report('sluice:readers.notified', () => ({ channel: this.#channel, streams }));
+  }
+
   #leaveFor(ms: number): void {
     this.#mayRingAt = Math.max(this.#mayRingAt, performance.now() + ms);
   }
 
   async #rounds(): Promise<void> {
+    await Promise.resolve(); // what moved together is told together
     while (this.#pending.size > 0) {
       const heads = this.#pending;
       this.#pending = new Map();

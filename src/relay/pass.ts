@@ -23,12 +23,17 @@ export interface PassResult {
 
 export interface PassesOptions {
   readonly database: Database;
-  /** Runs a statement that commits: `mayRing` says whether its commit may tell readers. */
-  commit<T>(this: void, statement: (mayRing: boolean) => Promise<T>): Promise<T>;
+  /**
+   * Runs a statement that commits: `mayRing` says whether its commit may tell readers; `rung`, of how many streams it
+   * did.
+   */
+  commit<T>(
+    this: void,
+    statement: (mayRing: boolean) => Promise<T>,
+    rung: (this: void, result: T) => number,
+  ): Promise<T>;
   /** Told of every stream that moved, after the commit. `rung`: other processes were told with it. */
   onMoved(this: void, incarnation: bigint, head: bigint, rung: boolean): void;
-  /** The commit has told other processes of so many streams. */
-  onRung(this: void, streams: number): void;
   /** So many events could not be delivered. */
   onRefused(this: void, count: number): void;
 }
@@ -66,15 +71,17 @@ export class Passes {
   async run(by: 'relay' | 'poll'): Promise<PassResult> {
     const started = performance.now();
     const full = started - this.#lookedAt >= FULL_LOOK_MS;
-    const { database, commit, onMoved, onRung, onRefused } = this.#options;
+    const { database, commit, onMoved, onRefused } = this.#options;
     const from = full ? -Infinity : this.#dueFrom;
     const values = [MAX_EVENTS_PER_STREAM, MAX_STREAMS_PER_PASS, this.#after, from];
-    const [row] = await commit(async (mayRing) =>
-      database.query<Row>(
-        statement(database.names.quoted),
-        [...values, mayRing ? MAX_STREAMS_TOLD : 0],
-        'sluice_pass',
-      ),
+    const [row] = await commit(
+      async (mayRing) =>
+        database.query<Row>(
+          statement(database.names.quoted),
+          [...values, mayRing ? MAX_STREAMS_TOLD : 0],
+          'sluice_pass',
+        ),
+      ([passed]) => (passed?.rung === true ? passed.ids.length : 0),
     );
     if (!row) return { moved: 0, more: false, dueInMs: null, spentMs: 0 };
     if (full) this.#lookedAt = started;
@@ -82,7 +89,6 @@ export class Passes {
     this.#after = row.next;
     for (const [index, id] of row.ids.entries())
       onMoved(BigInt(id), BigInt(row.heads[index] ?? '0'), row.rung === true);
-    if (row.rung === true) onRung(row.ids.length);
     if (row.refused !== '0') onRefused(Number(row.refused));
     const moved = Number(row.moved);
     if (moved > 0 || row.more) {

@@ -94,9 +94,8 @@ export class Core {
     this.undecided = new Budget({ maxEvents, maxBytes });
     const passes = new Passes({
       database,
-      commit: async (statement) => this.#bell.commit(statement),
+      commit: async (statement, rung) => this.#bell.commit(statement, rung),
       onMoved: (incarnation, head, rung) => this.#moved(incarnation, head, rung),
-      onRung: (streams) => this.#bell.rang(streams),
       onRefused: (count) => this.#refused(count),
     });
     const housekeeping = new Housekeeping(this.database, logger);
@@ -204,7 +203,10 @@ export class Core {
       maxQueuedBytes,
       send: async (groups, call) =>
         groups.length === 1
-          ? this.#bell.commit(async (mayRing) => appendBatch(this.database, groups, call, mayRing))
+          ? this.#bell.commit(
+              async (mayRing) => appendBatch(this.database, groups, call, mayRing),
+              ([outcome]) => (outcome?.kind === 'ok' && outcome.rung ? 1 : 0),
+            )
           : appendBatch(this.database, groups, call, false),
       committed: (group, outcome) => {
         const { incarnation, first, previousTag } = outcome;
@@ -213,8 +215,7 @@ export class Core {
         const events = group.events.length;
         const head = first + BigInt(events) - 1n;
         this.groups.moved(incarnation, head);
-        if (outcome.rung) this.#bell.rang(1);
-        else this.#bell.ring(incarnation, head, events);
+        if (!outcome.rung) this.#bell.ring(incarnation, head, events);
       },
     });
   }

@@ -311,6 +311,7 @@ describe('what a server refuses', () => {
         return expiresAt ? { principal: 'ann', expiresAt } : new Response(null, { status: 401 });
       },
     });
+    await sluice.createStream(name);
     let token = issue(80);
     const refusals: number[] = [];
     const client = open({
@@ -326,7 +327,6 @@ describe('what a server refuses', () => {
     });
     const reader = collect(client.subscribe(name, { after: 'start' }));
     let written = 0;
-    await sluice.createStream(name);
     await until(async () => {
       await append(1);
       written += 1;

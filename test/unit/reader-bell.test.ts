@@ -67,12 +67,15 @@ test('I7, interleaving 32: commits tell readers themselves only where that is ra
   onTestFinished(() => void vi.useRealTimers());
   // What a commit tells needs no database.
   const bell = new ReaderBell({} as Database, silentLogger, 'readers');
-  const commit = async (ms: number): Promise<boolean> =>
-    bell.commit(async (mayRing) => {
-      vi.advanceTimersByTime(ms);
-      if (mayRing) bell.rang(1);
-      return Promise.resolve(mayRing);
-    });
+  const commit = async (ms: number, something = true): Promise<boolean> =>
+    bell.commit(
+      async (mayRing) => {
+        vi.advanceTimersByTime(ms);
+        return Promise.resolve(mayRing);
+      },
+      (rang) => (rang && something ? 1 : 0),
+    );
+  expect(await commit(60, false)).toBe(true); // had nothing to tell, so it waited for nobody who notifies
   expect(await commit(5)).toBe(true);
   expect(await commit(5)).toBe(false);
   vi.advanceTimersByTime(20);
@@ -81,4 +84,27 @@ test('I7, interleaving 32: commits tell readers themselves only where that is ra
   expect(await commit(5)).toBe(false);
   vi.advanceTimersByTime(1000);
   expect(await commit(5)).toBe(true);
+  vi.advanceTimersByTime(20);
+  const failing = bell.commit(
+    async () => {
+      vi.advanceTimersByTime(60);
+      return Promise.reject(new Error('canceled'));
+    },
+    () => 1,
+  );
+  await expect(failing).rejects.toThrow('canceled');
+  vi.advanceTimersByTime(9000);
+  expect(await commit(5)).toBe(false);
+});
+
+test('I4: streams that moved together are told in one notification', async () => {
+  const sent: unknown[] = [];
+  const query = async (_: string, values: unknown[]): Promise<unknown[]> => {
+    sent.push(values[1]);
+    return Promise.resolve([]);
+  };
+  const bell = new ReaderBell({ query } as unknown as Database, silentLogger, 'readers');
+  for (const id of [1n, 2n, 3n]) bell.ring(id, 7n);
+  await bell.close();
+  expect(sent).toEqual([['1:7,2:7,3:7']]);
 });
