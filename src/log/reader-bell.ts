@@ -1,39 +1,31 @@
-// Wakes readers in every process after a commit: NOTIFY in a statement of its own, whose failure is harmless (readers
-// poll), coalesced over all streams while one is under way. Payloads name streams and heads; readers never believe
-// them, they only read sooner.
-//
-// A transaction that notifies holds a lock of the whole cluster while it is flushed. So commits do it themselves
-// (ring_readers) only where that is rare: in a process that has not notified for a while, and not where it took long.
+// Wakes readers in every process when streams have gone on: by the commit itself (ring_readers) where its pace allows,
+// else by a statement after it, whose failure is harmless (readers poll), coalesced over all streams. Payloads name
+// streams and heads; readers never believe them, they only read sooner.
 import type { Database } from '../db/database.ts';
-import { report } from '../util/diagnostics.ts';
-import { jittered } from '../util/backoff.ts';
 import { nap } from '../util/abort.ts';
+import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
-import { random } from '../util/random.ts';
+import { BellPace } from './bell-pace.ts';
 
 /** Streams named in one round; past that, the payload says only that something is new. */
 const MAX_STREAMS = 2000;
 const MAX_PAYLOAD_BYTES = 7000; // NOTIFY takes 7 999
-/** Rest between two rounds, so that a busy process does not notify for every commit: at least, and at most. */
-const MIN_REST_MS = 2;
-const MAX_REST_MS = 10;
-/** A process that has not notified for so long may notify with a commit. */
-const QUIET_MS = 20;
-/** A commit that took longer may have waited for others who notify: the next ones leave it for so long. */
-const SLOW_MS = 50;
-const AVOID_MS = 10_000;
+
+/** What a commit has told readers. */
+export interface Rung {
+  readonly streams: number;
+  readonly events: number;
+}
 
 export class ReaderBell {
   readonly #database: Database;
   readonly #logger: LoggerLike;
   readonly #channel: string;
   readonly #closing = new AbortController();
+  readonly #pace = new BellPace();
   #pending = new Map<bigint, bigint>();
-  #events = 0; // since the last round began
-  #roundAt = -Infinity;
-  #ringing: Promise<void> | undefined;
-  /** From when on a commit may tell readers, by performance.now(). */
-  #mayRingAt = -Infinity;
+  #sending = false;
+  #rounds: Promise<void> | undefined;
 
   constructor(database: Database, logger: LoggerLike, channel: string = database.names.readersChannel) {
     this.#database = database;
@@ -43,76 +35,76 @@ export class ReaderBell {
 
   /**
    * Runs a statement that commits something. `mayRing`: the commit may tell readers, which saves them a round trip.
-   * `rung`: of how many streams it has told them.
+   * `rung`: what it has told them.
    */
   async commit<T>(
     statement: (mayRing: boolean) => Promise<T>,
-    rung: (this: void, result: T) => number,
+    rung: (this: void, result: T) => Rung | undefined,
   ): Promise<T> {
     const began = performance.now();
-    if (this.#ringing || began < this.#mayRingAt) return statement(false);
-    let streams: number | undefined;
+    if (this.#sending || !this.#pace.mayRing(began)) return statement(false);
+    let result: T;
     try {
-      const result = await statement(true);
-      streams = rung(result);
-      return result;
-    } finally {
-      if (streams !== 0) this.#rang(streams, performance.now() - began);
+      result = await statement(true);
+    } catch (error) {
+      const at = performance.now();
+      this.#pace.failed(at, at - began);
+      throw error;
     }
+    const told = rung(result);
+    if (told) this.#rang(told, began);
+    return result;
   }
 
   /** Something was committed, of so many events: `head` is the stream's last offset as far as we know. */
   ring(incarnation: bigint, head: bigint, events = 1): void {
-    this.#events += events;
+    this.#pace.passed(events);
     if ((this.#pending.get(incarnation) ?? -1n) < head) this.#pending.set(incarnation, head);
-    this.#ringing ??= this.#rounds();
+    this.#rounds ??= this.#tell();
   }
 
   /** Resolves when what was rung is sent. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#ringing;
+    await this.#rounds;
   }
 
-  // `streams` is undefined where the commit failed, maybe while it waited.
-  #rang(streams: number | undefined, tookMs: number): void {
-    this.#leaveFor(tookMs > SLOW_MS ? AVOID_MS : QUIET_MS);
-    if (streams !== undefined) report('sluice:readers.notified', () => ({ channel: this.#channel, streams }));
+  #rang({ streams, events }: Rung, began: number): void {
+    this.#pace.passed(events);
+    const at = performance.now();
+    this.#pace.rang(at, at - began);
+    report('sluice:readers.notified', () => ({ channel: this.#channel, streams }));
   }
 
-  #leaveFor(ms: number): void {
-    this.#mayRingAt = Math.max(this.#mayRingAt, performance.now() + ms);
-  }
-
-  async #rounds(): Promise<void> {
+  async #tell(): Promise<void> {
     await Promise.resolve(); // what moved together is told together
     while (this.#pending.size > 0) {
+      const restMs = this.#pace.restMs(performance.now());
+      if (restMs > 0) await nap(restMs, this.#closing.signal).done;
       const heads = this.#pending;
       this.#pending = new Map();
-      const at = performance.now();
-      const restMs = restFor(this.#events / (at - this.#roundAt));
-      this.#events = 0;
-      this.#roundAt = at;
-      try {
-        await this.#database.query(
-          'select pg_notify($1, p) from unnest($2::text[]) p where pg_notification_queue_usage() < 0.5',
-          [this.#channel, encodeHeads(heads)],
-          'sluice_notify_readers',
-        );
-        report('sluice:readers.notified', () => ({ channel: this.#channel, streams: heads.size }));
-      } catch (error) {
-        this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
-        report('sluice:background.failed', () => ({ where: 'reader bell', error }));
-      }
-      this.#leaveFor(QUIET_MS);
-      await nap(jittered(restMs, random()), this.#closing.signal).done;
+      this.#sending = true;
+      await this.#send(heads);
+      this.#sending = false;
+      this.#pace.told(performance.now());
     }
-    this.#ringing = undefined;
+    this.#rounds = undefined;
+  }
+
+  async #send(heads: ReadonlyMap<bigint, bigint>): Promise<void> {
+    try {
+      await this.#database.query(
+        'select pg_notify($1, p) from unnest($2::text[]) p where pg_notification_queue_usage() < 0.5',
+        [this.#channel, encodeHeads(heads)],
+        'sluice_notify_readers',
+      );
+      report('sluice:readers.notified', () => ({ channel: this.#channel, streams: heads.size }));
+    } catch (error) {
+      this.#logger.warn({ error }, 'readers could not be notified; they find out by polling');
+      report('sluice:background.failed', () => ({ where: 'reader bell', error }));
+    }
   }
 }
-
-/** Milliseconds to rest when so many events come in each: above 2 000 a second more of them share a notification. */
-export const restFor = (perMs: number): number => Math.min(MAX_REST_MS, Math.max(MIN_REST_MS, perMs));
 
 /** Payloads: `incarnation:head`, separated by commas. An empty payload means "any stream". */
 export function encodeHeads(heads: ReadonlyMap<bigint, bigint>): string[] {

@@ -1,6 +1,7 @@
 // One pass over the outbox: calls the SQL function and tells readers what moved. Safe from any number of processes at
 // once, so nothing here asks who holds the role.
 import type { Database } from '../db/database.ts';
+import type { Rung } from '../log/reader-bell.ts';
 import { report } from '../util/diagnostics.ts';
 
 /** Events moved per stream in one pass, at most, unless a transaction or a long backlog asks for more. */
@@ -23,14 +24,11 @@ export interface PassResult {
 
 export interface PassesOptions {
   readonly database: Database;
-  /**
-   * Runs a statement that commits: `mayRing` says whether its commit may tell readers; `rung`, of how many streams it
-   * did.
-   */
+  /** Runs a statement that commits: `mayRing` says whether its commit may tell readers; `rung`, what it has told them. */
   commit<T>(
     this: void,
     statement: (mayRing: boolean) => Promise<T>,
-    rung: (this: void, result: T) => number,
+    rung: (this: void, result: T) => Rung | undefined,
   ): Promise<T>;
   /** Told of every stream that moved, after the commit. `rung`: other processes were told with it. */
   onMoved(this: void, incarnation: bigint, head: bigint, rung: boolean): void;
@@ -81,7 +79,8 @@ export class Passes {
           [...values, mayRing ? MAX_STREAMS_TOLD : 0],
           'sluice_pass',
         ),
-      ([passed]) => (passed?.rung === true ? passed.ids.length : 0),
+      ([passed]) =>
+        passed?.rung === true ? { streams: passed.ids.length, events: Number(passed.moved) } : undefined,
     );
     if (!row) return { moved: 0, more: false, dueInMs: null, spentMs: 0 };
     if (full) this.#lookedAt = started;

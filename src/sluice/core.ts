@@ -205,7 +205,10 @@ export class Core {
         groups.length === 1
           ? this.#bell.commit(
               async (mayRing) => appendBatch(this.database, groups, call, mayRing),
-              ([outcome]) => (outcome?.kind === 'ok' && outcome.rung ? 1 : 0),
+              ([outcome]) =>
+                outcome?.kind === 'ok' && outcome.rung
+                  ? { streams: 1, events: outcome.tags.length }
+                  : undefined,
             )
           : appendBatch(this.database, groups, call, false),
       committed: (group, outcome) => {
