@@ -1,5 +1,6 @@
 // Acknowledging inside a transaction, and what is known of how that transaction ended.
 import type { Database } from '../db/database.ts';
+import { driverErrorOf } from '../db/driver-error.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -10,30 +11,36 @@ import { ackEvents } from './store.ts';
 export class Acknowledgement {
   readonly #database: Database;
   readonly #lease: HeldLease;
-  readonly #offsets: readonly bigint[];
+  readonly #wanted: () => readonly bigint[];
+  /** Of which this is said; undefined: of none. */
+  offsets: readonly bigint[] | undefined;
   /** It was said that they are done. */
   isGiven = false;
   /** Their transaction has committed, as far as we ran it ourselves. */
   isCommitted = false;
   /** A transaction may have committed it, or may yet. */
   isInDoubt = false;
+  /** The handler has ended, or nobody waits for it: what becomes of its events is recorded. */
+  isOver = false;
+  #isUnderWay = false;
+  #mayHaveCommitted = false;
 
-  constructor(database: Database, lease: HeldLease, offsets: readonly bigint[]) {
+  /** `wanted`: the offsets, when it comes to that. */
+  constructor(database: Database, lease: HeldLease, wanted: () => readonly bigint[]) {
     this.#database = database;
     this.#lease = lease;
-    this.#offsets = offsets;
+    this.#wanted = wanted;
   }
 
   async ack(tx: SqlExecutor): Promise<void> {
-    this.#requireOnce();
-    this.isInDoubt = true;
-    await ackEvents(this.#database, this.#lease.token, this.#offsets, tx);
-    this.isGiven = true;
+    await this.#once(async () => {
+      await this.#acknowledge(tx);
+      this.isGiven = true;
+    });
   }
 
   async transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
-    this.#requireOnce();
-    return this.#database.transactions.run(async () => this.#transaction(fn));
+    return this.#once(async () => this.#database.transactions.run(async () => this.#transaction(fn)));
   }
 
   async #transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
@@ -43,13 +50,11 @@ export class Acknowledgement {
     try {
       await translated(async () => client.query({ text: 'begin' }));
       const result = await fn(client as unknown as SqlExecutor);
-      await ackEvents(this.#database, this.#lease.token, this.#offsets, client as unknown as SqlExecutor);
-      this.isInDoubt = true; // until the answer is there
-      await translated(async () => client.query({ text: 'commit' }));
-      this.isGiven = true;
-      this.isCommitted = true;
+      await this.#acknowledge(client as unknown as SqlExecutor);
+      await this.#commit(async () => client.query({ text: 'commit' }));
       return result;
     } catch (error) {
+      this.isInDoubt = this.#mayHaveCommitted;
       broken = await client.query({ text: 'rollback' }).then(
         () => false,
         () => true,
@@ -61,11 +66,61 @@ export class Acknowledgement {
     }
   }
 
-  #requireOnce(): void {
-    if (!this.isGiven) return;
-    throw new SluiceError('lease_lost', 'this was acknowledged already; acknowledge once');
+  async #acknowledge(tx: SqlExecutor): Promise<void> {
+    this.#requireTime();
+    this.offsets = this.#wanted();
+    this.isInDoubt = true; // from here on; before, somebody would be told that it failed
+    try {
+      await ackEvents(this.#database, this.#lease.token, this.offsets, tx);
+    } catch (error) {
+      this.offsets = undefined;
+      throw error;
+    }
+  }
+
+  async #commit(commit: () => Promise<unknown>): Promise<void> {
+    this.#mayHaveCommitted = true; // until the answer is there
+    try {
+      await translated(commit);
+    } catch (error) {
+      this.#mayHaveCommitted = !isAnswer(error);
+      this.offsets = undefined;
+      throw error;
+    }
+    this.isGiven = true;
+    this.isCommitted = true;
+  }
+
+  async #once<R>(work: () => Promise<R>): Promise<R> {
+    this.#requireTime();
+    if (this.isGiven || this.#isUnderWay)
+      throw new SluiceError('lease_lost', 'this was acknowledged already; acknowledge once');
+    if (this.#mayHaveCommitted)
+      throw new SluiceError(
+        'lease_lost',
+        'this may have been acknowledged: the answer to the commit was lost; let the handler fail, and it comes again if it was not',
+      );
+    this.#isUnderWay = true;
+    try {
+      return await work();
+    } finally {
+      this.#isUnderWay = false;
+    }
+  }
+
+  #requireTime(): void {
+    if (!this.isOver) return;
+    throw new SluiceError(
+      'lease_lost',
+      'the handler took too long, had ended, or consuming has: roll back; what it was given comes again if it is not done',
+    );
   }
 }
+
+/** The server has said that it did not commit. */
+const isAnswer = (error: unknown): boolean =>
+  driverErrorOf(error).code !== undefined &&
+  !(error instanceof SluiceError && error.code === 'connection_lost');
 
 // A connection that is lost between two statements says so in an event as well, which unheard would end the process.
 // The next statement fails for it.
