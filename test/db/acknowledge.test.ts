@@ -1,6 +1,14 @@
 // Guards acknowledging in a handler's own transaction (I5): its effects happen once, whatever a handler does with its time,
-// its batch, and an answer that it did not get.
-import { connect, type PoolLike, type Sluice, type SluiceError, type SqlExecutor } from 'sluice';
+// its batch, and an answer that it did not get; and extending what is over.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  connect,
+  type HandlerContext,
+  type PoolLike,
+  type Sluice,
+  type SluiceError,
+  type SqlExecutor,
+} from 'sluice';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
@@ -180,4 +188,27 @@ test('a transaction that certainly failed may be tried again', async () => {
   await consuming;
   expect(errors).toEqual([expect.objectContaining({ constraint: 'once_only' })]);
   expect(await effects()).toEqual([1]);
+});
+
+test('I5: a lease of which nothing is left is not extended, and is not called lost for it', async () => {
+  const stream = await fill(sluice, 1);
+  const group = stream.group('g', { keyed: { partitions: 2 } });
+  const ending = new AbortController();
+  const lost: unknown[] = [];
+  const onLost = (message: unknown): void => void lost.push(message);
+  subscribe('sluice:group.lost', onLost);
+  const contexts: HandlerContext[] = [];
+  const consuming = group.consume(
+    async (_event, context) => {
+      contexts.push(context);
+      return Promise.resolve();
+    },
+    { signal: ending.signal },
+  );
+  await until(async () => (await group.stats()).lag === 0);
+  await expect(contexts[0]?.extend(1000)).rejects.toEqual(code('lease_lost'));
+  ending.abort();
+  await consuming;
+  unsubscribe('sluice:group.lost', onLost);
+  expect(lost).toEqual([]);
 });
