@@ -3,6 +3,7 @@ import type { Database } from '../db/database.ts';
 import { driverErrorOf } from '../db/driver-error.ts';
 import type { SqlExecutor } from '../db/queryable.ts';
 import { translated } from '../db/sqlstate.ts';
+import { deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { HeldLease } from './held-lease.ts';
 import { ackEvents } from './store.ts';
@@ -21,7 +22,8 @@ export class Acknowledgement {
   /** A transaction may have committed it, or may yet. */
   isInDoubt = false;
   /** The handler has ended, or nobody waits for it: what becomes of its events is recorded. */
-  isOver = false;
+  #isOver = false;
+  readonly #over = deferred();
   #isUnderWay = false;
   #mayHaveCommitted = false;
 
@@ -43,27 +45,50 @@ export class Acknowledgement {
     return this.#once(async () => this.#database.transactions.run(async () => this.#transaction(fn)));
   }
 
+  /** Nothing is acknowledged any more, unless that is under way; and nobody holds a connection any longer. */
+  end(): void {
+    this.#isOver = true;
+    this.#over.resolve();
+  }
+
   async #transaction<R>(fn: (tx: SqlExecutor) => Promise<R>): Promise<R> {
     const client = await translated(async () => this.#database.pool.connect());
+    const tx = client as unknown as SqlExecutor;
     const unhear = ignoreLoss(client);
-    let broken: boolean | Error = false;
+    let isAtWork = false;
+    const work = async (): Promise<R> => {
+      isAtWork = true;
+      try {
+        return await fn(tx);
+      } finally {
+        isAtWork = false;
+      }
+    };
+    let broken = false;
     try {
+      this.#requireTime(); // it has waited for a connection
       await translated(async () => client.query({ text: 'begin' }));
-      const result = await fn(client as unknown as SqlExecutor);
-      await this.#acknowledge(client as unknown as SqlExecutor);
+      const result = await this.#inTime(work());
+      await this.#acknowledge(tx);
       await this.#commit(async () => client.query({ text: 'commit' }));
       return result;
     } catch (error) {
       this.isInDoubt = this.#mayHaveCommitted;
-      broken = await client.query({ text: 'rollback' }).then(
-        () => false,
-        () => true,
-      );
+      // Who runs on unheard would keep the connection from everybody, for as long as it likes.
+      broken = isAtWork || (await fails(client.query({ text: 'rollback' })));
       throw error;
     } finally {
-      unhear();
+      if (!broken) unhear();
       client.release(broken);
     }
+  }
+
+  /** Unless nobody waits for the handler any more. */
+  async #inTime<R>(work: Promise<R>): Promise<R> {
+    const late = this.#over.promise.then((): never => {
+      throw tooLate();
+    });
+    return Promise.race([work, late]);
   }
 
   async #acknowledge(tx: SqlExecutor): Promise<void> {
@@ -109,13 +134,21 @@ export class Acknowledgement {
   }
 
   #requireTime(): void {
-    if (!this.isOver) return;
-    throw new SluiceError(
-      'lease_lost',
-      'the handler took too long, had ended, or consuming has: roll back; what it was given comes again if it is not done',
-    );
+    if (this.#isOver) throw tooLate();
   }
 }
+
+const tooLate = (): SluiceError =>
+  new SluiceError(
+    'lease_lost',
+    'the handler took too long, had ended, or consuming has: roll back; what it was given comes again if it is not done',
+  );
+
+const fails = async (work: Promise<unknown>): Promise<boolean> =>
+  work.then(
+    () => false,
+    () => true,
+  );
 
 /** The server has said that it did not commit. */
 const isAnswer = (error: unknown): boolean =>

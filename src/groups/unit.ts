@@ -111,7 +111,7 @@ export class Unit {
   #end(outcome: Outcome): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.acknowledgement.isOver = true;
+    this.acknowledgement.end();
     clearTimeout(this.#timer);
     this.#onEnd(this, outcome);
   }

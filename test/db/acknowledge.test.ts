@@ -83,6 +83,55 @@ test('I5: nor does a handler that consuming has not waited for', async () => {
   expect(await group.stats()).toMatchObject({ lag: 1, inFlight: 0 });
 });
 
+const forEver = async (): Promise<never> => new Promise(() => {});
+
+test('I11: nor does closing wait for a handler that keeps its transaction for ever', async () => {
+  const stream = await fill(sluice, 1);
+  const own = await connect({ connectionString: db.connectionString });
+  const codes: string[] = [];
+  let begun = false;
+  const consuming = own
+    .stream<number>(stream.name)
+    .group('g')
+    .consume(
+      async ({ data }, { transaction }) =>
+        transaction(async (tx) => {
+          await take(tx, data);
+          begun = true;
+          await forEver();
+        }).catch((error: SluiceError) => {
+          codes.push(error.code);
+        }),
+      { drainMs: 10 },
+    );
+  await until(() => begun);
+  await own.close();
+  await consuming;
+  await until(() => codes.length > 0);
+  expect(codes).toEqual(['lease_lost']);
+  expect(await effects()).toEqual([]);
+  expect(await stream.group('g').stats()).toMatchObject({ lag: 1, inFlight: 0 });
+});
+
+test('I7: handlers that keep their transactions for ever keep no connections', async () => {
+  const stream = await fill(sluice, 20);
+  const group = stream.group('g', SOON);
+  const ending = new AbortController();
+  const consuming = group.consume(
+    async ({ data }, { attempt, transaction }) => {
+      await transaction(async (tx) => {
+        await take(tx, data);
+        if (attempt === 1) await forEver();
+      });
+    },
+    { concurrency: 10, handlerTimeoutMs: 150, signal: ending.signal },
+  );
+  await until(async () => (await group.stats()).lag === 0);
+  ending.abort();
+  await consuming;
+  expect(await effects()).toEqual(upTo(20));
+});
+
 test('I5: what a batch said had failed is not acknowledged with the others', async () => {
   const stream = await fill(sluice, 4);
   const group = stream.group('g', SOON);
