@@ -92,9 +92,9 @@ export class Acknowledgement {
   }
 
   async #acknowledge(tx: SqlExecutor): Promise<void> {
-    this.#requireTime();
-    this.offsets = this.#wanted();
-    this.isInDoubt = true; // from here on; before, somebody would be told that it failed
+    // Of what is over nothing is acknowledged, which is refused, so that the transaction cannot commit.
+    this.offsets = this.#isOver ? [] : this.#wanted();
+    this.isInDoubt = true; // whoever is told from now on that it failed waits for the transaction
     try {
       await ackEvents(this.#database, this.#lease.token, this.offsets, tx);
     } catch (error) {
@@ -117,7 +117,6 @@ export class Acknowledgement {
   }
 
   async #once<R>(work: () => Promise<R>): Promise<R> {
-    this.#requireTime();
     if (this.isGiven || this.#isUnderWay)
       throw new SluiceError('lease_lost', 'this was acknowledged already; acknowledge once');
     if (this.#mayHaveCommitted)

@@ -61,6 +61,32 @@ test('I5: whoever has taken too long acknowledges nothing any more, although the
   expect(await effects()).toEqual([1, 2, 3]);
 });
 
+test('I5: nor does it commit a transaction of its own, even if it does not mind', async () => {
+  const stream = await fill(sluice, 2);
+  const group = stream.group('g', SOON);
+  const ending = new AbortController();
+  const pool = lossyPool(db.connectionString);
+  const late: unknown[] = [];
+  const consuming = group.consume(
+    async ({ data }, { attempt, signal, ack }) => {
+      const tx = await pool.connect();
+      await tx.query('begin');
+      await take(tx, data);
+      if (data === 1 && attempt === 1) await until(() => signal.aborted);
+      await ack({ tx }).catch((error: unknown) => late.push(error));
+      await tx.query('commit');
+      tx.release();
+    },
+    { concurrency: 2, handlerTimeoutMs: 200, signal: ending.signal },
+  );
+  await until(async () => late.length > 0 && (await group.stats()).lag === 0);
+  ending.abort();
+  await consuming;
+  await pool.end();
+  expect(late).toContainEqual(code('lease_lost'));
+  expect(await effects()).toEqual([1, 2]);
+});
+
 test('I5: nor does a handler that consuming has not waited for', async () => {
   const stream = await fill(sluice, 1);
   const group = stream.group('g');
