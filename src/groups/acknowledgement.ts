@@ -93,10 +93,15 @@ export class Acknowledgement {
 
   async #acknowledge(tx: SqlExecutor): Promise<void> {
     // Of what is over nothing is acknowledged, which is refused, so that the transaction cannot commit.
-    this.offsets = this.#isOver ? [] : this.#wanted();
+    const offsets = this.#isOver ? [] : this.#wanted();
+    if (offsets.length === 0 && !this.#isOver)
+      throw new RangeError(
+        'all that was handed out was said to have failed; there is nothing to acknowledge',
+      );
+    this.offsets = offsets;
     this.isInDoubt = true; // whoever is told from now on that it failed waits for the transaction
     try {
-      await ackEvents(this.#database, this.#lease.token, this.offsets, tx);
+      await ackEvents(this.#database, this.#lease.token, offsets, tx);
     } catch (error) {
       this.offsets = undefined;
       throw error;

@@ -22,6 +22,7 @@ interface Context {
    * batch, all but what was said to have failed. Commit before the handler resolves.
    *
    * @throws SluiceError lease_lost: roll back, it is not this handler's any more; tx_required
+   * @throws RangeError if all of a batch was said to have failed
    */
   ack(this: void, options: { readonly tx: SqlExecutor }): Promise<void>;
   /**

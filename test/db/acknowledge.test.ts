@@ -178,6 +178,24 @@ test('I5: what a batch said had failed is not acknowledged with the others', asy
   expect(await effects()).toEqual(upTo(4));
 });
 
+test('a batch of which all has failed has nothing to acknowledge', async () => {
+  const stream = await fill(sluice, 1);
+  const group = stream.group('g', { maxAttempts: 1 });
+  const ending = new AbortController();
+  const consuming = group.consumeBatch(
+    async ([event], { fail, transaction }) => {
+      fail((event as { offset: bigint }).offset, new Error('no'));
+      await transaction(async (tx) => take(tx, 1));
+    },
+    { signal: ending.signal },
+  );
+  await until(async () => (await group.stats()).dead === 1);
+  ending.abort();
+  await consuming;
+  for await (const { error } of group.deadLetters.list()) expect(error).toMatch(/nothing to acknowledge/);
+  expect(await effects()).toEqual([]);
+});
+
 /** Commits, and says that the connection was lost, so often. */
 function forgetful(times: number): { readonly pool: PoolLike; end(this: void): Promise<void> } {
   const pool = lossyPool(db.connectionString);
