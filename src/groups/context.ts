@@ -18,16 +18,17 @@ interface Context {
    */
   extend(this: void, ms: number): Promise<void>;
   /**
-   * Acknowledges in your transaction: what it writes and that this was handled are committed together, or not at all.
-   * Commit before the handler resolves.
+   * Acknowledges in your transaction: what it writes and that this was handled are committed together, or not at all. Of a
+   * batch, all but what was said to have failed. Commit before the handler resolves.
    *
-   * @throws SluiceError lease_lost: roll back, somebody else has it; tx_required
+   * @throws SluiceError lease_lost: roll back, it is not this handler's any more; tx_required
+   * @throws RangeError if all of a batch was said to have failed
    */
   ack(this: void, options: { readonly tx: SqlExecutor }): Promise<void>;
   /**
    * Runs `fn` in a transaction that acknowledges, on a connection of the pool, and commits it.
    *
-   * @throws what `fn` throws, after a rollback; SluiceError lease_lost
+   * @throws what `fn` throws, after a rollback; SluiceError lease_lost; connection_lost: it may have committed
    * @example
    * await transaction((tx) => tx.query('insert into invoices …', [event.data.id]));
    */

@@ -172,7 +172,11 @@ export class Crew<T> {
   #record(unit: Unit, outcome: Outcome): void {
     const { lease, offsets, acknowledgement, failures } = unit;
     const { isGiven, isInDoubt: doubt } = acknowledgement;
-    if (isGiven) return lease.acked(offsets); // as the transaction says, whatever the handler did then
+    if (isGiven) {
+      // As the transaction says, whatever the handler did then; what had failed before is no part of it.
+      for (const failure of failures.values()) lease.failed(failure, false);
+      return lease.acked(acknowledgement.offsets ?? []);
+    }
     if (outcome.kind === 'done') {
       for (const failure of failures.values()) lease.failed(failure, doubt);
       return lease.done(failures.size === 0 ? offsets : offsets.filter((offset) => !failures.has(offset)));

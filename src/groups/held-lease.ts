@@ -112,7 +112,7 @@ export class HeldLease {
   /** Tells what was recorded, and makes the lease last on. Never rejects. */
   async flush(extendMs?: number): Promise<void> {
     while (this.#flushing) await this.#flushing; // and with this one, what is recorded until then
-    if (this.#over.signal.aborted || (!this.#hasNews && extendMs === undefined)) return;
+    if (this.#over.signal.aborted || (!this.#hasNews && (extendMs === undefined || this.isSettled))) return;
     this.#flushing = this.#tell(extendMs);
     await this.#flushing;
     this.#flushing = undefined;
@@ -122,6 +122,7 @@ export class HeldLease {
   async extend(ms: number): Promise<void> {
     await this.flush(ms);
     this.#over.signal.throwIfAborted();
+    if (this.isSettled) throw new SluiceError('lease_lost', 'the lease is over: nothing of it is left to do');
   }
 
   get #hasNews(): boolean {

@@ -44,6 +44,8 @@ export interface LeaseFacts<T> {
   readonly expiresAt: number;
   /** Some of it is to be had again, by whoever is there. */
   onReturned(): void;
+  /** So many were given up; not told of what a transaction of the user's does, which may be undone. */
+  onDead(count: number): void;
 }
 
 export class LeaseHandle<T> implements Lease<T> {
@@ -73,8 +75,9 @@ export class LeaseHandle<T> implements Lease<T> {
       this.attempt(offset);
       failures.set(offset, { offset, error: errorText(error), retryAt });
     }
-    await this.#settle({ done: 'rest', failed: [...failures.values()] }, tx);
+    const { dead } = await this.#settle({ done: 'rest', failed: [...failures.values()] }, tx);
     if (failures.size > 0) this.#facts.onReturned();
+    if (dead > 0 && tx === undefined) this.#facts.onDead(dead);
   }
 
   async extend(ms: number): Promise<void> {

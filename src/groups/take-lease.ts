@@ -5,7 +5,7 @@ import { MAX_LEASE_BYTES } from './claimer.ts';
 import { decodeEach } from './decode-each.ts';
 import type { Groups } from './groups.ts';
 import { LeaseHandle, type Lease } from './lease.ts';
-import { reportClaim } from './reports.ts';
+import { reportClaim, reportDead } from './reports.ts';
 import { claimEvents, settleLease, type FailurePolicy, type GroupRef } from './store.ts';
 
 export interface TakeOptions<T> {
@@ -41,7 +41,11 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
   if (handed.length === 0) return null;
   const onReturned = (): void => groups.look(group.id);
   const { events, failed } = await decodeEach(decode, group.stream, handed);
-  if (failed.length > 0) await settleLease(database, { token, settlement: { failed }, policy });
+  const onDead = (count: number): void => {
+    if (count > 0) reportDead(groups, group, count);
+  };
+  if (failed.length > 0)
+    onDead((await settleLease(database, { token, settlement: { failed }, policy })).dead);
   if (signal?.aborted === true) {
     // Nobody waits for it any more: what it has goes back, uncounted.
     if (events.length > 0) {
@@ -53,5 +57,5 @@ export async function takeLease<T>(options: TakeOptions<T>): Promise<Lease<T> | 
   }
   if (events.length === 0) return takeLease(options);
   const attempts = new Map(handed.map(({ record, attempt }) => [record.offset, attempt]));
-  return new LeaseHandle({ database, token, policy, events, attempts, expiresAt, onReturned });
+  return new LeaseHandle({ database, token, policy, events, attempts, expiresAt, onReturned, onDead });
 }

@@ -37,7 +37,9 @@ export class Unit {
   constructor(database: Database, items: readonly Item[], onEnd: (unit: Unit, outcome: Outcome) => void) {
     this.items = items;
     this.offsets = items.map(({ record }) => record.offset);
-    this.acknowledgement = new Acknowledgement(database, this.lease, this.offsets);
+    this.acknowledgement = new Acknowledgement(database, this.lease, () =>
+      this.offsets.filter((offset) => !this.failures.has(offset)),
+    );
     this.#onEnd = onEnd;
   }
 
@@ -97,7 +99,7 @@ export class Unit {
 
   fail(offset: bigint, error: string, retryAt: Date | undefined): void {
     this.item(offset);
-    if (this.acknowledgement.isGiven) {
+    if (this.acknowledgement.offsets) {
       throw new SluiceError('lease_lost', 'the batch was acknowledged already; say what failed before');
     }
     if (this.#isOver)
@@ -109,6 +111,7 @@ export class Unit {
   #end(outcome: Outcome): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.acknowledgement.end();
     clearTimeout(this.#timer);
     this.#onEnd(this, outcome);
   }

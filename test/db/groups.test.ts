@@ -1,5 +1,12 @@
 // Guards groups at work (I5): what is handed out, again, and no more; acknowledged, failed, given up, moved and ended.
-import { connect, type Sluice, type SluiceError, type Stream, type StreamEvent } from 'sluice';
+import {
+  connect,
+  type Sluice,
+  type SluiceError,
+  type StandardSchemaV1,
+  type Stream,
+  type StreamEvent,
+} from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
@@ -160,6 +167,22 @@ describe('claim', () => {
     await group.claim({ leaseMs: 100 });
     await until(async () => (await group.claim()) === null && (await group.stats()).dead === 1);
     expect(await died).toMatchObject({ stream: stream.name, group: 'g', events: 1 });
+  });
+
+  test('what is given up by hand, or refused by the schema of a claim, is reported as well', async () => {
+    const stream = await filled(2);
+    const lease = await stream.group('g', { maxAttempts: 1 }).claim({ max: 1 });
+    const byHand = nextMessage('sluice:group.died');
+    await lease?.ack({ failed: [{ offset: 1n, error: 'no' }] });
+    expect(await byHand).toMatchObject({ stream: stream.name, group: 'g', events: 1 });
+    const vendor = 'test';
+    const schema: StandardSchemaV1 = {
+      '~standard': { version: 1, vendor, validate: () => ({ issues: [{ message: 'none will do' }] }) },
+    };
+    const refusing = sluice.stream(stream.name, { schema, validateOnRead: true });
+    const refused = nextMessage('sluice:group.died');
+    expect(await refusing.group('refusing', { maxAttempts: 1 }).claim()).toBeNull();
+    expect(await refused).toMatchObject({ group: 'refusing', events: 2 });
   });
 
   test('I5: part of a lease can fail: it comes again by itself, at its time; the rest is done', async () => {
