@@ -19,6 +19,7 @@ create or replace function :"schema".publish_many(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off -- of what is delayed, whose statistics may be those of an empty table
+set jit = off
 as $$
 declare
   v_stream_id bigint;
