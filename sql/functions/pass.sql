@@ -78,7 +78,10 @@ begin
     next_after := v_names[v_take];
     v_names := v_names[:v_take];
   end if;
-  for v_name in select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) loop
+  -- Each takes a lock until the commit, and all transactions of the cluster share the room for them.
+  for v_name in
+    select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) limit 500
+  loop
     -- Somebody may be creating it and refusing the rows of the one before: those rows are not waited for either.
     continue when not pg_try_advisory_xact_lock(:create_key, hashtext(v_name));
     v_refused := v_refused + :"schema".refuse_deleted(v_name);

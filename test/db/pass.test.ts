@@ -420,6 +420,13 @@ describe('more dirty streams than a pass takes', () => {
     for (const stream of streams) expect(await valuesIn(stream)).toEqual(values);
   });
 
+  test('I7: a pass makes a bounded number of streams, each of which takes a lock that all of the cluster have room for', async () => {
+    await pass();
+    await db.query(`select sluice.publish('made ' || n, '1') from generate_series(1, 700) n`);
+    expect(await pass()).toEqual({ moved: 500, refused: 0, more: true, next: '' });
+    expect(await pass()).toEqual({ moved: 200, refused: 0, more: false, next: '' });
+  });
+
   test('I7: a pass that starts in the middle tells that it did not look at what comes before', async () => {
     await publish(db, 'a', 1);
     await db.query(`select sluice.publish('z', to_json(n)) from generate_series(1, 600) n`);
