@@ -407,26 +407,6 @@ describe('more dirty streams than a pass takes', () => {
     },
   );
 
-  test('I7: a pass ends after some streams where all of them have long backlogs, and the next one goes on there', async () => {
-    await pass();
-    const streams = Array.from({ length: 40 }, (_, n) => `long ${String(n).padStart(2, '0')}`);
-    const values = Array.from({ length: 30 }, (_, n) => n);
-    for (const stream of streams) {
-      await db.query('select sluice.publish_many($1, $2)', [stream, values.join('\u001e')]);
-    }
-    expect(await pass(db, { limit: 20 })).toEqual({ moved: 300, refused: 0, more: true, next: 'long 09' });
-    expect(await pass(db, { limit: 20, after: 'long 09' })).toMatchObject({ moved: 300, next: 'long 19' });
-    expect(await round({ limit: 20 })).toBe(2);
-    for (const stream of streams) expect(await valuesIn(stream)).toEqual(values);
-  });
-
-  test('I7: a pass makes a bounded number of streams, each of which takes a lock that all of the cluster have room for', async () => {
-    await pass();
-    await db.query(`select sluice.publish('made ' || n, '1') from generate_series(1, 700) n`);
-    expect(await pass()).toEqual({ moved: 500, refused: 0, more: true, next: '' });
-    expect(await pass()).toEqual({ moved: 200, refused: 0, more: false, next: '' });
-  });
-
   test('I7: a pass that starts in the middle tells that it did not look at what comes before', async () => {
     await publish(db, 'a', 1);
     await db.query(`select sluice.publish('z', to_json(n)) from generate_series(1, 600) n`);
