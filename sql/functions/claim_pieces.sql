@@ -36,6 +36,7 @@ create or replace function :"schema".claim_pieces(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare

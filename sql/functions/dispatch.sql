@@ -8,6 +8,7 @@ create or replace function :"schema".dispatch(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   c_max_pieces constant integer := 10000;

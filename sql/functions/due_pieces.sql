@@ -12,6 +12,7 @@ create or replace function :"schema".due_pieces(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   if p_partitions is null then

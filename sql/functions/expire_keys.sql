@@ -3,6 +3,7 @@ create or replace function :"schema".expire_keys(p_limit integer default 5000) r
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_removed bigint;

@@ -4,6 +4,7 @@ create or replace function :"schema".held_from(p_stream_id bigint, p_from bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return (select min(greatest(

@@ -5,6 +5,7 @@ create or replace function :"schema".move_start(p_stream_id bigint, p_to bigint)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_from bigint;

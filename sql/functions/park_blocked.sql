@@ -6,6 +6,7 @@ create or replace function :"schema".park_blocked(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_parked bigint;

@@ -24,6 +24,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off -- a plan that cannot do without what is off seems to cost so much that it would be compiled, each time
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -32,6 +33,7 @@ declare
   v_name text;
   v_unlocked boolean;
   v_all boolean;
+  v_take integer;
   v_refused bigint := 0;
   v_more_due boolean;
   v_next_due timestamptz;
@@ -51,25 +53,35 @@ begin
     return;
   end if;
   v_all := v_all and cardinality(v_names) <= p_max_streams;
+  v_take := cardinality(v_names);
   if not v_all then
-    with recursive dirty (name, n) as (
-      (select o.stream, 1 from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)
+    -- Of all of them about ten times what one stream may have moved: a pass holds its streams until it ends, and one that
+    -- takes longer than its user's statement_timeout is cancelled, and would be each time again.
+    with recursive dirty (name, n, before) as (
+      (select o.stream, 1, 0::bigint from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)
       union all
-      (select d.following, d.n + 1 from (
+      (select d.following, d.n + 1, d.before + (
+        select count(*) from (select from :"schema".outbox o where o.stream = d.name limit p_limit) o
+      ) from (
         select (select o.stream from :"schema".outbox o where o.stream > dirty.name order by o.stream limit 1) as following,
-          dirty.n from dirty where dirty.n <= p_max_streams
+          dirty.* from dirty where dirty.n <= p_max_streams and dirty.before < p_limit * 10::bigint
       ) d where d.following is not null)
     )
-    select coalesce(array_agg(d.name order by d.n), '{}') into v_names from dirty d;
+    select coalesce(array_agg(d.name order by d.n), '{}'),
+      count(*) filter (where d.n <= p_max_streams and d.before < p_limit * 10::bigint)
+    into v_names, v_take from dirty d;
   end if;
   more := v_more_due or not v_all and p_after <> ''; -- the streams up to p_after were not looked at
   next_after := '';
-  if cardinality(v_names) > p_max_streams then
+  if cardinality(v_names) > v_take then
     more := true;
-    next_after := v_names[p_max_streams];
-    v_names := v_names[:p_max_streams];
+    next_after := v_names[v_take];
+    v_names := v_names[:v_take];
   end if;
-  for v_name in select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) loop
+  -- Each takes a lock until the commit, and all transactions of the cluster share the room for them.
+  for v_name in
+    select n from unnest(v_names) n where not exists (select from :"schema".streams s where s.name = n) limit 500
+  loop
     -- Somebody may be creating it and refusing the rows of the one before: those rows are not waited for either.
     continue when not pg_try_advisory_xact_lock(:create_key, hashtext(v_name));
     v_refused := v_refused + :"schema".refuse_deleted(v_name);

@@ -18,12 +18,12 @@ create or replace function :"schema".publish_many(
 ) returns setof bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off -- of what is delayed, whose statistics may be those of an empty table
 as $$
 declare
   v_stream_id bigint;
   v_call_id bigint;
   v_due_at timestamptz;
+  v_first_id bigint;
   v_type text;
 begin
   select t into v_type from unnest(p_types) t where not :"schema".type_is_valid(t) limit 1;
@@ -54,15 +54,18 @@ begin
       order by e.n
       returning id;
   else
+    -- What the transaction delays to one time stands together, at the place of the first event it delayed to any. Kept in a
+    -- setting that ends with the transaction or its savepoint: to look it up in the table would make two transactions that
+    -- are serializable fail for each other.
+    v_first_id := nullif(current_setting(:'first_delayed_setting', true), '')::bigint;
+    if v_first_id is null then
+      v_first_id := nextval(:'schema.outbox_id');
+      perform set_config(:'first_delayed_setting', v_first_id::text, true);
+    end if;
     return query
       insert into :"schema".delayed (due_at, first_id, id, stream_id, stream, type, key, visible_to, exclude, headers,
         idempotency_key, call_id, data)
-      select v_due_at, coalesce(
-          -- An older row may have the same xid after a restore into another cluster.
-          (select min(d.first_id) from :"schema".delayed d
-           where d.xid = pg_current_xact_id() and d.due_at = v_due_at and d.published_at = now()),
-          min(e.id) over ()
-        ), e.id, v_stream_id, p_stream, e.type, e.key, e.visible_to, e.exclude, e.headers::json, p_idempotency_key,
+      select v_due_at, v_first_id, e.id, v_stream_id, p_stream, e.type, e.key, e.visible_to, e.exclude, e.headers::json, p_idempotency_key,
         v_call_id, e.data::json
       from (
         select nextval(:'schema.outbox_id') as id, o.* from (

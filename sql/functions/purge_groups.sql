@@ -5,6 +5,7 @@ create or replace function :"schema".purge_groups(p_limit integer default 5000) 
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   c_groups constant integer := 100; -- looked at in one call, where all that is left of them is locked

@@ -12,6 +12,7 @@ returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   c_few constant integer := 10;

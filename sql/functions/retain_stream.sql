@@ -11,6 +11,7 @@ create or replace function :"schema".retain_stream(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   s record;

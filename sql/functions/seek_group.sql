@@ -4,6 +4,7 @@ create or replace function :"schema".seek_group(p_group bigint, p_after bigint) 
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_state record;

@@ -4,6 +4,7 @@ create or replace function :"schema".waits_in(p_group bigint, p_partitions integ
 language plpgsql stable strict
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 begin

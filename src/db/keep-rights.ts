@@ -19,12 +19,15 @@ export async function rightsHeld(client: Queryable, names: Names): Promise<Holde
   if (!(known.rows[0] as { known: boolean }).known) return [];
   // Every right takes the use of the schema, so whoever holds one is found among those who were granted that.
   const { rows } = await client.query({
-    text: `select r.rolname as role, m.may as right
+    text: `select h.role, m.may as right
       from pg_namespace n cross join lateral aclexplode(n.nspacl) x
-      join pg_roles r on r.oid = x.grantee and r.oid <> n.nspowner and not r.rolsuper
-      cross join lateral ${names.quoted}.rights(r.rolname) m
+      cross join lateral (
+        select r.rolname::text from pg_roles r where r.oid = x.grantee and r.oid <> n.nspowner and not r.rolsuper
+        union all select 'public' where x.grantee = 0 -- everybody
+      ) h (role)
+      cross join lateral ${names.quoted}.rights(h.role) m
       where n.nspname = $1 and x.privilege_type = 'USAGE'
-      group by r.rolname, m.may having bool_and(m.held)`,
+      group by h.role, m.may having bool_and(m.held)`,
     values: [names.schema],
   });
   return rows as Holder[];

@@ -22,6 +22,8 @@ export interface Names {
   readonly migrateKey: bigint;
   /** Tells apart what two installations leave on one connection, such as prepared statements. */
   readonly suffix: string;
+  /** Setting of a transaction: the place of what it has delayed, among what others delay to the same time. */
+  readonly firstDelayedSetting: string;
   /** Wakes the relay. */
   readonly relayChannel: string;
   /** Wakes readers: some streams have something new. */
@@ -63,6 +65,7 @@ export function namesFor(schema: string): Names {
     createKey: digest('create').readInt32BE(),
     migrateKey: digest('migrate').readBigInt64BE(),
     suffix,
+    firstDelayedSetting: `sluice.first_delayed_${suffix}`,
     relayChannel: `sluice_relay_${suffix}`,
     readersChannel: `sluice_readers_${suffix}`,
     ephemeralsChannel: `sluice_ephemerals_${suffix}`,
@@ -73,7 +76,7 @@ export function namesFor(schema: string): Names {
 /**
  * Fills the placeholders of a file under sql/: `:"schema"` (identifier), `:'schema'` (its name as a literal),
  * `:'schema.x'` (a qualified name as a literal, for regclass), `:asleep_key`, `:due_key`, `:ring_key`, `:create_key`,
- * `:'relay_channel'`, `:'readers_channel'`, `:'ephemerals_channel'`.
+ * `:'relay_channel'`, `:'readers_channel'`, `:'ephemerals_channel'`, `:'first_delayed_setting'`.
  */
 export function renderSql(sql: string, names: Names): string {
   // The body delimiter must not occur in the schema's name, which is rendered inside bodies.
@@ -83,6 +86,7 @@ export function renderSql(sql: string, names: Names): string {
     $$: `$${tag}$`,
     ':"schema"': names.quoted,
     ":'schema'": quoteLiteral(names.schema),
+    ":'first_delayed_setting'": quoteLiteral(names.firstDelayedSetting),
     ":'relay_channel'": quoteLiteral(names.relayChannel),
     ":'readers_channel'": quoteLiteral(names.readersChannel),
     ":'ephemerals_channel'": quoteLiteral(names.ephemeralsChannel),

@@ -24,6 +24,8 @@ const MAX_CALLS = 4;
 const MAX_WAITING_CALLS = 2;
 /** Events in one call, unless a single append has more. */
 const CALL_LIMITS = { maxEvents: 2000, maxBytes: 8 * 2 ** 20 };
+/** Streams of one call. Each that has to be made takes a lock, and all transactions of the cluster share the room for them. */
+const MAX_CALL_STREAMS = 250;
 const HELD_RETRY_MS = 25;
 
 export interface CoalescerOptions {
@@ -122,7 +124,7 @@ export class Coalescer {
       if (lane.busy) continue; // held ones too: nobody may wait for them now, and they may be free again
       ready.push([stream, lane]);
       for (const item of lane.items) events += item.events.length;
-      if (events >= CALL_LIMITS.maxEvents) break;
+      if (events >= CALL_LIMITS.maxEvents || ready.length === MAX_CALL_STREAMS) break;
     }
     if (ready.length === 0) return undefined;
     // A single stream may be waited for at once: the call holds nothing that anybody else could want.
@@ -132,6 +134,8 @@ export class Coalescer {
   #take(ready: readonly [string, Lane][], mayWait: boolean): Batch {
     const parts = ready.map(([stream, lane]) => {
       lane.busy = true;
+      this.#lanes.delete(stream); // behind those whose turn has not come
+      this.#lanes.set(stream, lane);
       return { stream, lane, groups: takeGroups(stream, lane, CALL_LIMITS) };
     });
     return { parts, mayWait };

@@ -43,7 +43,7 @@ export function encodeEvent(event: NewEvent, { maxEventBytes }: Limits): Encoded
     const problem = typeProblem(type);
     if (problem !== undefined) throw new SluiceError('name_invalid', problem);
   }
-  if (key !== undefined) checkText('key', key);
+  if (key !== undefined) checkKey(key, maxEventBytes);
   return {
     data: payloadText(data, maxEventBytes),
     type: type ?? null,
@@ -112,11 +112,17 @@ function headersText(headers: Record<string, string>, maxBytes: number): string 
 }
 
 // PostgreSQL's text can hold neither U+0000 nor a lone surrogate.
-function checkText(what: string, value: unknown): void {
-  if (typeof value !== 'string' || value.includes('\0') || /\p{Cs}/u.test(value)) {
+function checkKey(key: unknown, maxBytes: number): void {
+  if (typeof key !== 'string' || key.includes('\0') || /\p{Cs}/u.test(key)) {
     throw new SluiceError(
       'payload_invalid',
-      `${what} ${JSON.stringify(value)} must be a string without U+0000 and lone surrogates`,
+      `key ${JSON.stringify(key)} must be a string without U+0000 and lone surrogates`,
+    );
+  }
+  if (key.length * 3 > maxBytes && Buffer.byteLength(key) > maxBytes) {
+    throw new SluiceError(
+      'payload_too_large',
+      `the key has ${Buffer.byteLength(key)} bytes; the limit is ${maxBytes}: give one that names the thing, such as its id`,
     );
   }
 }

@@ -7,7 +7,7 @@ import { isStandbyOf } from './standby.ts';
 
 /** Events in one page at most. */
 export const MAX_PAGE_EVENTS = 1000;
-/** Bytes of data after which a page ends (it holds at least one event). */
+/** Bytes of data, keys and headers after which a page ends (it holds at least one event). */
 const MAX_PAGE_BYTES = 4 * 2 ** 20;
 
 export interface Page {
@@ -37,8 +37,8 @@ const statement = (schema: string, condition: string): string => `
   ) h on true
   left join lateral (
     select p.* from (
-      select e.*, coalesce(sum(e.size) filter (where e."offset" > $2)
-        over (order by e."offset" rows between unbounded preceding and 1 preceding), 0) as bytes_before
+      select e.*, coalesce(sum(e.size + coalesce(octet_length(e.key), 0) + coalesce(octet_length(e.headers::text), 0))
+        filter (where e."offset" > $2) over (order by e."offset" rows between unbounded preceding and 1 preceding), 0) as bytes_before
       -- offsets are dense, so the range alone bounds the page, whatever plan is chosen; the rows of what was trimmed
       -- may still be there, and are no events any more
       from ${schema}.events e

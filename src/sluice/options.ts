@@ -56,7 +56,7 @@ export interface ConnectOptions {
    * at most, in bytes. Default 64 MiB. 0: nothing is kept.
    */
   readonly sharedPageBytes?: number | undefined;
-  /** Bytes of JSON in one event, at most. Default 1 MiB. */
+  /** Bytes of JSON in one event, at most, and of its key, and of its headers. Default 1 MiB. */
   readonly maxEventBytes?: number | undefined;
   /** How far ahead an event may be published, in milliseconds. Default 366 days; at most 100 years. */
   readonly maxDelayMs?: number | undefined;

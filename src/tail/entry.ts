@@ -21,8 +21,11 @@ const BUFFER_OVERHEAD = 100;
 const PARSED_BYTES = 4;
 
 /** Roughly what an event holds in memory once all has been made of it: an entry, parsed, in a frame, in a batch's bytes. */
-export const estimatedBytes = ({ data, headers }: EventRecord): number =>
-  2 * ENTRY_OVERHEAD + 2 * BUFFER_OVERHEAD + (data.length + (headers?.length ?? 0)) * (PARSED_BYTES + 4);
+export const estimatedBytes = (record: EventRecord): number =>
+  2 * ENTRY_OVERHEAD + 2 * BUFFER_OVERHEAD + lengthOf(record) * (PARSED_BYTES + 4);
+
+const lengthOf = ({ data, headers, key }: EventRecord): number =>
+  data.length + (headers?.length ?? 0) + (key?.length ?? 0);
 
 /** Selections of one batch that are kept to be shared, at most, and what their frames may hold when another is kept. */
 const MAX_PARTS = 16;
@@ -42,7 +45,7 @@ export class Entry {
   constructor(identity: StreamIdentity, record: EventRecord) {
     this.identity = identity;
     this.record = record;
-    this.#size = ENTRY_OVERHEAD + (record.data.length + (record.headers?.length ?? 0)) * 2; // UTF-16 at worst
+    this.#size = ENTRY_OVERHEAD + lengthOf(record) * 2; // UTF-16 at worst
   }
 
   get offset(): bigint {

@@ -110,6 +110,39 @@ describe('a delayed event', () => {
     );
   });
 
+  test('I3: transactions that are serializable delay side by side, and neither fails', async () => {
+    await using a = await openClient(db.connectionString);
+    await using b = await openClient(db.connectionString);
+    const delay = (tx: typeof a, data: string) =>
+      sluice.stream('serializable').publish(data, { tx, delayMs: HOUR });
+    for (const client of [a, b]) await client.query('begin isolation level serializable');
+    await delay(a, 'a1');
+    await delay(b, 'b1');
+    await delay(a, 'a2');
+    await delay(b, 'b2');
+    await a.query('commit');
+    await b.query('commit');
+    expect(await waiting('serializable')).toBe(4);
+  });
+
+  test('I1: what is delayed after a return to a savepoint still stands together', async () => {
+    const stream = sluice.stream('savepoint');
+    const deliverAt = new Date(Date.now() + HOUR);
+    await using a = await openClient(db.connectionString);
+    await a.query('begin');
+    await a.query('savepoint here');
+    await stream.publish('undone', { tx: a, deliverAt });
+    await a.query('rollback to here');
+    await stream.publish('b1', { deliverAt });
+    await stream.publish('a1', { tx: a, deliverAt });
+    await stream.publish('b2', { deliverAt });
+    await stream.publish('a2', { tx: a, deliverAt });
+    await a.query('commit');
+    await letTimePass('savepoint', 2 * HOUR);
+    await passAll(db);
+    expect(await logOf(db, 'savepoint')).toEqual(['b1', 'a1', 'a2', 'b2'].map((text) => `"${text}"`));
+  });
+
   test('is found when its transaction stayed open past its time, also where earlier ones were moved since', async () => {
     const stream = sluice.stream('late commit');
     await using client = await openClient(db.connectionString);

@@ -101,6 +101,21 @@ test('I2: pages chained by their cursors hold every event exactly once', async (
   }
 });
 
+test('I7: keys and headers count as data does, towards a page and towards the limit of an event', async () => {
+  const stream = sluice.stream<number>(`read ${(names += 1)}`);
+  const long = 'x'.repeat(2 * 2 ** 20);
+  await stream.appendMany([
+    { data: 1, key: long },
+    { data: 2, headers: { long } },
+    { data: 3, key: long },
+  ]);
+  const { events, upToDate } = await stream.read();
+  expect([events.length, upToDate]).toEqual([2, false]);
+  await expect(stream.append(4, { key: 'x'.repeat(8 * 2 ** 20 + 1) })).rejects.toMatchObject({
+    code: 'payload_too_large',
+  });
+});
+
 test('I7: a page ends after 4 MiB, holds at least one event, and reading goes on after it', async () => {
   const stream = sluice.stream<string>('large');
   const lengths = [1, 1, 1, 1, 1, 1, 5, 1, 1].map((megabytes) => megabytes * 2 ** 20 - 2); // two quotes each

@@ -291,6 +291,19 @@ describe('an upgrade', () => {
     );
   });
 
+  test('keeps what was granted to everybody', async () => {
+    const applyAgain = async (): Promise<void> => {
+      await db.query(`update sluice.migrations set functions_hash = 'older'`);
+      await migrate({ connectionString: db.connectionString });
+    };
+    await db.query(`select sluice.grant_right('public', 'publish')`);
+    await applyAgain();
+    expect(await allowed(everything)).toEqual(['publish', 'publish many', 'broadcast']);
+    await db.query(`select sluice.revoke_rights('public')`);
+    await applyAgain();
+    expect(await allowed(everything)).toEqual([]);
+  });
+
   test('leaves alone who holds a part of a right only', async () => {
     await db.query(
       `grant usage on schema sluice to ${quoted()}; grant execute on function sluice.publish to ${quoted()}`,

@@ -125,6 +125,26 @@ describe('gathering', () => {
   });
 });
 
+test('I7: a call takes a bounded number of streams, and those that always have more do not starve the others', async () => {
+  const { coalescer, sent } = scripted({ maxQueuedEvents: 100_000 });
+  const names = Array.from({ length: 1500 }, (_, n) => `s${n}`);
+  const all = names.map((name) => coalescer.append(name, [encodedOf('1')]));
+  await quiet();
+  expect(sent.map(({ groups }) => groups.length)).toEqual([250, 250, 250, 250]);
+  // Those under way have more to write already.
+  for (const name of names.slice(0, 1000)) all.push(coalescer.append(name, [encodedOf('2')]));
+  const answer = ({ answer, groups }: Sent): void => answer.resolve(groups.map((group) => ok(group, 1n)));
+  for (const call of sent.slice(0, 4)) answer(call);
+  await quiet();
+  expect(sent[4]?.groups[0]?.stream).toBe('s1000');
+  expect(sent[5]?.groups.at(-1)?.stream).toBe('s1499');
+  for (let next = 4; next < sent.length; next += 1) {
+    answer(sent[next] as Sent);
+    await quiet();
+  }
+  await Promise.all(all);
+});
+
 describe('a bad item', () => {
   const bad = new SluiceError('payload_invalid', 'nested too deeply');
 
