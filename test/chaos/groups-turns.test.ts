@@ -121,13 +121,14 @@ describe.each<[string, GroupOptions]>([
 
   test('I7: fifty retries that fall due together are taken by few claims', { timeout }, async () => {
     const ratio = await least(options, async (shared) => {
-      const retryAt = new Date(Date.now() + 3000);
+      let retryAt = new Date();
       let handled = 0;
       await shared.consume(async (_event, { attempt }) => {
         if (attempt === 1) throw Object.assign(new Error('not yet'), { retryAt });
         handled += 1;
         return Promise.resolve();
       });
+      retryAt = new Date(Date.now() + 3000); // all have failed by then
       await shared.append(50);
       await until(() => handled === 50);
       return shared.claims(retryAt.getTime()) / 50;
@@ -137,8 +138,8 @@ describe.each<[string, GroupOptions]>([
 
   test('I7: one goes for each of the retries that all know of, due one at a time', { timeout }, async () => {
     const ratio = await least(options, async (shared) => {
-      const [retries, apartMs, begin] = [50, 60, Date.now() + 3000];
-      let [failed, handled] = [0, 0];
+      const [retries, apartMs] = [50, 60];
+      let [failed, handled, begin] = [0, 0, 0];
       const handler: EventHandler<number> = async ({ data }, { attempt }) => {
         if (attempt === 1) {
           failed += 1;
@@ -148,6 +149,7 @@ describe.each<[string, GroupOptions]>([
         return Promise.resolve();
       };
       await shared.consume(handler);
+      begin = Date.now() + 3000; // all have failed by then
       await shared.append(retries);
       await until(() => failed === retries);
       await shared.has({ retries });
