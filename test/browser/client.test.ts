@@ -105,7 +105,7 @@ describe('twelve tabs on HTTP/1.1', () => {
   let context: BrowserContext | undefined;
   let pages: Page[] = [];
   const openTabs = async (count: number): Promise<Page[]> => {
-    context = await browser.browser.newContext();
+    context = await browser.newContext();
     pages = await Promise.all(upTo(count).map(() => context!.newPage()));
     await Promise.all(pages.map((page) => page.goto(address('share&after=start'))));
     return pages;

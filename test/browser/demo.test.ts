@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { connect } from 'sluice';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { deferred } from '../../src/util/deferred.ts';
 import { useBrowser } from '../support/chromium.ts';
 import { useDatabase } from '../support/database.ts';
 import { until } from '../support/diagnostics.ts';
@@ -270,15 +271,19 @@ describe('I2: the page survives a server that', () => {
     await place(page);
     await settle(page, before + 1);
     const asked: string[] = [];
+    const isSeen = deferred();
     await page.route('**/v1/events?*', async (route) => {
       asked.push(route.request().headers()['last-event-id']!);
-      await (asked.length < 3 ? route.fulfill({ status: 503 }) : route.continue());
+      if (asked.length < 3) return route.fulfill({ status: 503 });
+      await isSeen.promise; // how it shows that it is not connected
+      return route.continue();
     });
     await press(page, 'drop');
     await shows(page, 'status', 'dropped');
     await place(page);
     await press(page, 'drop');
     await shows(page, 'status', 'connecting');
+    isSeen.resolve();
     await shows(page, 'status', 'live');
     await settle(page, before + 2);
     await unblemished(page);

@@ -273,7 +273,7 @@ describe.each(['client', 'react', 'element'])('%s', (view) => {
   });
 
   test('I2: twelve tabs on HTTP/1.1 share one connection, and all have every event', async () => {
-    const context = await browser.browser.newContext();
+    const context = await browser.newContext();
     onTestFinished(() => context.close());
     const pages = await Promise.all(upTo(12).map(() => context.newPage()));
     await Promise.all(pages.map((page) => page.goto(address({ share: '' }))));

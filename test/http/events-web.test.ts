@@ -213,14 +213,18 @@ describe('letting go', () => {
     const beats = (): number => live.frames.filter(({ comment }) => comment !== undefined).length;
     const holder = await db.pool.connect();
     await holder.query('begin; lock table sluice.streams');
-    const opening = bodyOf('after=start', brisk);
+    // Read as soon as it is there, which may be before the lock is known to be gone.
+    const opening = bodyOf('after=start', brisk).then(async (bytes) => {
+      const body = new BodyReader(bytes);
+      await body.received(3);
+      return body;
+    });
     const another = bodyOf('after=start', brief);
     const past = beats() + 10; // each at least 10 ms after the one before
     await until(() => beats() >= past);
     await holder.query('rollback');
     holder.release();
-    const body = new BodyReader(await opening);
-    await body.received(3);
+    const body = await opening;
     expect(body.offsets).toEqual([1, 2, 3]);
     await body.reader.cancel();
     await (await another).cancel();

@@ -11,7 +11,8 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 
 export interface TestBrowser {
-  readonly browser: Browser;
+  /** Whoever asks for it closes it. */
+  newContext(options?: BrowserContextOptions): Promise<BrowserContext>;
   /** A page in a context of its own, closed after the test. */
   newPage(options?: BrowserContextOptions): Promise<Page>;
   /** Stops every process of the browser during `work`, as a laptop that sleeps does; ask nothing of pages meanwhile. */
@@ -22,6 +23,9 @@ interface ProcessInfo {
   readonly type: string;
   readonly id: number;
 }
+
+/** For what hangs, as in diagnostics.ts: a slow machine takes its time to start pages. */
+const deadlineMs = 60_000;
 
 // No sandbox for root, which Chromium refuses otherwise; the rest keeps it from talking to anyone but the test.
 const args = [
@@ -53,10 +57,15 @@ export const useBrowser = (): TestBrowser => {
     if (launched === undefined) throw new Error('the browser exists only inside hooks and tests');
     return launched;
   };
+  const newContext: TestBrowser['newContext'] = async (options) => {
+    const context = await get().newContext(options);
+    context.setDefaultTimeout(deadlineMs);
+    return context;
+  };
 
   beforeAll(async () => {
     if (executablePath === undefined) return;
-    launched = await chromium.launch({ executablePath, headless: true, args });
+    launched = await chromium.launch({ executablePath, headless: true, args, timeout: deadlineMs });
   });
   afterAll(() => launched?.close());
   beforeEach((context) => {
@@ -71,11 +80,9 @@ export const useBrowser = (): TestBrowser => {
   });
 
   return {
-    get browser() {
-      return get();
-    },
+    newContext,
     newPage: async (options) => {
-      const context = await get().newContext(options);
+      const context = await newContext(options);
       contexts.push(context);
       context.on('weberror', (webError) => pageErrors.push(webError.error()));
       return context.newPage();
