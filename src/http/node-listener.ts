@@ -63,7 +63,8 @@ async function serve(
     request instanceof Response
       ? request
       : await handler(request, { remoteAddress: incoming.socket.remoteAddress });
-  if (gone.signal.aborted) return response.body?.cancel(); // left while the handler was at work
+  // Left while the handler was at work, or answered by somebody else, such as a middleware that keeps a deadline.
+  if (gone.signal.aborted || outgoing.headersSent) return response.body?.cancel();
   const session = sessionOf(response);
   const headers = headersOf(response);
   // So that a server that closes need not wait for idle connections; HTTP/2 has no such header.

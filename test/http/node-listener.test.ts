@@ -199,6 +199,31 @@ describe('responses', () => {
   });
 });
 
+test('I7: what a middleware has answered meanwhile, such as one for timeouts, stays its answer', async () => {
+  const cancelled = deferred();
+  const asked = deferred<ServerResponse>();
+  const answered = deferred();
+  const listener = toNodeListener(
+    handlerOf(async () => {
+      await answered.promise;
+      return new Response(new ReadableStream({ cancel: () => cancelled.resolve() }));
+    }),
+  );
+  const server = createServer((request, response) => {
+    listener(request, response);
+    asked.resolve(response);
+  });
+  const fetching = fetch(`http://127.0.0.1:${await listening(server)}`);
+  cleanups.push(() => server.close());
+  const response = await asked.promise;
+  response.writeHead(503).write('too ');
+  answered.resolve();
+  await cancelled.promise;
+  response.end('late');
+  const got = await fetching;
+  expect([got.status, await got.text()]).toEqual([503, 'too late']);
+});
+
 describe('requests sent on without waiting for answers', () => {
   const ask = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
   const STREAM = '/v1/events?stream=mounted&after=start';
