@@ -1,6 +1,7 @@
 // The bridge to node:http, Express, Fastify, Koa and HTTP/2: an IncomingMessage becomes a Request, a Response is
 // written out. Event streams of ours skip the web stream and write their shared buffers straight to the socket.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { report } from '../util/diagnostics.ts';
@@ -54,7 +55,7 @@ async function serve(
 ): Promise<void> {
   // Left while a middleware before this one was at work: 'close' has been, and would not come again.
   if (outgoing.destroyed || incoming.socket.destroyed) return;
-  await turn(outgoing);
+  if (outgoing.socket === null && !(await turn(incoming.socket, outgoing))) return;
   const gone = new AbortController();
   const leave = (): void => gone.abort();
   outgoing.on('close', leave);
@@ -84,12 +85,25 @@ async function serve(
   return pipeline(Readable.fromWeb(response.body), outgoing);
 }
 
+/** Requests that may wait on one connection for an answer to those before them: a kilobyte or more of memory each. */
+const MAX_WAITING = 100;
+const waiting = new WeakMap<Socket, number>();
+
 /**
  * A request that was sent on behind another one has no socket to be answered on until that one is done, and is told of no
- * 'close' either: what was opened for it would stay. If its turn never comes, nobody holds on to what waits here.
+ * 'close' either: what was opened for it would stay. If its turn never comes, nobody holds on to what waits here, but the
+ * connection; and Node reads on while no answer piles up, so there is a bound. False: past that the connection is cut.
  */
-async function turn(outgoing: ServerResponse): Promise<void> {
-  if (outgoing.socket === null) await new Promise((resolve) => outgoing.once('socket', resolve));
+async function turn(socket: Socket, outgoing: ServerResponse): Promise<boolean> {
+  const before = waiting.get(socket) ?? 0;
+  if (before >= MAX_WAITING) {
+    socket.destroy();
+    return false;
+  }
+  waiting.set(socket, before + 1);
+  await new Promise((resolve) => outgoing.once('socket', resolve));
+  waiting.set(socket, (waiting.get(socket) ?? 1) - 1);
+  return true;
 }
 
 function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Response {

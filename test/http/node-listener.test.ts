@@ -255,6 +255,22 @@ describe('requests sent on without waiting for answers', () => {
     await until(() => handler.stats().connections === 0);
     expect(handler.stats().opened).toBe(1);
   });
+
+  test('I7: a flood of them behind an event stream is cut off with it, and does not fill the memory', async () => {
+    const { handler, heard, socket } = await open(STREAM);
+    await until(() => heard().includes('"offset":"2"'));
+    const closed = once(socket, 'close');
+    socket.on('error', () => {}).write(ask('/livez').repeat(2000));
+    await closed;
+    await until(() => handler.stats().connections === 0);
+    expect(handler.stats().opened).toBe(1);
+  });
+
+  test('a hundred behind each other are answered', async () => {
+    const { heard, socket } = await open(...Array.from({ length: 100 }, () => '/livez'));
+    await until(() => heard().match(/HTTP\/1.1 200/g)?.length === 100);
+    socket.destroy();
+  });
 });
 
 describe('errors', () => {
