@@ -76,6 +76,7 @@ async function serve(
     outgoing.flushHeaders();
     incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
     incoming.socket.setNoDelay(true);
+    incoming.resume(); // a body, which nobody asked for, would stand before the client's leaving
     return session.start((events) => new NodeTransport(outgoing, events));
   }
   if (!response.body || incoming.method === 'HEAD') {
@@ -119,12 +120,33 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Re
   const body =
     method === 'GET' || method === 'HEAD' || Readable.isDisturbed(incoming)
       ? {}
-      : { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' as const };
+      : { body: bodyOf(incoming), duplex: 'half' as const };
   try {
     return new Request(url, { method, headers, signal, ...body });
   } catch {
     return unreadable();
   }
+}
+
+/** Takes nothing before it is read: a body that nobody wants Node discards, and goes on with the request behind it. */
+function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
+  let chunks: AsyncIterator<Uint8Array, unknown> | undefined;
+  return new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        chunks ??= (incoming as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+        const next = await chunks.next();
+        if (next.done === true) controller.close();
+        else controller.enqueue(next.value);
+      },
+      cancel: () => void (chunks ? discard(chunks).catch(() => {}) : incoming.resume()),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function discard(chunks: AsyncIterator<unknown>): Promise<void> {
+  while ((await chunks.next()).done !== true);
 }
 
 const unreadable = (): Response => badRequest('the request line or the Host header cannot be read');
