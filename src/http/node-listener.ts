@@ -86,7 +86,7 @@ async function serve(
   return pipeline(Readable.fromWeb(response.body), outgoing);
 }
 
-/** Requests that may wait on one connection for an answer to those before them: a kilobyte or more of memory each. */
+/** Requests that may wait on one connection for an answer to those before them: some 3 kB of memory each. */
 const MAX_WAITING = 100;
 const waiting = new WeakMap<Socket, number>();
 
