@@ -1,5 +1,6 @@
 // One run of the command line: parses it, runs one command, tells a failure in one line and turns the outcome into the
-// exit code. It must never end the process: that ends by itself, so that output and clean-up are complete.
+// exit code. It does not end the process: that ends by itself, so that output and clean-up are complete (stop.ts says what
+// happens where it does not).
 import { CommanderError } from 'commander';
 import { toFailure } from './command-error.ts';
 import { Output } from './output.ts';
@@ -14,6 +15,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     stderr: process.stderr,
     json: wantsJson(argv),
     onBroken: stop.outputBroken,
+    signal: stop.signal,
   });
   try {
     await createProgram({ out, stop, signal: stop.signal }).parseAsync(argv, { from: 'user' });

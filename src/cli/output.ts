@@ -1,6 +1,8 @@
 // Where everything a command says goes: data to standard output, talk to standard error, as text or, with --json, as
 // one JSON value per line on both. It waits for a slow reader, and never prints a control character that data from
 // elsewhere could steer a terminal with.
+import { waitOrAbort } from '../util/abort.ts';
+import { deferred } from '../util/deferred.ts';
 import type { Failure } from './command-error.ts';
 
 export interface OutputOptions {
@@ -9,19 +11,23 @@ export interface OutputOptions {
   readonly json: boolean;
   /** Standard output takes no more; EPIPE when its reader has left. */
   readonly onBroken: (error: NodeJS.ErrnoException) => void;
+  /** Ends waiting for a reader who does not read. */
+  readonly signal: AbortSignal;
 }
 
 export class Output {
   readonly json: boolean;
   readonly #stdout: NodeJS.WriteStream;
   readonly #stderr: NodeJS.WriteStream;
+  readonly #signal: AbortSignal;
   #broken = false;
   #progressing = false;
   #drained: (() => void) | undefined;
 
-  constructor({ stdout, stderr, json, onBroken }: OutputOptions) {
+  constructor({ stdout, stderr, json, onBroken, signal }: OutputOptions) {
     this.#stdout = stdout;
     this.#stderr = stderr;
+    this.#signal = signal;
     this.json = json;
     stdout.on('drain', () => this.#drained?.());
     stdout.on('error', (error) => {
@@ -37,15 +43,15 @@ export class Output {
     return this.#stdout.isTTY;
   }
 
-  /** One piece of data: the text, or with --json the value. Resolves when there is room for more. */
+  /** One piece of data: the text, or with --json the value. Resolves when there is room for more. @throws the signal's reason */
   async data(text: string, value: unknown): Promise<void> {
     if (this.#broken) return;
     this.#clearProgress();
     const line = this.json ? JSON.stringify(value, jsonValue) : text;
     if (this.#stdout.write(`${line}\n`)) return;
-    await new Promise<void>((resolve) => {
-      this.#drained = resolve;
-    });
+    const drained = deferred();
+    this.#drained = drained.resolve;
+    await waitOrAbort(drained.promise, this.#signal);
     this.#drained = undefined;
   }
 

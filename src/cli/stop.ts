@@ -18,6 +18,8 @@ const SAME_SIGNAL_MS = 500;
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 /** How often a process that npm has started looks whether npm's shell is still there. */
 const PARENT_CHECK_MS = 250;
+/** How long what is left may keep a process that was stopped: output that nobody reads, a server that does not answer. */
+const LINGER_MS = 1000;
 
 export class Stop {
   readonly #controller = new AbortController();
@@ -44,9 +46,11 @@ export class Stop {
     else this.fail(new CommandError('failed', `standard output cannot be written: ${error.message}`));
   };
 
+  /** The command has ended, and has closed what it had opened. */
   close(): void {
     clearInterval(this.#parentCheck);
     for (const name of SIGNALS) process.off(name, this.#onSignal);
+    if (this.signal.aborted) setTimeout(() => process.exit(), LINGER_MS).unref();
   }
 
   // npm and npx pass SIGTERM on to their shell, which dies of it and tells nobody: a port and a database would stay.

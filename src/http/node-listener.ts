@@ -1,6 +1,7 @@
 // The bridge to node:http, Express, Fastify, Koa and HTTP/2: an IncomingMessage becomes a Request, a Response is
 // written out. Event streams of ours skip the web stream and write their shared buffers straight to the socket.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { report } from '../util/diagnostics.ts';
@@ -54,7 +55,7 @@ async function serve(
 ): Promise<void> {
   // Left while a middleware before this one was at work: 'close' has been, and would not come again.
   if (outgoing.destroyed || incoming.socket.destroyed) return;
-  await turn(outgoing);
+  if (outgoing.socket === null && !(await turn(incoming.socket, outgoing))) return;
   const gone = new AbortController();
   const leave = (): void => gone.abort();
   outgoing.on('close', leave);
@@ -63,7 +64,8 @@ async function serve(
     request instanceof Response
       ? request
       : await handler(request, { remoteAddress: incoming.socket.remoteAddress });
-  if (gone.signal.aborted) return response.body?.cancel(); // left while the handler was at work
+  // Left while the handler was at work, or answered by somebody else, such as a middleware that keeps a deadline.
+  if (gone.signal.aborted || outgoing.headersSent) return response.body?.cancel();
   const session = sessionOf(response);
   const headers = headersOf(response);
   // So that a server that closes need not wait for idle connections; HTTP/2 has no such header.
@@ -74,6 +76,7 @@ async function serve(
     outgoing.flushHeaders();
     incoming.socket.setKeepAlive(true, 10_000); // notices a peer that is gone while nothing is in flight
     incoming.socket.setNoDelay(true);
+    incoming.resume(); // a body, which nobody asked for, would stand before the client's leaving
     return session.start((events) => new NodeTransport(outgoing, events));
   }
   if (!response.body || incoming.method === 'HEAD') {
@@ -83,12 +86,25 @@ async function serve(
   return pipeline(Readable.fromWeb(response.body), outgoing);
 }
 
+/** Requests that may wait on one connection for an answer to those before them: some 3 kB of memory each. */
+const MAX_WAITING = 100;
+const waiting = new WeakMap<Socket, number>();
+
 /**
  * A request that was sent on behind another one has no socket to be answered on until that one is done, and is told of no
- * 'close' either: what was opened for it would stay. If its turn never comes, nobody holds on to what waits here.
+ * 'close' either: what was opened for it would stay. If its turn never comes, nobody holds on to what waits here, but the
+ * connection; and Node reads on while no answer piles up, so there is a bound. False: past that the connection is cut.
  */
-async function turn(outgoing: ServerResponse): Promise<void> {
-  if (outgoing.socket === null) await new Promise((resolve) => outgoing.once('socket', resolve));
+async function turn(socket: Socket, outgoing: ServerResponse): Promise<boolean> {
+  const before = waiting.get(socket) ?? 0;
+  if (before >= MAX_WAITING) {
+    socket.destroy();
+    return false;
+  }
+  waiting.set(socket, before + 1);
+  await new Promise((resolve) => outgoing.once('socket', resolve));
+  waiting.set(socket, (waiting.get(socket) ?? 1) - 1);
+  return true;
 }
 
 function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Response {
@@ -104,12 +120,33 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Re
   const body =
     method === 'GET' || method === 'HEAD' || Readable.isDisturbed(incoming)
       ? {}
-      : { body: Readable.toWeb(incoming) as ReadableStream, duplex: 'half' as const };
+      : { body: bodyOf(incoming), duplex: 'half' as const };
   try {
     return new Request(url, { method, headers, signal, ...body });
   } catch {
     return unreadable();
   }
+}
+
+/** Takes nothing before it is read: a body that nobody wants Node discards, and goes on with the request behind it. */
+function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
+  let chunks: AsyncIterator<Uint8Array, unknown> | undefined;
+  return new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        chunks ??= (incoming as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+        const next = await chunks.next();
+        if (next.done === true) controller.close();
+        else controller.enqueue(next.value);
+      },
+      cancel: () => void (chunks ? discard(chunks).catch(() => {}) : incoming.resume()),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function discard(chunks: AsyncIterator<unknown>): Promise<void> {
+  while ((await chunks.next()).done !== true);
 }
 
 const unreadable = (): Response => badRequest('the request line or the Host header cannot be read');

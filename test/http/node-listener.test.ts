@@ -199,6 +199,31 @@ describe('responses', () => {
   });
 });
 
+test('I7: what a middleware has answered meanwhile, such as one for timeouts, stays its answer', async () => {
+  const cancelled = deferred();
+  const asked = deferred<ServerResponse>();
+  const answered = deferred();
+  const listener = toNodeListener(
+    handlerOf(async () => {
+      await answered.promise;
+      return new Response(new ReadableStream({ cancel: () => cancelled.resolve() }));
+    }),
+  );
+  const server = createServer((request, response) => {
+    listener(request, response);
+    asked.resolve(response);
+  });
+  const fetching = fetch(`http://127.0.0.1:${await listening(server)}`);
+  cleanups.push(() => server.close());
+  const response = await asked.promise;
+  response.writeHead(503).write('too ');
+  answered.resolve();
+  await cancelled.promise;
+  response.end('late');
+  const got = await fetching;
+  expect([got.status, await got.text()]).toEqual([503, 'too late']);
+});
+
 describe('requests sent on without waiting for answers', () => {
   const ask = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
   const STREAM = '/v1/events?stream=mounted&after=start';
@@ -229,6 +254,22 @@ describe('requests sent on without waiting for answers', () => {
     socket.destroy();
     await until(() => handler.stats().connections === 0);
     expect(handler.stats().opened).toBe(1);
+  });
+
+  test('I7: a flood of them behind an event stream is cut off with it, and does not fill the memory', async () => {
+    const { handler, heard, socket } = await open(STREAM);
+    await until(() => heard().includes('"offset":"2"'));
+    const closed = once(socket, 'close');
+    socket.on('error', () => {}).write(ask('/livez').repeat(2000));
+    await closed;
+    await until(() => handler.stats().connections === 0);
+    expect(handler.stats().opened).toBe(1);
+  });
+
+  test('a hundred behind each other are answered', async () => {
+    const { heard, socket } = await open(...Array.from({ length: 100 }, () => '/livez'));
+    await until(() => heard().match(/HTTP\/1.1 200/g)?.length === 100);
+    socket.destroy();
   });
 });
 

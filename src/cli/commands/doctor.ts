@@ -1,6 +1,7 @@
 // `sluice doctor`: looks at everything Sluice needs of a database and says what is wrong and what mends it. Fails if
 // anything is bad.
 import type { Command } from 'commander';
+import { waitOrAbort } from '../../util/abort.ts';
 import { CommandError } from '../command-error.ts';
 import type { Context } from '../context.ts';
 import { examine } from '../doctor/examine.ts';
@@ -15,8 +16,8 @@ export function addDoctor(program: Command, context: Context): void {
     .action(() => doctor(context));
 }
 
-async function doctor({ out, globals }: Context): Promise<void> {
-  const findings = await examine(await requireTarget(globals()));
+async function doctor({ out, signal, globals }: Context): Promise<void> {
+  const findings = await waitOrAbort(examine(await requireTarget(globals())), signal);
   await out.data(findings.map(toText).join('\n'), findings);
   const worst = findings.filter(({ level }) => level === 'bad');
   if (worst.length === 0) return;

@@ -1,6 +1,7 @@
 // `sluice migrate`: installs Sluice's schema or brings it up to date; or shows what it would run, or how things stand.
 import type { Command } from 'commander';
 import { migrate, printMigrations } from '../../index.ts';
+import { waitOrAbort } from '../../util/abort.ts';
 import { wrongUsage } from '../command-error.ts';
 import type { Context } from '../context.ts';
 import { schemaStatus } from '../doctor/schema-status.ts';
@@ -41,10 +42,12 @@ async function printSql({ out, globals }: Context): Promise<void> {
   await out.data(sql, { schema, sql });
 }
 
-async function printStatus({ out, globals }: Context): Promise<void> {
+async function printStatus({ out, signal, globals }: Context): Promise<void> {
   const target = await requireTarget(globals());
   const { schema } = target;
-  const { installed, problem } = await explained(target.source, () => schemaStatus(target));
+  const { installed, problem } = await explained(target.source, () =>
+    waitOrAbort(schemaStatus(target), signal),
+  );
   const version = installed === null ? 'is not installed' : `is at version ${installed}`;
   const judgement = problem === undefined ? ', as this package needs' : '';
   await out.data(`schema ${printable(schema)} ${version}${judgement}`, {
