@@ -33,6 +33,7 @@ declare
   v_name text;
   v_unlocked boolean;
   v_all boolean;
+  v_locked text[];
   v_take integer;
   v_refused bigint := 0;
   v_more_due boolean;
@@ -53,30 +54,23 @@ begin
     return;
   end if;
   v_all := v_all and cardinality(v_names) <= p_max_streams;
-  v_take := cardinality(v_names);
   if not v_all then
-    -- Of all of them about ten times what one stream may have moved: a pass holds its streams until it ends, and one that
-    -- takes longer than its user's statement_timeout is cancelled, and would be each time again.
-    with recursive dirty (name, n, before) as (
-      (select o.stream, 1, 0::bigint from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)
+    with recursive dirty (name, n) as (
+      (select o.stream, 1 from :"schema".outbox o where o.stream > p_after order by o.stream limit 1)
       union all
-      (select d.following, d.n + 1, d.before + (
-        select count(*) from (select from :"schema".outbox o where o.stream = d.name limit p_limit) o
-      ) from (
+      (select d.following, d.n + 1 from (
         select (select o.stream from :"schema".outbox o where o.stream > dirty.name order by o.stream limit 1) as following,
-          dirty.* from dirty where dirty.n <= p_max_streams and dirty.before < p_limit * 10::bigint
+          dirty.n from dirty where dirty.n <= p_max_streams
       ) d where d.following is not null)
     )
-    select coalesce(array_agg(d.name order by d.n), '{}'),
-      count(*) filter (where d.n <= p_max_streams and d.before < p_limit * 10::bigint)
-    into v_names, v_take from dirty d;
+    select coalesce(array_agg(d.name order by d.n), '{}') into v_names from dirty d;
   end if;
   more := v_more_due or not v_all and p_after <> ''; -- the streams up to p_after were not looked at
   next_after := '';
-  if cardinality(v_names) > v_take then
+  if cardinality(v_names) > p_max_streams then
     more := true;
-    next_after := v_names[v_take];
-    v_names := v_names[:v_take];
+    next_after := v_names[p_max_streams];
+    v_names := v_names[:p_max_streams];
   end if;
   -- Each takes a lock until the commit, and all transactions of the cluster share the room for them.
   for v_name in
@@ -90,8 +84,26 @@ begin
     end if;
   end loop;
   -- One stream's lock is taken and never waited for, so no order of locks can deadlock.
-  v_ids := array(select s.id from :"schema".streams s where s.name = any (v_names) for no key update skip locked);
+  select coalesce(array_agg(l.id order by l.name), '{}'), coalesce(array_agg(l.name order by l.name), '{}') into v_ids, v_locked
+  from (select s.id, s.name from :"schema".streams s where s.name = any (v_names) for no key update skip locked) l;
   v_unlocked := cardinality(v_ids) < cardinality(v_names);
+  if not v_all then
+    -- Of all of them about ten times what one stream may have moved: the streams are held until the pass ends, and one that
+    -- takes longer than its user's statement_timeout is cancelled, and would be each time again.
+    with recursive taken (n, before) as (
+      select 1, 0::bigint
+      union all
+      select t.n + 1, t.before + (
+        select count(*) from (select from :"schema".outbox o where o.stream = v_locked[t.n] limit p_limit) o
+      ) from taken t where t.n <= cardinality(v_ids) and t.before < p_limit * 10::bigint
+    )
+    select max(t.n) into v_take from taken t where t.before < p_limit * 10::bigint;
+    if v_take < cardinality(v_ids) then
+      more := true;
+      next_after := v_locked[v_take];
+      v_ids := v_ids[:v_take];
+    end if;
+  end if;
   select coalesce(array_agg(m.stream_id) filter (where m.moved > 0), '{}'),
     coalesce(array_agg(m.head) filter (where m.moved > 0), '{}'),
     coalesce(sum(m.moved), 0)::bigint, v_refused + coalesce(sum(m.refused), 0)::bigint,
