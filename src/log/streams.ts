@@ -170,14 +170,14 @@ interface UndeliverableRow {
   data: string;
 }
 
-/** Oldest first, in keyset pages. */
+/** Oldest first, in keyset pages. (`order by id` alone would be by the text that is selected.) */
 export async function* listUndeliverable(database: Database): AsyncGenerator<Undeliverable, void, undefined> {
   let after = '0';
   for (;;) {
     const rows: UndeliverableRow[] = await database.query<UndeliverableRow>(
       `select id::text, stream, reason, date_part('epoch', published_at) * 1000 as published_ms, type, key,
          visible_to, exclude::text, headers::text, data::text
-       from ${database.names.quoted}.undeliverable where id > $1 order by id limit ${LIST_PAGE}`,
+       from ${database.names.quoted}.undeliverable u where u.id > $1 order by u.id limit ${LIST_PAGE}`,
       [after],
     );
     yield* rows.map(toUndeliverable);
