@@ -26,7 +26,8 @@ as $$
       'requeue_dead,drop_dead}', '{execute}'),
     ('{consume,manage}', 'table', '{groups,group_states,pieces,leases,members,dead_letters}', '{select}'),
     ('{consume,manage}', 'function', '{group_stats}', '{execute}'),
-    ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream}', '{execute}'),
+    ('{manage}', 'function', '{create_stream,configure_stream,close_stream,trim_stream,delete_stream,'
+      'drop_undeliverable}', '{execute}'),
     ('{manage}', 'table', '{undeliverable}', '{select}'),
     ('{relay}', 'function', null, '{execute}'), -- null: all of that kind
     ('{relay}', 'table', null, '{select,insert,update,delete,truncate}'),

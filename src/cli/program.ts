@@ -17,6 +17,7 @@ import { addStreams } from './commands/streams.ts';
 import { addTail } from './commands/tail.ts';
 import { addToken } from './commands/token.ts';
 import { addTrim } from './commands/trim.ts';
+import { addUndeliverable } from './commands/undeliverable.ts';
 import type { Context, GlobalOptions } from './context.ts';
 import { packageVersion } from './version.ts';
 
@@ -36,6 +37,7 @@ const commands = [
   addStreams,
   addGroups,
   addDead,
+  addUndeliverable,
   addDoctor,
 ];
 

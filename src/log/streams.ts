@@ -1,8 +1,6 @@
-// Streams as such: create, delete, list, describe; and what could not be delivered. Statements beside the code that
-// maps their rows.
+// Streams as such: create, delete, list, describe. Statements beside the code that maps their rows.
 import type { Database } from '../db/database.ts';
 import { SluiceError } from '../util/errors.ts';
-import type { NewEvent } from './encode.ts';
 import { endOfPrefix } from './prefix.ts';
 import { streamOptionsText, type StreamOptions } from './stream-options.ts';
 
@@ -30,14 +28,6 @@ export interface StreamDetails extends StreamInfo {
   readonly bytes: bigint;
   /** Events per second. Where less than the time asked for is kept, over that. */
   readonly rates: { readonly lastMinute: number; readonly lastHour: number };
-}
-
-/** An event that was published, and whose stream was closed or deleted before it could be moved into the log. */
-export interface Undeliverable extends NewEvent {
-  readonly id: string;
-  readonly stream: string;
-  readonly reason: 'stream_closed' | 'stream_deleted';
-  readonly publishedAt: Date;
 }
 
 // Times are numbers: how they are written is the session's to say, and how they are read, the program's (pg's type parsers).
@@ -156,45 +146,3 @@ export async function* listStreams(
     after = rows.at(-1)?.name ?? '';
   }
 }
-
-interface UndeliverableRow {
-  id: string;
-  stream: string;
-  reason: Undeliverable['reason'];
-  published_ms: number;
-  type: string | null;
-  key: string | null;
-  visible_to: string | null;
-  exclude: string | null;
-  headers: string | null;
-  data: string;
-}
-
-/** Oldest first, in keyset pages. */
-export async function* listUndeliverable(database: Database): AsyncGenerator<Undeliverable, void, undefined> {
-  let after = '0';
-  for (;;) {
-    const rows: UndeliverableRow[] = await database.query<UndeliverableRow>(
-      `select id::text, stream, reason, date_part('epoch', published_at) * 1000 as published_ms, type, key,
-         visible_to, exclude::text, headers::text, data::text
-       from ${database.names.quoted}.undeliverable where id > $1 order by id limit ${LIST_PAGE}`,
-      [after],
-    );
-    yield* rows.map(toUndeliverable);
-    if (rows.length < LIST_PAGE) return;
-    after = rows.at(-1)?.id ?? after;
-  }
-}
-
-const toUndeliverable = (row: UndeliverableRow): Undeliverable => ({
-  id: row.id,
-  stream: row.stream,
-  reason: row.reason,
-  publishedAt: new Date(row.published_ms),
-  data: JSON.parse(row.data) as unknown,
-  ...(row.type === null ? {} : { type: row.type }),
-  ...(row.key === null ? {} : { key: row.key }),
-  ...(row.visible_to === null ? {} : { visibleTo: row.visible_to }),
-  ...(row.exclude === null ? {} : { exclude: row.exclude }),
-  ...(row.headers === null ? {} : { headers: JSON.parse(row.headers) as Record<string, string> }),
-});

@@ -11,12 +11,11 @@ import {
   createStream,
   deleteStream,
   listStreams,
-  listUndeliverable,
   requireInfo,
   type StreamDetails,
   type StreamInfo,
-  type Undeliverable,
 } from '../log/streams.ts';
+import { dropUndeliverable, listUndeliverable, type Undeliverable } from '../log/undeliverable.ts';
 import { takeWatermark } from '../log/watermark.ts';
 import { throwIfAborted, untilAborted, waitOrAbort } from '../util/abort.ts';
 import { Core } from './core.ts';
@@ -94,6 +93,20 @@ export interface Sluice extends AsyncDisposable {
   }): AsyncIterable<GroupInfo>;
   /** Published events whose stream was closed or deleted before they could be moved into its log, oldest first. */
   undeliverable(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<Undeliverable>;
+  /**
+   * Removes undeliverable events for good: those with the ids, or all up to the newest that is listed now. What becomes
+   * undeliverable later stays; to remove nothing that you have not looked at, give ids. 500 go in each transaction: an abort
+   * or an error leaves the others. Returns how many went.
+   *
+   * @throws SluiceError permission_denied (it takes the right `manage`); TypeError for what is no array of ids
+   * @example
+   * for await (const { id, stream } of sluice.undeliverable())
+   *   if (stream === 'carts') await sluice.dropUndeliverable({ ids: [id] });
+   */
+  dropUndeliverable(options?: {
+    readonly ids?: readonly string[] | undefined;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<number>;
   /** Notifications of your own, over the connection that Sluice listens on. Closing it leaves Sluice open. */
   readonly bus: NotifyBus;
   health(): Promise<Health>;
@@ -211,6 +224,14 @@ class ConnectedSluice implements Sluice {
 
   undeliverable(options: { readonly signal?: AbortSignal | undefined } = {}): AsyncIterable<Undeliverable> {
     return untilAborted(listUndeliverable(this.#core.database), options.signal);
+  }
+
+  async dropUndeliverable(
+    options: { readonly ids?: readonly string[] | undefined; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<number> {
+    const { ids, signal } = options;
+    throwIfAborted(signal);
+    return waitOrAbort(dropUndeliverable(this.#core.database, ids, signal), signal);
   }
 
   async health(): Promise<Health> {

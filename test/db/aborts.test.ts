@@ -79,6 +79,7 @@ test('what is aborted already, or no signal at all, begins nothing and leaves no
     (signal: AbortSignal) => connect({ connectionString, signal }),
     (signal: AbortSignal) => migrate({ connectionString, signal }),
     (signal: AbortSignal) => sluice.watermark(['aborted'], { signal }),
+    (signal: AbortSignal) => sluice.dropUndeliverable({ signal }),
     (signal: AbortSignal) => missing.read({ signal }),
     (signal: AbortSignal) => missing.presence.list({ signal }),
     (signal: AbortSignal) => missing.presence.count({ signal }),

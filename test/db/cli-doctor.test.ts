@@ -237,7 +237,16 @@ describe('whether published events move', () => {
       `insert into sluice.undeliverable (reason, published_at, stream, data) values ('stream_deleted', now(), 'gone', '1')`,
     );
     const found = await withProbe((client) => examineUndeliverable(client, 'sluice'));
-    expect(found).toMatchObject({ level: 'warn', message: expect.stringMatching(/^[12] published events/) });
+    expect(found).toMatchObject({
+      level: 'warn',
+      message: expect.stringMatching(/^[12] published events/),
+      remedy: expect.stringMatching(/`sluice undeliverable ls`.*`sluice undeliverable drop`/),
+    });
+    await using sluice = await connect({ connectionString: db.connectionString, relay: false });
+    await sluice.dropUndeliverable();
+    expect(await withProbe((client) => examineUndeliverable(client, 'sluice'))).toMatchObject({
+      level: 'ok',
+    });
   });
 });
 

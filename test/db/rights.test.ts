@@ -79,6 +79,8 @@ const everything = {
   'delete a stream': `select sluice.delete_stream('rights')`,
   'configure a stream': `select sluice.configure_stream('rights', '{}')`,
   'trim a stream': `select * from sluice.trim_stream('rights', 1)`,
+  'drop what is undeliverable': 'select sluice.drop_undeliverable()',
+  'forget what is undeliverable': 'delete from sluice.undeliverable',
   'read what is delayed': 'select * from sluice.delayed',
   'read keys': 'select * from sluice.idempotency_keys',
   'move events': 'select * from sluice.pass()',
@@ -127,6 +129,7 @@ describe('a role can do what its right says, and nothing else', () => {
     'delete a stream',
     'configure a stream',
     'trim a stream',
+    'drop what is undeliverable',
   ];
   test.for([
     ['publish', ['publish', 'publish many', 'broadcast']],
@@ -211,6 +214,18 @@ describe('through the library', () => {
     await polls(1);
     await expect(stream.append(3)).rejects.toMatchObject({ code: 'permission_denied' });
     await expect(stream.publish(3)).rejects.toMatchObject({ code: 'permission_denied' });
+  });
+
+  test('who may manage drops what is undeliverable, and who may only read does not', async () => {
+    await grant('read');
+    await using sluice = await open();
+    await expect(sluice.dropUndeliverable()).rejects.toMatchObject({ code: 'permission_denied' });
+    await expect(sluice.dropUndeliverable({ ids: ['1'] })).rejects.toMatchObject({
+      code: 'permission_denied',
+    });
+    await grant('manage');
+    expect(await sluice.dropUndeliverable({ ids: ['1'] })).toBe(0);
+    expect(await sluice.dropUndeliverable()).toBe(0);
   });
 
   test('who may consume does so', async () => {

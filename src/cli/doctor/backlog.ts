@@ -29,7 +29,9 @@ export async function examineUndeliverable(client: Client, schema: string): Prom
   );
   if (rows === 0) return ok('undeliverable', 'none');
   const message = `${atLeast(rows)} published events whose stream was closed or deleted before they were moved`;
-  return warn('undeliverable', message, 'look at them with sluice.undeliverable()');
+  const remedy =
+    'look at them with `sluice undeliverable ls`; publish them to another stream, or remove them with `sluice undeliverable drop`';
+  return warn('undeliverable', message, remedy);
 }
 
 const atLeast = (rows: number): string => (rows < MAX_ROWS ? String(rows) : `${MAX_ROWS} or more`);
