@@ -66,7 +66,8 @@ export class BellPace {
   }
 
   #perMs(at: number): number {
-    return this.#events / (at - this.#toldAt);
+    const ms = at - this.#toldAt;
+    return ms > 0 ? this.#events / ms : Infinity;
   }
 }
 

@@ -2,6 +2,7 @@
 // and at once.
 import { streamNameProblem, typeProblem } from '../protocol/wire.ts';
 import { SluiceError } from '../util/errors.ts';
+import { shown } from '../util/shown.ts';
 import { toExclude, toVisibleTo } from './audience.ts';
 import { payloadText, type EncodedEvent } from './event.ts';
 
@@ -116,7 +117,7 @@ function checkKey(key: unknown, maxBytes: number): void {
   if (typeof key !== 'string' || key.includes('\0') || /\p{Cs}/u.test(key)) {
     throw new SluiceError(
       'payload_invalid',
-      `key ${JSON.stringify(key)} must be a string without U+0000 and lone surrogates`,
+      `key ${shown(key)} must be a string without U+0000 and lone surrogates`,
     );
   }
   if (key.length * 3 > maxBytes && Buffer.byteLength(key) > maxBytes) {

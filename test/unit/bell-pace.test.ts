@@ -14,6 +14,14 @@ test('I7: after a statement the next rests, the longer the more events pass, wit
   expect(rests).toEqual([2, 2, 2, 5, 10, 10]);
 });
 
+test('I7: two within one tick of the clock rest as if many events had passed', () => {
+  const pace = new BellPace();
+  pace.told(3);
+  pace.told(3);
+  expect(pace.restMs(3)).toBe(10);
+  expect(pace.mayRing(13)).toBe(true);
+});
+
 test('I7: a pace that has told nobody yet holds nothing up', () => {
   const pace = new BellPace();
   expect(pace.restMs(0)).toBe(0);
