@@ -92,15 +92,21 @@ begin
       where e.stream_id = v_id and e."offset" > v_head order by e."offset" desc limit 1;
       v_head := coalesce(v_last.head, v_head);
       v_now := greatest(v_last.at, clock_timestamp());
-      insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
-      select v_id, e."offset", v_now, e.tag, octet_length(e.data), e.type, e.key, e.visible_to, e.exclude,
-        e.headers::json, e.data::json
-      from (
-        select generate_series(v_head + 1, v_head + p_counts[1]) as "offset",
-          unnest(string_to_array(p_data, e'\u001e')) as data, unnest(p_tags) as tag, unnest(p_types) as type,
-          unnest(p_keys) as key, unnest(p_visible_to) as visible_to, unnest(p_exclude) as exclude,
-          unnest(p_headers) as headers
-      ) e;
+      if p_counts[1] = 1 then -- to take arrays apart costs as much as all the rest of it
+        insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
+        values (v_id, v_head + 1, v_now, p_tags[1], octet_length(p_data), p_types[1], p_keys[1], p_visible_to[1], p_exclude[1],
+          p_headers[1]::json, p_data::json);
+      else
+        insert into :"schema".events (stream_id, "offset", at, tag, size, type, key, visible_to, exclude, headers, data)
+        select v_id, e."offset", v_now, e.tag, octet_length(e.data), e.type, e.key, e.visible_to, e.exclude,
+          e.headers::json, e.data::json
+        from (
+          select generate_series(v_head + 1, v_head + p_counts[1]) as "offset",
+            unnest(string_to_array(p_data, e'\u001e')) as data, unnest(p_tags) as tag, unnest(p_types) as type,
+            unnest(p_keys) as key, unnest(p_visible_to) as visible_to, unnest(p_exclude) as exclude,
+            unnest(p_headers) as headers
+        ) e;
+      end if;
       idx := 1;
       outcome := 'ok';
       stream_id := v_id;

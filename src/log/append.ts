@@ -1,9 +1,11 @@
 // One coalesced call of append_batch: events of several streams in, offsets out. Knows the SQL function and nothing of
 // queues. A call for one stream may wait for it; a call for several leaves out those that somebody holds.
-import { getRandomValues } from 'node:crypto';
 import type { Database } from '../db/database.ts';
 import { toColumns } from './encode.ts';
 import { toRecord, type EncodedEvent, type EventRecord } from './event.ts';
+import { Tags } from './tags.ts';
+
+const TAGS = new Tags();
 
 export interface AppendGroup {
   readonly stream: string;
@@ -71,7 +73,7 @@ export async function appendBatch(
   const events =
     groups.length === 1 ? (groups[0] as AppendGroup).events : groups.flatMap((group) => group.events);
   const { data, types, keys, headers, visibleTo, exclude } = toColumns(events);
-  const tags = getRandomValues(new Int32Array(events.length));
+  const tags = TAGS.take(events.length);
   const column = <T>(member: (group: AppendGroup) => T | undefined): (T | null)[] | null =>
     groups.some((group) => member(group) !== undefined) ? groups.map((group) => member(group) ?? null) : null;
   const rows = await database.query<Row>(
