@@ -53,14 +53,14 @@ function listCases(part) {
     return { title, count: count * part, ...plain, ...where };
   };
   return {
-    one: of('1 channel, 1 subscription', 200_000, { handlers: '1 handler' }),
+    one: of('1 channel, 1 subscription', 300_000, { handlers: '1 handler' }),
     subscriptions: [
       of('10 subscriptions', 100_000, { handlers: '10 handlers', subscriptions: 10 }),
       of('1 000 subscriptions', 5000, { handlers: '1 000 handlers', subscriptions: 1000 }),
     ],
     channels: [
-      of('100 channels in turn', 200_000, { channels: 100, spread: 100 }),
-      of('the last of 100', 200_000, { channels: 100, first: 99 }),
+      of('100 channels in turn', 300_000, { channels: 100, spread: 100 }),
+      of('the last of 100', 300_000, { channels: 100, first: 99 }),
       of('10 000 channels in turn', 20_000, { channels: MANY, spread: MANY }),
       of('the last of 10 000', 20_000, { channels: MANY, first: MANY - 1 }),
     ],
