@@ -12,14 +12,17 @@ export type { StreamPresence } from './sluice/stream-presence.ts';
 export type { PresentMember } from './presence/members.ts';
 export type { ReadResult, Stream } from './sluice/stream.ts';
 export { createNotifyBus, type NotifyBusOptions } from './sluice/notify-bus.ts';
+export type { NotifyBus, NotifyBusStats } from './listen/bus.ts';
 export type {
-  NotifyBus,
-  NotifyBusStats,
+  NotifyListenOptions,
   NotifySubscribeOptions,
+  TypedListenOptions,
   TypedSubscribeOptions,
-} from './listen/bus.ts';
+} from './listen/call-options.ts';
 export type { ListenerState } from './listen/listener.ts';
-export type { Notification, NotifySubscription } from './listen/subscription.ts';
+export type { Notification, NotifyGap, NotifyLag, NotifyMessage } from './listen/notification.ts';
+export type { NotifyHandler, NotifyListener } from './listen/notify-listener.ts';
+export type { NotifySubscription } from './listen/subscription.ts';
 export type { Group } from './groups/group.ts';
 export type { ClaimOptions, ConsumeOptions, GroupOptions } from './groups/options.ts';
 export type { BatchContext, BatchHandler, EventHandler, HandlerContext } from './groups/context.ts';

@@ -1,5 +1,5 @@
-// From just before a notification is sent to the reader's loop in another process, one at a time and at 1 000 a second:
-// with 1, 10 and 1 000 subscriptions to its channel, and to the last channel of 100 and 10 000.
+// From just before a notification is sent to the reader in another process, one at a time and at 1 000 a second: with 1,
+// 10 and 1 000 loops or handlers of its channel, and to the last channel of 100 and 10 000.
 import { round } from '../support/report.mjs';
 import { inTurn } from '../support/rounds.mjs';
 import { median, percentile } from '../support/statistics.mjs';
@@ -10,23 +10,24 @@ const PER_SECOND = 1000;
 const GAP_MS = 20;
 
 /** @typedef {import('../bus.mjs').Roles} Roles */
-/** @typedef {{ title: string } & import('../bus.mjs').Listening} Case */
-/** @typedef {(receiverOf: 'bare' | 'bus', what: Case) => Promise<number[]>} Measure */
+/** @typedef {import('../bus.mjs').Receiver} Receiver */
+/** @typedef {{ title: string, handlers?: string } & import('../bus.mjs').Listening} Case `handlers`: what it is called with as many handlers */
+/** @typedef {(how: Receiver, what: Case) => Promise<number[]>} Measure */
 
 /** @type {readonly Case[]} */
 const CASES = [
-  { title: '1 channel, 1 subscription', channels: 1, subscriptions: 1 },
-  { title: '10 subscriptions', channels: 1, subscriptions: 10 },
-  { title: '1 000 subscriptions', channels: 1, subscriptions: 1000 },
+  { title: '1 channel, 1 subscription', handlers: '1 handler', channels: 1, subscriptions: 1 },
+  { title: '10 subscriptions', handlers: '10 handlers', channels: 1, subscriptions: 10 },
+  { title: '1 000 subscriptions', handlers: '1 000 handlers', channels: 1, subscriptions: 1000 },
   { title: 'the last of 100 channels', channels: 100, subscriptions: 1 },
   { title: 'the last of 10 000 channels', channels: 10_000, subscriptions: 1 },
 ];
 
 /** @param {Roles} roles @param {boolean} quick @returns {Promise<import('../support/report.mjs').Report>} */
 export async function measureLatency(roles, quick) {
-  const idle = measureWith(roles, 'idle', quick ? 30 : 100, GAP_MS);
-  const steady = measureWith(roles, 'steady', quick ? 500 : 2000, PER_SECOND);
-  const rounds = quick ? 2 : 5;
+  const idle = measureWith(roles, 'idle', quick ? 30 : 40, GAP_MS);
+  const steady = measureWith(roles, 'steady', quick ? 500 : 800, PER_SECOND);
+  const rounds = quick ? 2 : 11;
   const oneAtATime = await compareCases(idle, rounds);
   const manyASecond = await compareCases(steady, rounds);
   return {
@@ -67,14 +68,26 @@ const measureWith =
 async function compareCases(measure, rounds) {
   const results = [];
   for (const what of CASES) {
-    const { bare = [], bus = [] } = await inTurn(rounds, {
+    const { title, handlers } = what;
+    const {
+      bare = [],
+      loops = [],
+      handlers: called = [],
+    } = await inTurn(rounds, {
       bare: () => measure('bare', what),
-      bus: () => measure('bus', what),
+      loops: () => measure('loops', what),
+      ...(handlers !== undefined && { handlers: () => measure('handlers', what) }),
     });
-    const ratios = bus.map((times, n) => percentile(times, 0.5) / percentile(bare[n] ?? [], 0.5));
-    results.push({ title: what.title, bare: bare.flat(), bus: bus.flat(), ratio: median(ratios), ratios });
+    results.push(beside(title, loops, bare));
+    if (handlers !== undefined) results.push(beside(handlers, called, bare));
   }
   return results;
+}
+
+/** @param {string} title @param {number[][]} bus of each round @param {number[][]} bare */
+function beside(title, bus, bare) {
+  const ratios = bus.map((times, n) => percentile(times, 0.5) / percentile(bare[n] ?? [], 0.5));
+  return { title, bare: bare.flat(), bus: bus.flat(), ratio: median(ratios), ratios };
 }
 
 /** @param {string} title @param {Awaited<ReturnType<typeof compareCases>>} results */

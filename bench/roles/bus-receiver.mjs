@@ -1,5 +1,6 @@
-// A process that hears notifications: with a bare `pg` client and LISTEN, or over a bus. It counts what arrives, fails on
+// A process that hears notifications: with a bare `pg` client and LISTEN, or over a bus, in loops or by handlers. It counts what arrives, fails on
 // whatever is missing, repeated, out of order or late beyond bounds, and tells what it took.
+import { subscribe } from 'node:diagnostics_channel';
 import { Client } from 'pg';
 import { createNotifyBus } from 'sluice';
 import { channelNames } from '../support/channels.mjs';
@@ -13,6 +14,11 @@ const TIMED = 10;
 const LISTEN_BATCH = 500;
 
 /** Where one reader of one channel stands. @typedef {{ next: number, timed: boolean }} Place */
+
+// What a handler throws ends this process, as what a loop throws does.
+subscribe('sluice:bus.failed', (/** @type {any} */ { error }) => {
+  throw error;
+});
 
 let url = '';
 /** @type {() => Promise<void>} */
@@ -66,25 +72,40 @@ const listens = {
       await client.query(batch.map((channel) => `listen "${channel}"`).join('; '));
     }
   },
-  async bus(channels, subscriptions) {
-    const bus = createNotifyBus({ connectionString: url });
-    disconnect = () => bus.close();
-    const readers = channels.flatMap((channel) => Array.from({ length: subscriptions }, () => channel));
-    places = makePlaces(readers.length);
-    const opened = await Promise.all(readers.map((channel) => bus.subscribe(channel, { buffer: BUFFER })));
-    for (const [n, subscription] of opened.entries()) {
-      const place = places[n];
-      if (place) void follow(subscription, place);
-    }
-  },
+  loops: (channels, subscriptions) =>
+    overBus(channels, subscriptions, async (bus, channel, place) => {
+      void follow(await bus.subscribe(channel, { buffer: BUFFER }), place);
+    }),
+  handlers: (channels, subscriptions) =>
+    overBus(channels, subscriptions, (bus, channel, place) =>
+      bus.listen(channel, (notice) => noticed(place, notice)),
+    ),
 };
+
+/**
+ * @param {string[]} channels
+ * @param {number} readers of each
+ * @param {(bus: import('sluice').NotifyBus, channel: string, place: Place) => Promise<unknown>} open
+ */
+async function overBus(channels, readers, open) {
+  const bus = createNotifyBus({ connectionString: url });
+  disconnect = () => bus.close();
+  places = makePlaces(channels.length * readers);
+  const opening = channels.flatMap((channel, n) =>
+    places.slice(n * readers, (n + 1) * readers).map((place) => open(bus, channel, place)),
+  );
+  await Promise.all(opening);
+}
 
 /** @param {import('sluice').NotifySubscription} subscription @param {Place} place */
 async function follow(subscription, place) {
-  for await (const notice of subscription) {
-    if (notice.kind === 'message') arrived(place, notice.payload);
-    else awaited?.end(new Error(`a reader was told ${JSON.stringify(notice)}`));
-  }
+  for await (const notice of subscription) noticed(place, notice);
+}
+
+/** @param {Place} place @param {import('sluice').Notification} notice */
+function noticed(place, notice) {
+  if (notice.kind === 'message') arrived(place, notice.payload);
+  else awaited?.end(new Error(`a reader was told ${JSON.stringify(notice)}`));
 }
 
 /** Resolves with what it took when so many deliveries have come. @param {number} deliveries @param {boolean} numbered */

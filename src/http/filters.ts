@@ -5,12 +5,8 @@ import type { Broadcasts } from '../ephemerals/broadcasts.ts';
 import type { Batch, Frames } from '../tail/entry.ts';
 import { report } from '../util/diagnostics.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Seldom } from '../util/seldom.ts';
 import { judgeEvent, judgeLabel, type Audiences, type Verdict, type Viewer } from './audience.ts';
-
-/** A predicate that fails does so for each event and connection: one line a minute says it as well. */
-const TELL_EVERY_MS = 60_000;
-/** Labels remembered for that, at most: writers choose them. */
-const MAX_TOLD = 100;
 
 /** Undefined: nothing of it is to be seen. */
 export type EventFilter = (batch: Batch, viewer: Viewer, connectionId: string) => Frames | undefined;
@@ -67,15 +63,12 @@ interface Target {
   readonly exclude: string | null;
 }
 
-/** `label` is null for the grant's own predicate. */
+/** A predicate that fails does so for each event and connection. `label` is null for the grant's own. */
 function faultTeller(logger: LoggerLike): (label: string | null, error: unknown) => void {
-  const told = new Map<string | null, number>();
+  const seldom = new Seldom<string | null>();
   return (label, error) => {
     report('sluice:background.failed', () => ({ where: 'audience', label, error }));
-    const now = performance.now();
-    if (now - (told.get(label) ?? -Infinity) < TELL_EVERY_MS) return;
-    if (told.size >= MAX_TOLD) told.clear();
-    told.set(label, now);
+    if (seldom.count(label, performance.now()) === 0) return;
     const whose = label === null ? "a grant's visible" : 'an audience';
     logger.error({ error, label }, `${whose} could not be asked; what is for it is hidden`);
   };

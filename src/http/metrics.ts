@@ -158,6 +158,7 @@ function listenerMetrics(sluice: Sluice): Metric[] {
     counter('sluice_bus_messages_total', 'Messages that went to subscriptions.', () => bus().messages),
     counter('sluice_bus_missed_total', 'Messages pushed out of a full buffer.', () => bus().missed),
     counter('sluice_bus_gaps_total', 'Times a subscription was told of a gap.', () => bus().gaps),
+    counter('sluice_bus_failed_total', 'Calls of handlers that failed.', () => bus().failed),
     counter('sluice_bus_malformed_total', 'Messages that did not fit their schema.', () => bus().malformed),
   ];
 }

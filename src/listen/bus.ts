@@ -1,27 +1,28 @@
-// The public face of the listener: subscriptions by channel name, notifications sent, generations. Sluice's own tails
-// and relay hear over the same listener. Without Sluice, it also owns the connections (`own`).
+// The public face of the listener: subscriptions and listeners by channel name, notifications sent, generations.
+// Sluice's own tails and relay hear over the same listener. Without Sluice, it also owns the connections.
 import type { Database } from '../db/database.ts';
-import { onAbort, throwIfAborted, waitOrAbort } from '../util/abort.ts';
+import { onAbort, throwIfAborted } from '../util/abort.ts';
 import { wholeWithin } from '../util/bounds.ts';
+import { report } from '../util/diagnostics.ts';
 import { SluiceError } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import { Seldom } from '../util/seldom.ts';
 import { requireSchema, type StandardSchemaV1 } from '../util/standard-schema.ts';
+import type {
+  NotifyListenOptions,
+  NotifySubscribeOptions,
+  TypedListenOptions,
+  TypedSubscribeOptions,
+} from './call-options.ts';
 import { checkPayload, serverChannel } from './channel.ts';
+import { Decoder } from './decoder.ts';
+import { Generations } from './generations.ts';
+import type { ChannelHandler } from './hearers.ts';
 import type { Listener, ListenerState } from './listener.ts';
+import type { Tally } from './notification.ts';
 import { notify } from './notify.ts';
-import { Subscription, type NotifySubscription, type Tally } from './subscription.ts';
-
-export interface NotifySubscribeOptions {
-  /** Messages kept while the reader is busy; the oldest go first, and `lagged` says how many. Default 256, at most 1 048 576. */
-  readonly buffer?: number | undefined;
-  /** Before it resolves: abandons subscribing. Afterwards: ends the iteration. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface TypedSubscribeOptions<T> extends NotifySubscribeOptions {
-  /** What the payload, parsed as JSON, must fit; what does not is skipped and reported. Any Standard Schema. */
-  readonly schema: StandardSchemaV1<unknown, T>;
-}
+import { HandlerListener, type NotifyHandler, type NotifyListener } from './notify-listener.ts';
+import { Subscription, type NotifySubscription } from './subscription.ts';
 
 /** What a bus is doing and has done. */
 export interface NotifyBusStats {
@@ -30,6 +31,7 @@ export interface NotifyBusStats {
   /** Sessions after the first. */
   readonly reconnects: number;
   readonly channels: number;
+  /** Listeners included, here and below. */
   readonly subscriptions: number;
   /** Messages that went to subscriptions, each counted for each of them. */
   readonly messages: number;
@@ -37,8 +39,10 @@ export interface NotifyBusStats {
   readonly missed: number;
   /** How often a subscription was told that something may be missing, each counted for each of them. */
   readonly gaps: number;
-  /** Of them, skipped because they did not fit the schema. */
+  /** Of the messages, skipped because they did not fit the schema. */
   readonly malformed: number;
+  /** Calls of handlers that threw, or whose promise was rejected. */
+  readonly failed: number;
   /** How much of the server's notification queue was in use at the last heartbeat, 0 to 1; null before it. */
   readonly queueUsage: number | null;
   /** How long the last heartbeat took, in milliseconds; null before it. */
@@ -64,6 +68,24 @@ export interface NotifyBus extends AsyncDisposable {
   subscribe(channel: string, options?: NotifySubscribeOptions): Promise<NotifySubscription>;
   subscribe<T>(channel: string, options: TypedSubscribeOptions<T>): Promise<NotifySubscription<T>>;
   /**
+   * Calls a handler for each notification of a channel as soon as it is read, in order, from when this resolves. Nothing
+   * is kept: everything else on the connection waits while a handler runs, and nobody waits for a promise that it returns.
+   * For work that takes time there is `subscribe`. A handler that fails is reported, and called for the next one.
+   *
+   * @throws what subscribe throws; TypeError for a handler that is no function
+   * @example
+   * await using listener = await bus.listen('prices', (notice) => {
+   *   if (notice.kind === 'message') cache.delete(notice.payload);
+   *   else cache.clear(); // 'gap': something may be missing here
+   * });
+   */
+  listen(channel: string, handler: NotifyHandler, options?: NotifyListenOptions): Promise<NotifyListener>;
+  listen<T>(
+    channel: string,
+    handler: NotifyHandler<T>,
+    options: TypedListenOptions<T>,
+  ): Promise<NotifyListener>;
+  /**
    * Sends a notification; resolves when it is committed.
    *
    * @throws SluiceError name_invalid, payload_too_large (over 7 999 bytes), payload_invalid, connection_lost, overloaded
@@ -76,7 +98,7 @@ export interface NotifyBus extends AsyncDisposable {
   /** The channels listened to: those subscribed to, and those given up front. */
   readonly channels: readonly string[];
   stats(): NotifyBusStats;
-  /** Ends all iterations. */
+  /** Ends all iterations and listeners, from this very call on. */
   close(): Promise<void>;
 }
 
@@ -94,12 +116,23 @@ const MAX_BUFFER = 2 ** 20;
 /** For channels that nobody reads yet. */
 const IGNORE = { message: (): void => {}, gap: (): void => {} };
 
+/** A subscription or a listener. */
+interface Heard extends ChannelHandler {
+  /** Resolves when it ends. */
+  readonly ended: Promise<void>;
+  /** LISTEN is in force. */
+  open(): void;
+  close(): Promise<void>;
+}
+
 export class Bus implements NotifyBus {
   readonly #options: BusOptions;
-  readonly #subscriptions = new Set<Subscription<unknown>>();
+  readonly #heard = new Set<Heard>();
   /** How many subscriptions a channel has, and one more if it was given up front. */
   readonly #users = new Map<string, number>();
-  readonly #tally: Tally = { messages: 0, missed: 0, gaps: 0, malformed: 0 };
+  readonly #tally: Tally = { messages: 0, missed: 0, gaps: 0, malformed: 0, failed: 0 };
+  /** Handlers' failures, by channel. */
+  readonly #seldom = new Seldom<string>();
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 
@@ -121,33 +154,27 @@ export class Bus implements NotifyBus {
     const { buffer = DEFAULT_BUFFER, signal, schema } = options;
     const channel = serverChannel(name);
     wholeWithin('buffer', buffer, [1, MAX_BUFFER]);
-    if (schema !== undefined) requireSchema(schema);
-    throwIfAborted(signal);
-    if (this.#closed) throw closed();
-    const { listener, logger } = this.#options;
-    const letGo = signal && onAbort(signal, () => void subscription.close());
-    const onEnd = (): void => {
-      letGo?.();
-      this.#subscriptions.delete(subscription);
-      leave();
-      this.#leave(name);
-    };
+    const decoder = this.#decoder(name, schema);
     const tally = this.#tally;
-    const subscription = new Subscription<T>({ channel: name, buffer, schema, tally, logger, onEnd });
-    const leave = listener.hear(channel, subscription);
-    this.#use(name);
-    this.#subscriptions.add(subscription);
-    listener.start();
-    try {
-      await Promise.race([listener.inForce(channel), subscription.ended]);
-      signal?.throwIfAborted();
-      if (this.#closed) throw closed();
-    } catch (error) {
-      await subscription.close();
-      throw error;
-    }
-    subscription.open();
-    return subscription;
+    return this.#hear(name, channel, signal, (onEnd) => {
+      return new Subscription<T>({ channel: name, buffer, decoder, tally, onEnd });
+    });
+  }
+
+  async listen<T>(
+    name: string,
+    handler: NotifyHandler<T>,
+    options: NotifyListenOptions & Partial<TypedListenOptions<T>> = {},
+  ): Promise<NotifyListener> {
+    const { signal, schema } = options;
+    const channel = serverChannel(name);
+    if (typeof handler !== 'function') throw new TypeError('the handler is none; give a function');
+    const decoder = this.#decoder(name, schema);
+    const tally = this.#tally;
+    const onFailure = (error: unknown): void => this.#failed(name, error);
+    return this.#hear(name, channel, signal, (onEnd) => {
+      return new HandlerListener<T>({ channel: name, handler, decoder, tally, onFailure, onEnd });
+    });
   }
 
   async notify(name: string, payload = ''): Promise<void> {
@@ -181,7 +208,7 @@ export class Bus implements NotifyBus {
       generation,
       reconnects: Math.max(0, generation - 1),
       channels: this.#users.size,
-      subscriptions: this.#subscriptions.size,
+      subscriptions: this.#heard.size,
       ...this.#tally,
       queueUsage: lastBeat?.queueUsage ?? null,
       roundTripMs: lastBeat?.roundTripMs ?? null,
@@ -199,9 +226,59 @@ export class Bus implements NotifyBus {
 
   async #close(): Promise<void> {
     this.#closing.abort(closed());
-    for (const subscription of this.#subscriptions) await subscription.close();
+    for (const each of this.#heard) void each.close(); // at once, for a handler may be what closes the bus
     this.#users.clear();
     await this.#options.closeConnections();
+  }
+
+  /** Resolves once LISTEN is in force, with what is given the channel's notices until it ends. */
+  async #hear<H extends Heard>(
+    name: string,
+    channel: string,
+    signal: AbortSignal | undefined,
+    make: (onEnd: () => void) => H,
+  ): Promise<H> {
+    throwIfAborted(signal);
+    if (this.#closed) throw closed();
+    const { listener } = this.#options;
+    const letGo = signal && onAbort(signal, () => void heard.close());
+    const heard = make(() => {
+      letGo?.();
+      this.#heard.delete(heard);
+      leave();
+      this.#leave(name);
+    });
+    const leave = listener.hear(channel, heard);
+    this.#use(name);
+    this.#heard.add(heard);
+    listener.start();
+    try {
+      await Promise.race([listener.inForce(channel), heard.ended]);
+      signal?.throwIfAborted();
+      if (this.#closed) throw closed();
+    } catch (error) {
+      await heard.close();
+      throw error;
+    }
+    heard.open();
+    return heard;
+  }
+
+  #decoder<T>(channel: string, schema: StandardSchemaV1<unknown, T> | undefined): Decoder<T> | undefined {
+    if (schema === undefined) return undefined;
+    requireSchema(schema);
+    const { logger } = this.#options;
+    return new Decoder<T>({ channel, schema, tally: this.#tally, logger });
+  }
+
+  /** A handler may fail for each of thousands of messages: diagnostics tell each, the log now and then. */
+  #failed(channel: string, error: unknown): void {
+    this.#tally.failed += 1;
+    report('sluice:bus.failed', () => ({ channel, error }));
+    const failures = this.#seldom.count(channel, performance.now());
+    if (failures === 0) return;
+    const message = 'a handler of a channel failed; it is called for what comes next all the same';
+    this.#options.logger.error({ channel, error, failures }, message);
   }
 
   #use(name: string): void {
@@ -212,41 +289,6 @@ export class Bus implements NotifyBus {
     const users = (this.#users.get(name) ?? 1) - 1;
     if (users > 0) this.#users.set(name, users);
     else this.#users.delete(name);
-  }
-}
-
-/** Counts on from the generation it starts in; one number is all it has to keep. */
-class Generations implements AsyncIterableIterator<number> {
-  readonly #listener: Listener;
-  readonly #ending: AbortSignal;
-  readonly #leaving = new AbortController();
-  #last: number;
-
-  constructor(listener: Listener, last: number, ending: AbortSignal) {
-    this.#listener = listener;
-    this.#last = last;
-    this.#ending = ending;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  async next(): Promise<IteratorResult<number, undefined>> {
-    while (!this.#ending.aborted && !this.#leaving.signal.aborted) {
-      if (this.#listener.generation > this.#last) {
-        this.#last += 1;
-        return { done: false, value: this.#last };
-      }
-      const either = AbortSignal.any([this.#ending, this.#leaving.signal]);
-      await waitOrAbort(this.#listener.nextGeneration, either).catch(() => {});
-    }
-    return { done: true, value: undefined };
-  }
-
-  return(): Promise<IteratorResult<number, undefined>> {
-    this.#leaving.abort();
-    return Promise.resolve({ done: true, value: undefined });
   }
 }
 

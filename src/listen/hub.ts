@@ -1,19 +1,10 @@
 // Who listens to what: channels and their handlers, counted, and which LISTEN and UNLISTEN follow from that for the
 // session there is. Pure: knows nothing of connections. A channel is wanted while it has a handler; it stays in force
 // a while after nobody wants it any more, so that one who comes back costs nothing.
-import type { Message } from './inbox.ts';
-
-export interface ChannelHandler {
-  /** A notification. A hint, never to be believed. */
-  message(message: Message): void;
-  /** A new session listens: anything may have been missed before it. */
-  gap(generation: number): void;
-  /** The server will not listen to this channel; nothing more comes. */
-  refused?(error: unknown): void;
-}
+import { Hearers, type ChannelHandler } from './hearers.ts';
 
 export class Hub {
-  readonly #handlers = new Map<string, Set<ChannelHandler>>();
+  readonly #hearers = new Map<string, Hearers>();
   /** The channels for which the session's LISTEN is in force. */
   #inForce = new Set<string>();
   /** Wanted and not in force. */
@@ -23,45 +14,42 @@ export class Hub {
 
   /** The channels that have a handler. */
   get channels(): readonly string[] {
-    return [...this.#handlers.keys()];
+    return [...this.#hearers.keys()];
   }
 
   add(channel: string, handler: ChannelHandler): void {
-    const handlers = this.#handlers.get(channel);
-    if (handlers) {
-      handlers.add(handler);
-      return;
+    let hearers = this.#hearers.get(channel);
+    if (!hearers) {
+      hearers = new Hearers();
+      this.#hearers.set(channel, hearers);
+      if (!this.#unwanted.delete(channel)) this.#missing.add(channel);
     }
-    this.#handlers.set(channel, new Set([handler]));
-    if (!this.#unwanted.delete(channel)) this.#missing.add(channel);
+    hearers.add(handler);
   }
 
   remove(channel: string, handler: ChannelHandler): void {
-    const handlers = this.#handlers.get(channel);
-    if (handlers?.delete(handler) && handlers.size === 0) this.#forget(channel);
+    const hearers = this.#hearers.get(channel);
+    hearers?.remove(handler);
+    if (hearers?.size === 0) this.#forget(channel);
   }
 
   message(channel: string, payload: string, processId: number): void {
-    const handlers = this.#handlers.get(channel);
-    if (!handlers) return;
-    const message: Message = { kind: 'message', payload, processId };
-    if (handlers.size > 1) Object.freeze(message); // what one of them does to it, the others must not see
-    for (const handler of handlers) handler.message(message);
+    this.#hearers.get(channel)?.message({ kind: 'message', payload, processId });
   }
 
   gap(generation: number): void {
-    for (const handlers of this.#handlers.values()) for (const handler of handlers) handler.gap(generation);
+    for (const hearers of Array.from(this.#hearers.values())) hearers.gap(generation);
   }
 
   /** The channel's handlers hear that it was refused, and are gone. */
   refuse(channel: string, error: unknown): void {
-    const handlers = this.#handlers.get(channel) ?? [];
+    const hearers = this.#hearers.get(channel);
     this.#forget(channel);
-    for (const handler of handlers) handler.refused?.(error);
+    hearers?.refuse(error);
   }
 
   wants(channel: string): boolean {
-    return this.#handlers.has(channel);
+    return this.#hearers.has(channel);
   }
 
   isInForce(channel: string): boolean {
@@ -78,7 +66,7 @@ export class Hub {
     for (const channel of channels) {
       this.#inForce.add(channel);
       this.#missing.delete(channel);
-      if (!this.#handlers.has(channel)) this.#unwanted.add(channel);
+      if (!this.#hearers.has(channel)) this.#unwanted.add(channel);
     }
   }
 
@@ -96,11 +84,11 @@ export class Hub {
   restart(): void {
     this.#inForce = new Set();
     this.#unwanted = new Set();
-    this.#missing = new Set(this.#handlers.keys());
+    this.#missing = new Set(this.#hearers.keys());
   }
 
   #forget(channel: string): void {
-    this.#handlers.delete(channel);
+    this.#hearers.delete(channel);
     this.#missing.delete(channel);
     if (this.#inForce.has(channel)) this.#unwanted.add(channel);
   }

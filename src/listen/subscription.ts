@@ -3,27 +3,11 @@
 // refuses makes it throw.
 import { deferred } from '../util/deferred.ts';
 import { report } from '../util/diagnostics.ts';
-import { asError, messageOf } from '../util/errors.ts';
-import type { LoggerLike } from '../util/logger.ts';
-import { judge, refusalText, type StandardSchemaV1 } from '../util/standard-schema.ts';
-import type { ChannelHandler } from './hub.ts';
+import { asError } from '../util/errors.ts';
+import type { Decoder } from './decoder.ts';
+import type { ChannelHandler } from './hearers.ts';
 import { Inbox, type Message, type Notice } from './inbox.ts';
-
-/** What a subscription gives; `data` is there with a schema. */
-export type Notification<T = undefined> =
-  | {
-      readonly kind: 'message';
-      /** As it was sent; empty if there was none. */
-      readonly payload: string;
-      /** What the schema made of the payload's JSON. */
-      readonly data: T;
-      /** The server process that sent it. */
-      readonly processId: number;
-    }
-  /** The reader was too slow: so many messages are missing here. */
-  | { readonly kind: 'lagged'; readonly missed: number }
-  /** A new session listens from here on: anything may have been sent in between. Read again what you keep up with. */
-  | { readonly kind: 'gap'; readonly generation: number };
+import type { Notification, Tally } from './notification.ts';
 
 /** Notifications of one channel. Leaving the loop unsubscribes. */
 export interface NotifySubscription<T = undefined> extends AsyncIterable<Notification<T>>, AsyncDisposable {
@@ -32,20 +16,12 @@ export interface NotifySubscription<T = undefined> extends AsyncIterable<Notific
   close(): Promise<void>;
 }
 
-/** Counted over all subscriptions of a bus. */
-export interface Tally {
-  messages: number;
-  missed: number;
-  gaps: number;
-  malformed: number;
-}
-
-export interface SubscriptionOptions {
+export interface SubscriptionOptions<T> {
   readonly channel: string;
   readonly buffer: number;
-  readonly schema: StandardSchemaV1 | undefined;
+  /** With a schema. */
+  readonly decoder: Decoder<T> | undefined;
   readonly tally: Tally;
-  readonly logger: LoggerLike;
   /** Called once, when it ends. */
   onEnd(this: void): void;
 }
@@ -54,9 +30,9 @@ export class Subscription<T>
   implements NotifySubscription<T>, AsyncIterableIterator<Notification<T>>, ChannelHandler
 {
   readonly channel: string;
-  readonly #options: SubscriptionOptions;
+  readonly #options: SubscriptionOptions<T>;
   readonly #tally: Tally;
-  readonly #typed: boolean;
+  readonly #decoder: Decoder<T> | undefined;
   readonly #end = deferred();
   /** What waits to be read, while anything does. */
   #inbox: Inbox | undefined;
@@ -71,11 +47,11 @@ export class Subscription<T>
   #over = false;
   #error: Error | undefined;
 
-  constructor(options: SubscriptionOptions) {
+  constructor(options: SubscriptionOptions<T>) {
     this.channel = options.channel;
     this.#options = options;
     this.#tally = options.tally;
-    this.#typed = options.schema !== undefined;
+    this.#decoder = options.decoder;
   }
 
   message(message: Message): void {
@@ -113,8 +89,9 @@ export class Subscription<T>
   }
 
   next(): Promise<Result<Notification<T>>> {
-    if (!this.#typed) return this.#read() as Promise<Result<Notification<T>>>;
-    const result = this.#turn.then(async () => this.#readDecoded());
+    const decoder = this.#decoder;
+    if (decoder === undefined) return this.#read() as Promise<Result<Notification<T>>>;
+    const result = this.#turn.then(async () => this.#readDecoded(decoder));
     this.#turn = result.catch(() => {});
     return result;
   }
@@ -153,11 +130,11 @@ export class Subscription<T>
     });
   }
 
-  async #readDecoded(): Promise<Result<Notification<T>>> {
+  async #readDecoded(decoder: Decoder<T>): Promise<Result<Notification<T>>> {
     for (;;) {
       const result = await this.#read();
       if (result.done || result.value.kind !== 'message') return result as Result<Notification<T>>;
-      const value = await this.#decode(result.value);
+      const value = await decoder.decode(result.value);
       if (this.#over) return DONE;
       if (value) return { done: false, value };
     }
@@ -187,26 +164,6 @@ export class Subscription<T>
       this.#reader = this.#others?.shift();
       answer(this.#read());
     }
-  }
-
-  /** Undefined: not what the schema takes; it was reported, and the subscription goes on. */
-  async #decode(notice: Message): Promise<Notification<T> | undefined> {
-    try {
-      const verdict = await judge(this.#options.schema as StandardSchemaV1, JSON.parse(notice.payload));
-      if (verdict.ok) return { ...notice, data: verdict.value as T };
-      this.#malformed(notice, refusalText(verdict));
-    } catch (error) {
-      this.#malformed(notice, messageOf(error));
-    }
-    return undefined;
-  }
-
-  #malformed({ payload, processId }: Message, reason: string): void {
-    const { tally, logger, channel } = this.#options;
-    tally.malformed += 1;
-    const details = { channel, processId, reason, bytes: payload.length };
-    logger.warn(details, 'a notification was skipped: its payload does not fit the schema');
-    report('sluice:bus.malformed', () => details);
   }
 }
 

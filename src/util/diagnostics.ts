@@ -5,6 +5,7 @@ import { channel, type Channel } from 'node:diagnostics_channel';
 const NAMES = [
   'sluice:append.committed', // { streams, events, ms }
   'sluice:background.failed', // { where, error, label? }
+  'sluice:bus.failed', // { channel, error }
   'sluice:bus.lagged', // { channel, buffer }
   'sluice:bus.malformed', // { channel, processId, reason, bytes }
   'sluice:ephemerals.delivered', // { messages }

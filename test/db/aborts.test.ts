@@ -90,6 +90,7 @@ test('what is aborted already, or no signal at all, begins nothing and leaves no
     (signal: AbortSignal) => missing.publishMany([{ data: 1 }], { signal }),
     (signal: AbortSignal) => missing.broadcast(1, { signal }),
     (signal: AbortSignal) => sluice.bus.subscribe('aborted', { signal }),
+    (signal: AbortSignal) => sluice.bus.listen('aborted', () => {}, { signal }),
   ]) {
     await expect(begin(AbortSignal.abort(reason))).rejects.toBe(reason);
     for (const none of ['no signal', {}, new AbortController()]) {

@@ -247,6 +247,7 @@ describe('what it tells', () => {
     expect(valueOf(metrics, 'sluice_bus_channels')).toBe(channels);
     expect(valueOf(metrics, 'sluice_bus_subscriptions')).toBe(subscriptions);
     expect(valueOf(metrics, 'sluice_bus_messages_total')).toBe(messages);
+    expect(valueOf(metrics, 'sluice_bus_failed_total')).toBe(0);
     const lost = nextMessage('sluice:listener.lost');
     const again = nextMessage('sluice:listener.connected');
     await killListener(db);

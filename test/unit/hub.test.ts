@@ -2,7 +2,8 @@
 // hears each message once and of each new session once (I4).
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Hub, type ChannelHandler } from '../../src/listen/hub.ts';
+import type { ChannelHandler } from '../../src/listen/hearers.ts';
+import { Hub } from '../../src/listen/hub.ts';
 
 interface Heard {
   readonly handler: ChannelHandler;
@@ -132,6 +133,27 @@ test('a handler may leave while it is told', () => {
   hub.message('a', '1', 1);
   hub.message('a', '2', 1);
   expect(others.messages).toEqual(['1/1', '2/1']);
+});
+
+test('N12 N13: one that is removed while others are told is not told any more; one that is added is told of the next', () => {
+  for (const tell of [(hub: Hub) => hub.message('a', '1', 1), (hub: Hub) => hub.gap(2)]) {
+    const hub = new Hub();
+    const [kept, removed, added] = [recorder(), recorder(), recorder()];
+    const change = (): void => {
+      hub.remove('a', removed.handler);
+      hub.add('a', added.handler);
+      hub.add('b', added.handler);
+    };
+    hub.add('a', { message: change, gap: change });
+    hub.add('a', removed.handler);
+    hub.add('a', kept.handler);
+    const told = (): number[] =>
+      [kept, removed, added].map(({ messages, gaps }) => messages.length + gaps.length);
+    tell(hub);
+    expect(told()).toEqual([1, 0, 0]);
+    hub.message('a', '2', 1);
+    expect(told()).toEqual([2, 0, 1]);
+  }
 });
 
 test('a message that several share is one that none of them can change', () => {

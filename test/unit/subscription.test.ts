@@ -2,16 +2,14 @@
 // was asked for before it came or after, and the end reaches all (I11).
 import { expect, test } from 'vitest';
 import { Subscription } from '../../src/listen/subscription.ts';
-import { silentLogger } from '../../src/util/logger.ts';
 
 const subscribe = (buffer = 10): Subscription<undefined> => {
-  const tally = { messages: 0, missed: 0, gaps: 0, malformed: 0 };
+  const tally = { messages: 0, missed: 0, gaps: 0, malformed: 0, failed: 0 };
   const subscription = new Subscription<undefined>({
     channel: 'a',
     buffer,
-    schema: undefined,
+    decoder: undefined,
     tally,
-    logger: silentLogger,
     onEnd: () => {},
   });
   subscription.open();
