@@ -1,20 +1,24 @@
 // Guards the bus where nothing fails: who hears what, in which order, with which bound, and how it ends. What happens to
 // it when the network or the server fails is in chaos/bus.
 import { spawn } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { Client } from 'pg';
 import { connect, createNotifyBus, SluiceError, type NotifyBus, type NotifyBusOptions } from 'sluice';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { serverChannel } from '../../src/listen/channel.ts';
 import { useDatabase } from '../support/database.ts';
-import { targetOf, through } from '../support/deaf-proxy.ts';
+import { DeafProxy, targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { killListener } from '../support/faults.ts';
+import { lossyPool } from '../support/lossy-pool.ts';
+import { MessageProxy } from '../support/message-proxy.ts';
 import { Notices } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
+const COMMAND_COMPLETE = 'C'.charCodeAt(0);
 
 const open = (options: NotifyBusOptions = {}): NotifyBus =>
   createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
@@ -176,6 +180,42 @@ describe('channels', () => {
     await until(() => heard.all.length === 1);
   });
 
+  test('I7: however many come and go within a heartbeat, the next one unlistens to all that were left', async () => {
+    let unlistened = 0;
+    using proxy = new MessageProxy(targetOf(db.connectionString), () => (message) => {
+      if (message[0] === COMMAND_COMPLETE && message.includes('UNLISTEN')) unlistened += 1;
+      return message;
+    });
+    await proxy.listen();
+    await using bus = createNotifyBus({
+      connectionString: db.connectionString,
+      listenConnectionString: through(proxy, db.connectionString),
+    });
+    let beats = 0;
+    const onBeat = (): void => void (beats += 1);
+    subscribe('sluice:listener.beat', onBeat);
+    onTestFinished(() => void unsubscribe('sluice:listener.beat', onBeat));
+    const names = Array.from({ length: 5000 }, (_, n) => `brief ${n}`);
+    const left = await Promise.all(names.map((name) => bus.subscribe(name)));
+    const before = beats;
+    await Promise.all(left.map((each) => each.close()));
+    await until(() => unlistened === names.length);
+    expect(beats - before).toBeLessThan(names.length / 500); // as many as one statement takes
+  });
+
+  test('I4: the channel of the heartbeat can be subscribed to and left, and is still heard', async () => {
+    await using bus = open({ heartbeatMs: 100, listenDeadlineMs: 400 });
+    const keeps = new Notices(await bus.subscribe('kept'));
+    const pulses = new Notices(await bus.subscribe('sluice:pulse'));
+    await until(() => pulses.all.length > 0);
+    await pulses.close();
+    await bus.notify('sluice:pulse', 'by hand');
+    for (let beat = 0; beat < 12; beat += 1) await nextMessage('sluice:listener.beat');
+    expect({ generation: bus.generation, heard: keeps.all }).toEqual({ generation: 1, heard: [] });
+    const again = new Notices(await bus.subscribe('sluice:pulse'));
+    await until(() => again.all.length > 0);
+  });
+
   test('one that the server refuses is refused alone: this database cannot spell it', async () => {
     const name = `latin_${Date.now()}`;
     const { rows } = await db.query<{ version: number }>(
@@ -187,19 +227,20 @@ describe('channels', () => {
     );
     const url = new URL(db.connectionString);
     url.pathname = `/${name}`;
-    const bus = createNotifyBus({ connectionString: url.href });
     const reports = nextMessage<{ where: string; channel: string }>(
       'sluice:background.failed',
       ({ where }) => where === 'listen',
     );
+    const bus = createNotifyBus({ connectionString: url.href, channels: ['up front', '東京'] });
+    expect((await reports).channel).toBe('東京');
     const [spelled, refused, other] = await Promise.allSettled([
       bus.subscribe('café'),
       bus.subscribe('日本'),
       bus.subscribe('plain'),
     ]);
     expect([spelled.status, refused.status, other.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
-    expect((await reports).channel).toBe('日本');
-    expect([...bus.channels].sort()).toEqual(['café', 'plain']);
+    expect(refused).toMatchObject({ reason: { message: expect.stringContaining('LATIN1') } });
+    expect([...bus.channels].sort()).toEqual(['café', 'plain', 'up front']);
     if (spelled.status === 'fulfilled') {
       const heard = new Notices(spelled.value);
       await bus.notify('café', 'naïve');
@@ -355,6 +396,48 @@ describe('ending', () => {
     await Promise.all([expect(subscribing).rejects.toMatchObject({ code: 'closed' }), bus.close()]);
     proxy.resume();
     await until(() => proxy.connections === 0);
+  });
+
+  test('I11: closing waits for no answer of a query side that is silent, whoever asked it', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    const bus = open({
+      connectionString: through(proxy, db.connectionString),
+      listenConnectionString: db.connectionString,
+      listenDeadlineMs: 200,
+    });
+    await bus.subscribe('a');
+    await bus.notify('a');
+    proxy.pause();
+    const sending = bus.notify('a'); // on one of its two connections; the heartbeat's on the other
+    const failing = expect(sending).rejects.toMatchObject({ code: 'connection_lost' });
+    for (let beat = 0; beat < 3; beat += 1) await nextMessage('sluice:listener.beat');
+    await bus.close(); // with the proxy still silent
+    await failing;
+    proxy.resume();
+    await until(() => proxy.connections === 0);
+  });
+
+  test('I11: nor with a pool of the user’s, nor for whether notifications arrive', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    using deaf = await new DeafProxy(targetOf(db.connectionString)).listen();
+    const pool = lossyPool(through(proxy, db.connectionString));
+    const bus = open({
+      pool,
+      listenConnectionString: through(deaf, db.connectionString),
+      listenDeadlineMs: 200,
+    });
+    await bus.subscribe('a');
+    const doubted = nextMessage('sluice:listener.lost');
+    deaf.deaf = true;
+    await doubted;
+    proxy.pause();
+    deaf.deaf = false;
+    // By now it has connected again, and has asked for a notification that is not sent.
+    await until(async () => (await listeningChannels()).includes('listen "sluice:pulse"'));
+    await until(() => pool.totalCount > pool.idleCount);
+    await bus.close();
+    proxy.resume();
+    await pool.end();
   });
 
   test('what is not read when it is closed is dropped', async () => {
