@@ -1,18 +1,15 @@
-// Guards the bus where nothing fails: who hears what, in which order, with which bound, and how it ends. What happens to
-// it when the network or the server fails is in chaos/bus.
-import { spawn } from 'node:child_process';
+// Guards the bus where nothing fails: who hears what, in which order, and with which bound. How it ends is in
+// bus-ending.test.ts; what happens to it when the network or the server fails is in chaos/bus.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { once } from 'node:events';
 import { Client } from 'pg';
 import { connect, createNotifyBus, SluiceError, type NotifyBus, type NotifyBusOptions } from 'sluice';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { serverChannel } from '../../src/listen/channel.ts';
 import { useDatabase } from '../support/database.ts';
-import { DeafProxy, targetOf, through } from '../support/deaf-proxy.ts';
+import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { killListener } from '../support/faults.ts';
-import { lossyPool } from '../support/lossy-pool.ts';
 import { MessageProxy } from '../support/message-proxy.ts';
 import { Notices } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
@@ -154,6 +151,26 @@ describe('channels', () => {
     expect(heard.every(({ payloads }, n) => payloads[0] === names[n])).toBe(true);
     expect(bus.stats()).toMatchObject({ channels: 3000, subscriptions: 3000, generation: 1 });
     expect((await listeningChannels()).length).toBe(1);
+  });
+
+  test('I4: subscribe resolves when the server has LISTEN in force, also in a session that there is', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    const listenConnectionString = through(proxy, db.connectionString);
+    await using bus = open({ listenConnectionString, heartbeatMs: 1000 });
+    await bus.subscribe('early');
+    proxy.pauseClientToServer();
+    let resolved = false;
+    const subscribing = bus.subscribe('late').then((subscription) => {
+      resolved = true;
+      return new Notices(subscription);
+    });
+    await send('late', 'before LISTEN');
+    expect(resolved).toBe(false);
+    proxy.resume();
+    const late = await subscribing;
+    await send('late', 'after');
+    await until(() => late.all.length > 0);
+    expect(late.payloads).toEqual(['after']);
   });
 
   test('a channel is unlistened to a while after its last subscription left, and not while there is one', async () => {
@@ -340,132 +357,6 @@ describe('a slow reader', () => {
     await using bus = open();
     await expect(bus.subscribe('a', { buffer })).rejects.toThrow(RangeError);
     expect(bus.channels).toEqual([]);
-  });
-});
-
-describe('ending', () => {
-  test('I11: leaving the loop, closing, the signal and the bus’s close each end an iteration normally', async () => {
-    const bus = open();
-    const abort = new AbortController();
-    const left = await bus.subscribe('end');
-    const closed = new Notices(await bus.subscribe('end'));
-    const aborted = new Notices(await bus.subscribe('end', { signal: abort.signal }));
-    const last = new Notices(await bus.subscribe('end'));
-    const generations = bus.generations()[Symbol.asyncIterator]();
-    await bus.notify('end', 'x');
-    for await (const notice of left) {
-      expect(notice.kind).toBe('message');
-      break;
-    }
-    await closed.close();
-    abort.abort();
-    await aborted.ended;
-    expect(bus.stats().subscriptions).toBe(1);
-    const waiting = generations.next();
-    await bus.close();
-    await last.ended;
-    expect(await waiting).toEqual({ done: true, value: undefined });
-    await bus.close();
-    await expect(bus.subscribe('end')).rejects.toMatchObject({ code: 'closed' });
-    await expect(bus.notify('end')).rejects.toMatchObject({ code: 'closed' });
-    expect(bus.stats().state).toBe('closed');
-  });
-
-  test('subscribing is abandoned by its signal with its reason, and by close', async () => {
-    const unreachable = createNotifyBus({ connectionString: 'postgres://127.0.0.1:1/none' });
-    const abort = new AbortController();
-    const abandoned = unreachable.subscribe('a', { signal: abort.signal });
-    const closing = unreachable.subscribe('a');
-    abort.abort(new Error('enough'));
-    await expect(abandoned).rejects.toThrow('enough');
-    await expect(unreachable.subscribe('a', { signal: abort.signal })).rejects.toThrow('enough');
-    expect(unreachable.channels).toEqual(['a']);
-    await Promise.all([expect(closing).rejects.toMatchObject({ code: 'closed' }), unreachable.close()]);
-    expect(unreachable.channels).toEqual([]);
-  });
-
-  test('I11: closing ends what is being connected, and waits for no deadline of it', async () => {
-    using proxy = await createProxy(targetOf(db.connectionString));
-    proxy.pause();
-    const bus = createNotifyBus({
-      connectionString: through(proxy, db.connectionString),
-      listenDeadlineMs: 600_000,
-    });
-    const subscribing = bus.subscribe('a');
-    await until(() => proxy.connections === 1);
-    await Promise.all([expect(subscribing).rejects.toMatchObject({ code: 'closed' }), bus.close()]);
-    proxy.resume();
-    await until(() => proxy.connections === 0);
-  });
-
-  test('I11: closing waits for no answer of a query side that is silent, whoever asked it', async () => {
-    using proxy = await createProxy(targetOf(db.connectionString));
-    const bus = open({
-      connectionString: through(proxy, db.connectionString),
-      listenConnectionString: db.connectionString,
-      listenDeadlineMs: 200,
-    });
-    await bus.subscribe('a');
-    await bus.notify('a');
-    proxy.pause();
-    const sending = bus.notify('a'); // on one of its two connections; the heartbeat's on the other
-    const failing = expect(sending).rejects.toMatchObject({ code: 'connection_lost' });
-    for (let beat = 0; beat < 3; beat += 1) await nextMessage('sluice:listener.beat');
-    await bus.close(); // with the proxy still silent
-    await failing;
-    proxy.resume();
-    await until(() => proxy.connections === 0);
-  });
-
-  test('I11: nor with a pool of the user’s, nor for whether notifications arrive', async () => {
-    using proxy = await createProxy(targetOf(db.connectionString));
-    using deaf = await new DeafProxy(targetOf(db.connectionString)).listen();
-    const pool = lossyPool(through(proxy, db.connectionString));
-    const bus = open({
-      pool,
-      listenConnectionString: through(deaf, db.connectionString),
-      listenDeadlineMs: 200,
-    });
-    await bus.subscribe('a');
-    const doubted = nextMessage('sluice:listener.lost');
-    deaf.deaf = true;
-    await doubted;
-    proxy.pause();
-    deaf.deaf = false;
-    // By now it has connected again, and has asked for a notification that is not sent.
-    await until(async () => (await listeningChannels()).includes('listen "sluice:pulse"'));
-    await until(() => pool.totalCount > pool.idleCount);
-    await bus.close();
-    proxy.resume();
-    await pool.end();
-  });
-
-  test('what is not read when it is closed is dropped', async () => {
-    await using bus = open();
-    const subscription = await bus.subscribe('end');
-    const watching = new Notices(await bus.subscribe('end'));
-    await bus.notify('end', 'x');
-    await until(() => watching.all.length === 1);
-    await subscription.close();
-    expect(await subscription[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
-  });
-
-  test('I11: the process exits by itself once the bus is closed', async () => {
-    const script = `
-      import { createNotifyBus } from 'sluice';
-      const bus = createNotifyBus({ connectionString: process.env.URL });
-      const subscription = await bus.subscribe('a');
-      void (async () => { for await (const _ of subscription); console.log('ended'); })();
-      await bus.notify('a', 'x');
-      await bus.close();`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      env: { ...process.env, URL: db.connectionString },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [code] = (await once(child, 'exit')) as [number | null];
-    expect({ code, output }).toEqual({ code: 0, output: 'ended\n' });
   });
 });
 
