@@ -79,6 +79,23 @@ test('I8: the backend is killed while 10 000 notifications go out', async () => 
   await assertWhole(keeper, numbers, bus);
 });
 
+test('I8: nothing of a session is told before it listens to all of its channels, however many, and before its gap', async () => {
+  await using bus = open(db.connectionString);
+  const numbers = await Numbers.create(db.pool, 'first');
+  const keeper = new Keeper(await bus.subscribe('first', { buffer: 20_000 }), numbers);
+  await Promise.all(Array.from({ length: 4000 }, async (_, n) => bus.subscribe(`another ${n}`)));
+  const stop = new AbortController();
+  const sender = sending(numbers, stop.signal);
+  for (const generation of [2, 3]) {
+    await until(() => keeper.complete);
+    await killListener(db);
+    await until(() => bus.generation === generation);
+  }
+  stop.abort();
+  await sender;
+  await assertWhole(keeper, numbers, bus);
+});
+
 describe('I8: a fault of the network, under traffic', () => {
   test.each<[string, (proxy: Proxy) => void]>([
     ['a black hole', (proxy) => proxy.pause()],
@@ -236,8 +253,8 @@ describe('a connection on which everything works and no notification arrives', (
 
 describe('I8: a session that breaks off in the midst of any message from the server', () => {
   test.each(['silent', 'ended'])('%s', async (how) => {
-    // Login, parameters, the statements of a beginning, LISTEN, notifications and heartbeats: 50 messages and more.
-    const places = Array.from({ length: 60 }, (_, place) => place);
+    // Login, parameters, the statements of a beginning, LISTEN: some 35 messages, and then notifications and heartbeats.
+    const places = Array.from({ length: 48 }, (_, place) => place);
     const assertPlace = async (place: number): Promise<void> => {
       const fault = { after: place, done: false };
       using proxy = new MessageProxy(targetOf(db.connectionString), () => {
@@ -256,7 +273,6 @@ describe('I8: a session that breaks off in the midst of any message from the ser
       await proxy.listen();
       await using bus = open(db.connectionString, {
         ...brisk,
-        listenDeadlineMs: 500,
         listenConnectionString: through(proxy, db.connectionString),
       });
       const name = `${how} ${place}`;
