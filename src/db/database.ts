@@ -1,6 +1,6 @@
 // The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
 // from the schema, and the one place where driver errors become SluiceErrors.
-import { Pool, type ClientBase } from 'pg';
+import { Pool, type ClientBase, type PoolClient } from 'pg';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { Slots } from '../util/slots.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -48,6 +48,8 @@ export class Database {
   readonly #prepare: () => boolean;
   readonly #endpoint: string | undefined;
   readonly #own: Pool | undefined;
+  /** Those of our own pool. */
+  readonly #clients = new Set<PoolClient>();
   #closing: Promise<void> | undefined;
   #running = 0;
   #idle: Deferred<void> | undefined;
@@ -72,7 +74,11 @@ export class Database {
       });
       // One that dies in somebody's hands says so in an event as well, perhaps before they have seen it: the next statement
       // fails for it, and unheard it would end the process.
-      this.#own.on('connect', (client) => client.on('error', () => {}));
+      this.#own.on('connect', (client) => {
+        this.#clients.add(client);
+        client.on('error', () => {});
+      });
+      this.#own.on('remove', (client) => this.#clients.delete(client));
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
         if (this.#closing) return; // the pool's end() resolves before its last sockets are gone
@@ -130,6 +136,11 @@ export class Database {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** For who closes and waits no longer: what is under way fails (connection_lost), unless the pool is a user's. */
+  cutOff(): void {
+    for (const client of this.#clients) client.end().catch(() => {});
   }
 
   // The pool's end() would leave the statements that wait for a connection without an answer.

@@ -113,8 +113,7 @@ export interface BusOptions {
 
 const DEFAULT_BUFFER = 256;
 const MAX_BUFFER = 2 ** 20;
-/** For channels that nobody reads yet. */
-const IGNORE = { message: (): void => {}, gap: (): void => {} };
+const ignore = (): void => {};
 
 /** A subscription or a listener. */
 interface Heard extends ChannelHandler {
@@ -141,7 +140,8 @@ export class Bus implements NotifyBus {
     this.#options = options;
     const names = channels.map((name) => ({ name, channel: serverChannel(name) }));
     for (const { name, channel } of names) {
-      options.listener.hear(channel, IGNORE);
+      const refused = (): void => this.#leave(name);
+      options.listener.hear(channel, { message: ignore, gap: ignore, refused });
       this.#use(name);
     }
     if (channels.length > 0) options.listener.start();

@@ -4,6 +4,7 @@
 import { quoteIdent } from '../db/names.ts';
 import { driverErrorOf } from '../db/driver-error.ts';
 import type { Hub } from './hub.ts';
+import { PULSE_CHANNEL } from './pulse.ts';
 import type { Session } from './session.ts';
 
 /** Channels in one statement. */
@@ -24,6 +25,7 @@ export interface ListeningOptions {
 export class Listening {
   readonly #options: ListeningOptions;
   #settling: Promise<void> | undefined;
+  #sweeping: Promise<void> | undefined;
 
   constructor(options: ListeningOptions) {
     this.#options = options;
@@ -36,10 +38,21 @@ export class Listening {
   }
 
   /** UNLISTEN for what nobody wants any more: done now and then, for who leaves often comes back. */
-  async sweep(): Promise<void> {
+  sweep(): Promise<void> {
+    this.#sweeping ??= this.#sweep();
+    return this.#sweeping;
+  }
+
+  // To the last one: a batch each time would be overtaken by those who come and go faster.
+  async #sweep(): Promise<void> {
     const { hub, session } = this.#options;
-    const channels = hub.takeUnwanted(BATCH);
-    if (channels.length > 0) await session.query(statements('unlisten', channels)).catch(() => {}); // it is over
+    for (;;) {
+      const channels = session.over ? [] : hub.takeUnwanted(BATCH);
+      if (channels.length === 0) break;
+      const ours = channels.filter((channel) => channel !== PULSE_CHANNEL); // the session itself listens to that one
+      if (ours.length > 0) await session.query(statements('unlisten', ours)).catch(() => {}); // it is over
+    }
+    this.#sweeping = undefined;
   }
 
   async #settle(): Promise<void> {

@@ -5,6 +5,7 @@
 // All processes of a database share one channel, and whoever has heard anything within a beat says nothing: together
 // they send about one notification a beat, however many they are.
 import { deadline } from '../util/deadline.ts';
+import { deferred } from '../util/deferred.ts';
 import { SluiceError } from '../util/errors.ts';
 
 export const PULSE_CHANNEL = 'sluice:pulse';
@@ -23,6 +24,7 @@ export class Pulse {
   #heardAtBeat = 0;
   #sending = false;
   #stopped = false;
+  readonly #end = deferred<true>();
   #cancel: (() => void) | undefined;
 
   constructor(options: PulseOptions) {
@@ -47,7 +49,7 @@ export class Pulse {
   /** Whether a notification that is sent now arrives in time, or the session ends before. Rejects if it could not be sent. */
   async proven(): Promise<boolean> {
     const before = this.#heard;
-    const sent = await this.#options.send(PULSE_CHANNEL, '');
+    const sent = await Promise.race([this.#options.send(PULSE_CHANNEL, ''), this.#end.promise]);
     if (this.#heard !== before || this.#stopped) return true;
     if (!sent) {
       throw new SluiceError(
@@ -70,6 +72,7 @@ export class Pulse {
   /** The session is over; nothing more is expected of it. */
   stop(): void {
     this.#stopped = true;
+    this.#end.resolve(true);
     this.#cancel?.();
     this.#cancel = undefined;
   }

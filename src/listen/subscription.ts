@@ -42,6 +42,8 @@ export class Subscription<T>
   #others: Answer[] | undefined;
   /** With a schema, which may take its time: one notice after another. */
   #turn: Promise<unknown> = Promise.resolve();
+  /** Ends the wait for the schema, if one is under way. */
+  #giveUp: (() => void) | undefined;
   #lagging = false;
   #open = false;
   #over = false;
@@ -134,10 +136,18 @@ export class Subscription<T>
     for (;;) {
       const result = await this.#read();
       if (result.done || result.value.kind !== 'message') return result as Result<Notification<T>>;
-      const value = await decoder.decode(result.value);
-      if (this.#over) return DONE;
+      const value = await this.#unlessOver(decoder.decode(result.value));
+      if (this.#over) return this.#read() as Promise<Result<Notification<T>>>; // the end, or why
       if (value) return { done: false, value };
     }
+  }
+
+  /** Undefined as soon as it ends: a schema may take for ever. */
+  #unlessOver<V>(work: Promise<V>): Promise<V | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#giveUp = () => resolve(undefined);
+      work.then(resolve, reject);
+    });
   }
 
   async return(): Promise<IteratorResult<Notification<T>, undefined>> {
@@ -160,6 +170,7 @@ export class Subscription<T>
     this.#over = true;
     this.#options.onEnd();
     this.#end.resolve();
+    this.#giveUp?.();
     for (let answer = this.#reader; answer; answer = this.#reader) {
       this.#reader = this.#others?.shift();
       answer(this.#read());

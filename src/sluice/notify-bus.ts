@@ -4,6 +4,8 @@ import { requirePool, type PoolLike } from '../db/queryable.ts';
 import { Bus, type NotifyBus } from '../listen/bus.ts';
 import { Listener } from '../listen/listener.ts';
 import { notifyIfRoom } from '../listen/notify.ts';
+import { deadline } from '../util/deadline.ts';
+import { deferred } from '../util/deferred.ts';
 import { loggerOf, type LoggerLike } from '../util/logger.ts';
 import { environment } from './environment.ts';
 import { addressesOf, heartbeatOf } from './options.ts';
@@ -20,7 +22,10 @@ export interface NotifyBusOptions {
   readonly channels?: readonly string[] | undefined;
   /** How often the server is asked whether it is still there, in milliseconds. Default 1 000. */
   readonly heartbeatMs?: number | undefined;
-  /** How long it may take to answer, or a notification to arrive, in milliseconds. Default 2 000. */
+  /**
+   * How long it may take to answer, or a notification to arrive, in milliseconds; when the bus is closed, also what is
+   * still being sent. Default 2 000.
+   */
   readonly listenDeadlineMs?: number | undefined;
   /** After this long without a sign of life the server ends the session. Default 10 000. */
   readonly idleSessionTimeoutMs?: number | undefined;
@@ -62,7 +67,13 @@ export function createNotifyBus(options: NotifyBusOptions = {}): NotifyBus {
   });
   const closeConnections = async (): Promise<void> => {
     await listener.close();
-    await database.close();
+    const late = deferred();
+    const closed = deadline(deadlineMs, () => {
+      database.cutOff();
+      late.resolve();
+    });
+    await Promise.race([database.close(), late.promise]);
+    closed();
   };
   return new Bus({ listener, database, logger, closeConnections }, channels);
 }

@@ -2,10 +2,11 @@
 // whatever it takes; a consumer that reads again at every marker ends complete; and nothing is missing without a marker
 // at its place. Conditions decide when a fault has lasted long enough; how fast it all is, `bench -- bus` says.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { Socket } from 'node:net';
 import type { Pool } from 'pg';
 import { createNotifyBus, type NotifyBus, type NotifyBusOptions, type SluiceError } from 'sluice';
 import { startPostgres } from 'sluice/embedded';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { DeafProxy, targetOf, through } from '../support/deaf-proxy.ts';
@@ -13,6 +14,7 @@ import { nextMessage, until } from '../support/diagnostics.ts';
 import { makeDataFolder, removeFolder, serverPids } from '../support/embedded-server.ts';
 import { killListener } from '../support/faults.ts';
 import { lossyPool } from '../support/lossy-pool.ts';
+import { MessageProxy } from '../support/message-proxy.ts';
 import { Keeper, Notices, Numbers } from '../support/notices.ts';
 import { createProxy, type Proxy } from '../support/proxy.ts';
 import { ServerPair } from '../support/server-pair.ts';
@@ -45,6 +47,21 @@ const assertWhole = async (keeper: Keeper, numbers: Numbers, bus: NotifyBus): Pr
   expect(keeper.notices.gaps.length).toBeLessThan(bus.generation);
 };
 
+test('a session that had lived is followed by the next one at once, over a connection that TCP keeps alive', async () => {
+  const keepAlive = vi.spyOn(Socket.prototype, 'setKeepAlive');
+  onTestFinished(() => keepAlive.mockRestore());
+  await using bus = open(db.connectionString);
+  await bus.subscribe('stable');
+  expect(keepAlive).toHaveBeenCalledWith(true, 5000);
+  for (let beat = 0; beat < 15; beat += 1) await nextMessage('sluice:listener.beat'); // 1.5 s
+  const chance = vi.spyOn(Math, 'random'); // asked by every pause
+  onTestFinished(() => chance.mockRestore());
+  const back = nextMessage('sluice:listener.connected');
+  await killListener(db);
+  await back;
+  expect(chance).not.toHaveBeenCalled();
+});
+
 test('I8: the backend is killed while 10 000 notifications go out', async () => {
   await using bus = open(db.connectionString);
   const numbers = await Numbers.create(db.pool, 'killed');
@@ -59,6 +76,23 @@ test('I8: the backend is killed while 10 000 notifications go out', async () => 
     await until(() => bus.generation > generation);
   }
   await all;
+  await assertWhole(keeper, numbers, bus);
+});
+
+test('I8: nothing of a session is told before it listens to all of its channels, however many, and before its gap', async () => {
+  await using bus = open(db.connectionString);
+  const numbers = await Numbers.create(db.pool, 'first');
+  const keeper = new Keeper(await bus.subscribe('first', { buffer: 20_000 }), numbers);
+  await Promise.all(Array.from({ length: 4000 }, async (_, n) => bus.subscribe(`another ${n}`)));
+  const stop = new AbortController();
+  const sender = sending(numbers, stop.signal);
+  for (const generation of [2, 3]) {
+    await until(() => keeper.complete);
+    await killListener(db);
+    await until(() => bus.generation === generation);
+  }
+  stop.abort();
+  await sender;
   await assertWhole(keeper, numbers, bus);
 });
 
@@ -215,6 +249,78 @@ describe('a connection on which everything works and no notification arrives', (
     await until(() => heard.payloads.length === 1);
     expect({ generation: bus.generation, all: heard.all.length }).toEqual({ generation: 1, all: 1 });
   });
+});
+
+describe('I8: a session that breaks off in the midst of any message from the server', () => {
+  test.each(['silent', 'ended'])('%s', async (how) => {
+    // Login, parameters, the statements of a beginning, LISTEN: some 35 messages, and then notifications and heartbeats.
+    const places = Array.from({ length: 48 }, (_, place) => place);
+    const assertPlace = async (place: number): Promise<void> => {
+      const fault = { after: place, done: false };
+      using proxy = new MessageProxy(targetOf(db.connectionString), () => {
+        let broken = false;
+        return (message, end) => {
+          if (broken) return undefined;
+          if (fault.done || fault.after > 0) {
+            fault.after -= 1;
+            return message;
+          }
+          [broken, fault.done] = [true, true];
+          if (how === 'ended') end();
+          return message.subarray(0, 3);
+        };
+      });
+      await proxy.listen();
+      await using bus = open(db.connectionString, {
+        ...brisk,
+        listenConnectionString: through(proxy, db.connectionString),
+      });
+      const name = `${how} ${place}`;
+      const numbers = await Numbers.create(db.pool, name);
+      const [subscription] = await Promise.all([bus.subscribe(name), bus.subscribe(`${name} beside`)]);
+      const keeper = new Keeper(subscription, numbers);
+      await until(async () => {
+        await numbers.send(2);
+        return fault.done;
+      });
+      await keeper.settled();
+      expect([place, keeper.notices.unmarked(numbers.last)]).toEqual([place, []]);
+      expect(keeper.complete).toBe(true);
+    };
+    while (places.length > 0) await Promise.all(places.splice(0, 12).map(assertPlace));
+  });
+});
+
+test('I8: whatever refuses the next session is waited out, by those who subscribe meanwhile too', async () => {
+  const role = `bus_${process.pid}_${Date.now()}`;
+  await db.query(`create role ${role} login password 'p'`);
+  const url = new URL(db.connectionString);
+  [url.username, url.password] = [role, 'p'];
+  {
+    await using bus = open(db.connectionString, { listenConnectionString: url.href });
+    const notices = new Notices(await bus.subscribe('refused'));
+    for (const [harm, mend] of [
+      ['connection limit 0', 'connection limit -1'],
+      [`password 'changed'`, `password 'p'`],
+      ['nologin', 'login'],
+    ]) {
+      const failed = nextMessage<{ where: string }>(
+        'sluice:background.failed',
+        ({ where }) => where === 'listener',
+      );
+      await db.query(`alter role ${role} ${harm}`);
+      await killListener(db);
+      await failed;
+      const subscribing = bus.subscribe(`while ${harm}`);
+      await db.query(`alter role ${role} ${mend}`);
+      const meanwhile = new Notices(await subscribing);
+      await db.query(`select pg_notify($1, 'heard')`, [`while ${harm}`]);
+      await until(() => meanwhile.all.length > 0);
+      expect(meanwhile.payloads).toEqual(['heard']);
+    }
+    expect(notices.gaps).toEqual([2, 3, 4]);
+  }
+  await db.query(`drop role ${role}`);
 });
 
 describe('a server of its own', { timeout: 120_000 }, () => {

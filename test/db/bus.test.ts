@@ -1,20 +1,21 @@
-// Guards the bus where nothing fails: who hears what, in which order, with which bound, and how it ends. What happens to
-// it when the network or the server fails is in chaos/bus.
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+// Guards the bus where nothing fails: who hears what, in which order, and with which bound. How it ends is in
+// bus-ending.test.ts; what happens to it when the network or the server fails is in chaos/bus.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Client } from 'pg';
 import { connect, createNotifyBus, SluiceError, type NotifyBus, type NotifyBusOptions } from 'sluice';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { serverChannel } from '../../src/listen/channel.ts';
 import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { killListener } from '../support/faults.ts';
+import { MessageProxy } from '../support/message-proxy.ts';
 import { Notices } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
+const COMMAND_COMPLETE = 'C'.charCodeAt(0);
 
 const open = (options: NotifyBusOptions = {}): NotifyBus =>
   createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
@@ -152,6 +153,26 @@ describe('channels', () => {
     expect((await listeningChannels()).length).toBe(1);
   });
 
+  test('I4: subscribe resolves when the server has LISTEN in force, also in a session that there is', async () => {
+    using proxy = await createProxy(targetOf(db.connectionString));
+    const listenConnectionString = through(proxy, db.connectionString);
+    await using bus = open({ listenConnectionString, heartbeatMs: 1000 });
+    await bus.subscribe('early');
+    proxy.pauseClientToServer();
+    let resolved = false;
+    const subscribing = bus.subscribe('late').then((subscription) => {
+      resolved = true;
+      return new Notices(subscription);
+    });
+    await send('late', 'before LISTEN');
+    expect(resolved).toBe(false);
+    proxy.resume();
+    const late = await subscribing;
+    await send('late', 'after');
+    await until(() => late.all.length > 0);
+    expect(late.payloads).toEqual(['after']);
+  });
+
   test('a channel is unlistened to a while after its last subscription left, and not while there is one', async () => {
     // What its session did last can be seen until the next heartbeat.
     await using bus = open({ heartbeatMs: 2000, idleSessionTimeoutMs: 60_000 });
@@ -176,6 +197,42 @@ describe('channels', () => {
     await until(() => heard.all.length === 1);
   });
 
+  test('I7: however many come and go within a heartbeat, the next one unlistens to all that were left', async () => {
+    let unlistened = 0;
+    using proxy = new MessageProxy(targetOf(db.connectionString), () => (message) => {
+      if (message[0] === COMMAND_COMPLETE && message.includes('UNLISTEN')) unlistened += 1;
+      return message;
+    });
+    await proxy.listen();
+    await using bus = createNotifyBus({
+      connectionString: db.connectionString,
+      listenConnectionString: through(proxy, db.connectionString),
+    });
+    let beats = 0;
+    const onBeat = (): void => void (beats += 1);
+    subscribe('sluice:listener.beat', onBeat);
+    onTestFinished(() => void unsubscribe('sluice:listener.beat', onBeat));
+    const names = Array.from({ length: 5000 }, (_, n) => `brief ${n}`);
+    const left = await Promise.all(names.map((name) => bus.subscribe(name)));
+    const before = beats;
+    await Promise.all(left.map((each) => each.close()));
+    await until(() => unlistened === names.length);
+    expect(beats - before).toBeLessThan(names.length / 500); // as many as one statement takes
+  });
+
+  test('I4: the channel of the heartbeat can be subscribed to and left, and is still heard', async () => {
+    await using bus = open({ heartbeatMs: 100, listenDeadlineMs: 400 });
+    const keeps = new Notices(await bus.subscribe('kept'));
+    const pulses = new Notices(await bus.subscribe('sluice:pulse'));
+    await until(() => pulses.all.length > 0);
+    await pulses.close();
+    await bus.notify('sluice:pulse', 'by hand');
+    for (let beat = 0; beat < 12; beat += 1) await nextMessage('sluice:listener.beat');
+    expect({ generation: bus.generation, heard: keeps.all }).toEqual({ generation: 1, heard: [] });
+    const again = new Notices(await bus.subscribe('sluice:pulse'));
+    await until(() => again.all.length > 0);
+  });
+
   test('one that the server refuses is refused alone: this database cannot spell it', async () => {
     const name = `latin_${Date.now()}`;
     const { rows } = await db.query<{ version: number }>(
@@ -187,19 +244,20 @@ describe('channels', () => {
     );
     const url = new URL(db.connectionString);
     url.pathname = `/${name}`;
-    const bus = createNotifyBus({ connectionString: url.href });
     const reports = nextMessage<{ where: string; channel: string }>(
       'sluice:background.failed',
       ({ where }) => where === 'listen',
     );
+    const bus = createNotifyBus({ connectionString: url.href, channels: ['up front', '東京'] });
+    expect((await reports).channel).toBe('東京');
     const [spelled, refused, other] = await Promise.allSettled([
       bus.subscribe('café'),
       bus.subscribe('日本'),
       bus.subscribe('plain'),
     ]);
     expect([spelled.status, refused.status, other.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
-    expect((await reports).channel).toBe('日本');
-    expect([...bus.channels].sort()).toEqual(['café', 'plain']);
+    expect(refused).toMatchObject({ reason: { message: expect.stringContaining('LATIN1') } });
+    expect([...bus.channels].sort()).toEqual(['café', 'plain', 'up front']);
     if (spelled.status === 'fulfilled') {
       const heard = new Notices(spelled.value);
       await bus.notify('café', 'naïve');
@@ -299,90 +357,6 @@ describe('a slow reader', () => {
     await using bus = open();
     await expect(bus.subscribe('a', { buffer })).rejects.toThrow(RangeError);
     expect(bus.channels).toEqual([]);
-  });
-});
-
-describe('ending', () => {
-  test('I11: leaving the loop, closing, the signal and the bus’s close each end an iteration normally', async () => {
-    const bus = open();
-    const abort = new AbortController();
-    const left = await bus.subscribe('end');
-    const closed = new Notices(await bus.subscribe('end'));
-    const aborted = new Notices(await bus.subscribe('end', { signal: abort.signal }));
-    const last = new Notices(await bus.subscribe('end'));
-    const generations = bus.generations()[Symbol.asyncIterator]();
-    await bus.notify('end', 'x');
-    for await (const notice of left) {
-      expect(notice.kind).toBe('message');
-      break;
-    }
-    await closed.close();
-    abort.abort();
-    await aborted.ended;
-    expect(bus.stats().subscriptions).toBe(1);
-    const waiting = generations.next();
-    await bus.close();
-    await last.ended;
-    expect(await waiting).toEqual({ done: true, value: undefined });
-    await bus.close();
-    await expect(bus.subscribe('end')).rejects.toMatchObject({ code: 'closed' });
-    await expect(bus.notify('end')).rejects.toMatchObject({ code: 'closed' });
-    expect(bus.stats().state).toBe('closed');
-  });
-
-  test('subscribing is abandoned by its signal with its reason, and by close', async () => {
-    const unreachable = createNotifyBus({ connectionString: 'postgres://127.0.0.1:1/none' });
-    const abort = new AbortController();
-    const abandoned = unreachable.subscribe('a', { signal: abort.signal });
-    const closing = unreachable.subscribe('a');
-    abort.abort(new Error('enough'));
-    await expect(abandoned).rejects.toThrow('enough');
-    await expect(unreachable.subscribe('a', { signal: abort.signal })).rejects.toThrow('enough');
-    expect(unreachable.channels).toEqual(['a']);
-    await Promise.all([expect(closing).rejects.toMatchObject({ code: 'closed' }), unreachable.close()]);
-    expect(unreachable.channels).toEqual([]);
-  });
-
-  test('I11: closing ends what is being connected, and waits for no deadline of it', async () => {
-    using proxy = await createProxy(targetOf(db.connectionString));
-    proxy.pause();
-    const bus = createNotifyBus({
-      connectionString: through(proxy, db.connectionString),
-      listenDeadlineMs: 600_000,
-    });
-    const subscribing = bus.subscribe('a');
-    await until(() => proxy.connections === 1);
-    await Promise.all([expect(subscribing).rejects.toMatchObject({ code: 'closed' }), bus.close()]);
-    proxy.resume();
-    await until(() => proxy.connections === 0);
-  });
-
-  test('what is not read when it is closed is dropped', async () => {
-    await using bus = open();
-    const subscription = await bus.subscribe('end');
-    const watching = new Notices(await bus.subscribe('end'));
-    await bus.notify('end', 'x');
-    await until(() => watching.all.length === 1);
-    await subscription.close();
-    expect(await subscription[Symbol.asyncIterator]().next()).toEqual({ done: true, value: undefined });
-  });
-
-  test('I11: the process exits by itself once the bus is closed', async () => {
-    const script = `
-      import { createNotifyBus } from 'sluice';
-      const bus = createNotifyBus({ connectionString: process.env.URL });
-      const subscription = await bus.subscribe('a');
-      void (async () => { for await (const _ of subscription); console.log('ended'); })();
-      await bus.notify('a', 'x');
-      await bus.close();`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      env: { ...process.env, URL: db.connectionString },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [code] = (await once(child, 'exit')) as [number | null];
-    expect({ code, output }).toEqual({ code: 0, output: 'ended\n' });
   });
 });
 

@@ -4,6 +4,7 @@ import { Pool } from 'pg';
 import { connect, type PoolLike, type Sluice } from 'sluice';
 import { createHandler, type HandlerOptions } from 'sluice/http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { deferred } from '../../src/util/deferred.ts';
 import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
@@ -234,7 +235,13 @@ describe('what it tells', () => {
 
   test('listener, bus and database', async () => {
     await using serving = await serve(sluice, { metrics: true });
-    await using subscription = await sluice.bus.subscribe('noted');
+    await using subscription = await sluice.bus.subscribe('noted', { buffer: 1, schema: z.number() });
+    for (const payload of ['1', 'no number']) await sluice.bus.notify('noted', payload);
+    await until(() => sluice.bus.stats().missed === 1);
+    const notices = subscription[Symbol.asyncIterator]();
+    expect((await notices.next()).value).toEqual({ kind: 'lagged', missed: 1 });
+    const waiting = notices.next();
+    await nextMessage('sluice:bus.malformed');
     await nextMessage('sluice:listener.beat');
     const metrics = await scrape(serving);
     const { generation, channels, subscriptions, messages } = sluice.bus.stats();
@@ -248,6 +255,9 @@ describe('what it tells', () => {
     expect(valueOf(metrics, 'sluice_bus_subscriptions')).toBe(subscriptions);
     expect(valueOf(metrics, 'sluice_bus_messages_total')).toBe(messages);
     expect(valueOf(metrics, 'sluice_bus_failed_total')).toBe(0);
+    expect(valueOf(metrics, 'sluice_bus_missed_total')).toBe(1);
+    expect(valueOf(metrics, 'sluice_bus_malformed_total')).toBe(1);
+    expect(valueOf(metrics, 'sluice_bus_gaps_total')).toBe(0);
     const lost = nextMessage('sluice:listener.lost');
     const again = nextMessage('sluice:listener.connected');
     await killListener(db);
@@ -256,7 +266,8 @@ describe('what it tells', () => {
     const after = await scrape(serving);
     expect(valueOf(after, 'sluice_listener_lost_total')).toBe(1);
     expect(valueOf(after, 'sluice_listener_generation')).toBe(generation + 1);
-    void subscription;
+    expect(valueOf(after, 'sluice_bus_gaps_total')).toBe(1);
+    expect((await waiting).value).toEqual({ kind: 'gap', generation: generation + 1 });
   });
 
   test('a database that is away is told, and so are the others', async () => {

@@ -6,8 +6,8 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 /** The type and length of a message take five bytes. */
 const HEADER_BYTES = 5;
 
-/** What goes on to the client in the place of a message from the server; undefined: nothing. */
-export type Edit = (message: Buffer) => Buffer | undefined;
+/** What goes on to the client in the place of a message from the server; undefined: nothing. `end`: and nothing after it. */
+export type Edit = (message: Buffer, end: () => void) => Buffer | undefined;
 
 export interface Target {
   readonly targetHost: string;
@@ -70,8 +70,10 @@ function pass(bytes: Buffer, client: Socket, edit: Edit): Buffer {
   while (bytes.length - at >= HEADER_BYTES) {
     const end = at + 1 + bytes.readInt32BE(at + 1);
     if (end > bytes.length) break;
-    const message = edit(bytes.subarray(at, end));
-    if (message) client.write(message);
+    let isLast = false;
+    const message = edit(bytes.subarray(at, end), () => (isLast = true));
+    if (message && client.writable) client.write(message);
+    if (isLast) client.end();
     at = end;
   }
   return bytes.subarray(at);

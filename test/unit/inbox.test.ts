@@ -1,8 +1,17 @@
 // Guards what a slow reader of notifications is told: nothing is missing without a marker at its place, whatever was
 // pushed out and however many sessions came and went (I7, I8).
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Inbox, type Notice } from '../../src/listen/inbox.ts';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+const heapUsed = (): number => {
+  collect();
+  return process.memoryUsage().heapUsed;
+};
 
 type Step = 'message' | 'gap' | 'take';
 const steps = fc.array(fc.constantFrom<Step[]>('message', 'message', 'message', 'gap', 'take'), {
@@ -96,4 +105,22 @@ test('I7: what is read and pushed out of a large one while it fills stays in ord
     next += notice.kind === 'lagged' ? notice.missed : 1;
   }
   expect({ next, most }).toEqual({ next: happened.messages.length, most: 5000 });
+});
+
+test('I7: memory stays flat, however much goes past a reader that is slow or never reads', () => {
+  const payload = 'x'.repeat(100);
+  const flood = (inbox: Inbox, take: (n: number) => boolean): void => {
+    for (let n = 0; n < 300_000; n += 1) {
+      inbox.message({ kind: 'message', payload: `${payload}${n}`, processId: 1 });
+      if (take(n)) inbox.take();
+    }
+  };
+  for (const take of [(): boolean => false, (n: number) => n % 2 === 0]) {
+    const inbox = new Inbox(256);
+    for (let n = 0; n < 2; n += 1) flood(inbox, take);
+    const before = heapUsed();
+    for (let n = 0; n < 3; n += 1) flood(inbox, take);
+    expect(inbox.size).toBe(256);
+    expect(heapUsed() - before).toBeLessThan(2 ** 20);
+  }
 });

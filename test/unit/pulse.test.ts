@@ -70,6 +70,10 @@ test('a proof fails in time, and not because the session has ended', async () =>
   await Promise.resolve();
   pulse.stop();
   expect(await proven).toBe(true);
+  const unsent = make(() => new Promise(() => {})).pulse;
+  const waiting = unsent.proven();
+  unsent.stop();
+  expect(await waiting).toBe(true);
   await expect(make(() => Promise.reject(new Error('pool'))).pulse.proven()).rejects.toThrow('pool');
   await expect(make(() => Promise.resolve(false)).pulse.proven()).rejects.toMatchObject({
     code: 'overloaded',

@@ -2,13 +2,17 @@
 // was asked for before it came or after, and the end reaches all (I11).
 import { expect, test } from 'vitest';
 import { Subscription } from '../../src/listen/subscription.ts';
+import { Decoder } from '../../src/listen/decoder.ts';
+import { silentLogger } from '../../src/util/logger.ts';
+import type { StandardSchemaV1 } from '../../src/util/standard-schema.ts';
 
-const subscribe = (buffer = 10): Subscription<undefined> => {
+const subscribe = (buffer = 10, schema?: StandardSchemaV1<unknown, undefined>): Subscription<undefined> => {
   const tally = { messages: 0, missed: 0, gaps: 0, malformed: 0, failed: 0 };
+  const logger = silentLogger;
   const subscription = new Subscription<undefined>({
     channel: 'a',
     buffer,
-    decoder: undefined,
+    decoder: schema && new Decoder<undefined>({ channel: 'a', schema, tally, logger }),
     tally,
     onEnd: () => {},
   });
@@ -71,4 +75,14 @@ test('I7 I8: a reader that waits, falls behind and comes back is told of all of 
       { kind: 'gap' },
     ]);
   }
+});
+
+test('I11: closing ends one who waits for a schema that never answers, and those behind it', async () => {
+  const validate = (): Promise<never> => new Promise(() => {});
+  const subscription = subscribe(10, { '~standard': { version: 1, vendor: 'test', validate } });
+  const asked = [subscription.next(), subscription.next()];
+  tell(subscription, '1');
+  await new Promise((done) => setImmediate(done));
+  await subscription.close();
+  expect(await Promise.all(asked)).toEqual(asked.map(() => ({ done: true, value: undefined })));
 });
