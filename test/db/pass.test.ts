@@ -465,23 +465,6 @@ describe('what the schema must not have', () => {
     expect((await db.query(`select from pg_partition_tree('sluice.outbox')`)).rowCount).toBe(4);
   });
 
-  test('interleaving 7: who shares the key of a stream, as a foreign key of the user does, holds up neither passes nor appends', async () => {
-    await publish(db, 'referred', 1);
-    await pass();
-    await using holder = await openClient(db.connectionString);
-    await holder.query('begin');
-    await holder.query(`select from sluice.streams where name = 'referred' for key share`);
-    await publish(db, 'referred', 2);
-    expect(await pass()).toMatchObject({ moved: 1, more: false });
-    for (const wait of ['0', '1000', 'null']) {
-      const { rows } = await db.query(
-        `select outcome from sluice.append_batch(array['referred'], array[1], '3', array[0], p_wait_ms => ${wait})`,
-      );
-      expect(rows).toEqual([{ outcome: 'ok' }]);
-    }
-    expect(await valuesIn('referred')).toEqual([1, 2, 3, 3, 3]);
-  });
-
   test('interleaving 14: no session takes a range of outbox ids for itself', async () => {
     const { rows } = await db.query(
       `select seqcache::integer as cache, seqcycle as cycles from pg_sequence where seqrelid = 'sluice.outbox_id'::regclass`,
