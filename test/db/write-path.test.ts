@@ -1,5 +1,6 @@
 // Guards corners of the write path that plausible versions get wrong: what a role that may only append can send, what a
-// pass meets beside a stream that is being made again, and a key that is known on a stream that is closed, and a lock that a user has.
+// pass meets beside a stream that is being made again or whose key somebody shares, and an idempotency key that is known
+// on a stream that is closed.
 import { connect } from 'sluice';
 import { expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
