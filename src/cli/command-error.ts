@@ -65,6 +65,7 @@ export function toFailure(error: unknown): Failure {
 
 function remedyOf({ code, message, oldestCursor }: SluiceError): string {
   if (oldestCursor !== undefined) return `: --after ${oldestCursor}`;
+  if (code === 'stream_exists') return '; use it as it is, or change it with `sluice configure`';
   const isBare = code === 'stream_not_found' && message.endsWith('does not exist');
   return isBare ? '; `sluice streams` lists those that do' : '';
 }

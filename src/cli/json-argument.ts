@@ -2,6 +2,7 @@
 // piped in) for NDJSON on standard input.
 import { messageOf } from '../util/errors.ts';
 import { CommandError, wrongUsage } from './command-error.ts';
+import { parseJson } from './parse-json.ts';
 
 export type Payload =
   | { readonly kind: 'value'; readonly value: unknown }
@@ -19,15 +20,13 @@ export function readPayload(argument: string | undefined): Payload {
   if (argument === undefined || argument === '-')
     return { kind: 'input', input: stdin, close: () => stdin.destroy() };
   try {
-    return { kind: 'value', value: JSON.parse(argument) };
+    return { kind: 'value', value: parseJson(argument) };
   } catch (error) {
     const shown = argument.length > 60 ? `${argument.slice(0, 60)}…` : argument;
-    throw new CommandError(
-      'payload_invalid',
-      `${JSON.stringify(shown)} is not JSON: ${messageOf(error)}; quote text as '"text"'`,
-      {
-        exitCode: 2,
-      },
-    );
+    const what =
+      error instanceof RangeError
+        ? messageOf(error)
+        : `is not JSON: ${messageOf(error)}; quote text as '"text"'`;
+    throw new CommandError('payload_invalid', `${JSON.stringify(shown)} ${what}`, { exitCode: 2 });
   }
 }

@@ -17,6 +17,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     onBroken: stop.outputBroken,
     signal: stop.signal,
   });
+  tellWarnings(out);
   try {
     await createProgram({ out, stop, signal: stop.signal }).parseAsync(argv, { from: 'user' });
     return 0;
@@ -32,6 +33,13 @@ const wantsJson = (argv: readonly string[]): boolean => {
   const end = argv.indexOf('--');
   return argv.slice(0, end === -1 ? argv.length : end).includes('--json');
 };
+
+// Node prints the warnings of libraries on several lines, and knows nothing of --json.
+function tellWarnings(out: Output): void {
+  if (process.listenerCount('warning') === 0) return; // they are turned off
+  process.removeAllListeners('warning');
+  process.on('warning', ({ message }) => out.warn(message));
+}
 
 function tell(error: unknown, out: Output): number {
   if (error instanceof Stopped && error.quiet) return 0;

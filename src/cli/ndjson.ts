@@ -3,6 +3,7 @@
 // fast one's come in bulk. Never holds more than a chunk and one unfinished line, which is bounded too.
 import { CommandError } from './command-error.ts';
 import { messageOf } from '../util/errors.ts';
+import { parseJson } from './parse-json.ts';
 
 /** Longer than any event that would be accepted, with room for white space. */
 const MAX_LINE_BYTES = 4 * 2 ** 20;
@@ -59,14 +60,18 @@ function parseLines(found: readonly Uint8Array[], before: number): JsonLines {
     try {
       // Without ignoreBOM a byte order mark at the start of the line would pass, and only the first may have one.
       const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: number > 1 }).decode(bytes);
-      if (text.trim() !== '') lines.push({ number, value: JSON.parse(text) });
+      if (text.trim() !== '') lines.push({ number, value: parseJson(text) });
     } catch (error) {
-      const what = error instanceof SyntaxError ? `is not JSON: ${messageOf(error)}` : 'is not UTF-8';
-      return { lines, error: badLine(number, what) };
+      return { lines, error: badLine(number, whatIsWrong(error)) };
     }
   }
   return { lines };
 }
+
+const whatIsWrong = (error: unknown): string => {
+  if (error instanceof RangeError) return messageOf(error);
+  return error instanceof SyntaxError ? `is not JSON: ${messageOf(error)}` : 'is not UTF-8';
+};
 
 export const badLine = (number: number, what: string, code = 'payload_invalid'): CommandError =>
   new CommandError(code, `line ${number} ${what}`);

@@ -10,25 +10,40 @@ export interface DriverError {
 
 const NETWORK: ReadonlySet<string> = new Set([
   'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOENT',
+  'EACCES', 'EADDRNOTAVAIL', 'ECONNABORTED', 'EHOSTDOWN', 'ENETDOWN',
   // Those of postgres.js
   'CONNECTION_CLOSED', 'CONNECTION_ENDED', 'CONNECTION_DESTROYED', 'CONNECT_TIMEOUT',
 ]); // prettier-ignore
 
-/** Whether a code is of a connection that could not be made or was lost. */
-export const isNetworkCode = (code: string): boolean => NETWORK.has(code);
+/** OpenSSL's names for certificates that are not believed, and Node's for the rest of TLS. */
+const TLS =
+  /^(?:ERR_(?:TLS|SSL)_|CERT_|CRL_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA|EPROTO$)/;
 
 // Prisma's own codes (P1001, P2010) look like SQLSTATEs; PostgreSQL has none whose class is P1 to P9.
-const isDriverCode = (code: string): boolean => /^(?!P[1-9])[0-9A-Z]{5}$/.test(code) || NETWORK.has(code);
+const isDriverCode = (code: string): boolean =>
+  /^(?!P[1-9])[0-9A-Z]{5}$/.test(code) || NETWORK.has(code) || TLS.test(code);
 
 /** Where libraries keep what the driver threw, in the order to look. */
 const WRAPPED_IN = ['driverError', 'driverAdapterError', 'meta', 'cause'];
 const MAX_DEPTH = 5;
 
-/** The innermost place matters only without a code: then its message is the driver's. */
+/** What pg says of a connection that could not be made or was lost, where it gives no code. */
+const LOSS =
+  /^(?:Connection terminated|Client has encountered|timeout e|Query read timeout|The server does not support SSL|There was an error establishing an SSL)/;
+
+/** Whether it is of a connection that could not be made or was lost. */
+export const isLoss = ({ code, message }: DriverError): boolean =>
+  code === undefined
+    ? LOSS.test(message)
+    : NETWORK.has(code) || TLS.test(code) || code.startsWith('08') || code.startsWith('57P');
+
+/** Without a code the innermost message is the driver's, but for its pool, which knows better why a connection ended. */
 export function driverErrorOf(error: unknown): DriverError {
-  return (
-    withCode(error, MAX_DEPTH) ?? { code: undefined, message: messageOf(innermost(error)), hint: undefined }
-  );
+  const coded = withCode(error, MAX_DEPTH);
+  if (coded !== undefined) return coded;
+  const messages = causesOf(error).map(messageOf);
+  const message = messages.find((each) => LOSS.test(each)) ?? messages.at(-1) ?? '';
+  return { code: undefined, message, hint: undefined };
 }
 
 function withCode(error: unknown, depth: number): DriverError | undefined {
@@ -42,12 +57,14 @@ function withCode(error: unknown, depth: number): DriverError | undefined {
   return undefined;
 }
 
-const innermost = (error: unknown): unknown => {
-  let inner = error;
-  for (let depth = 1; depth < MAX_DEPTH && isObject(inner) && isObject(inner['cause']); depth += 1) {
+/** What was thrown and what it wraps, from the outside. */
+const causesOf = (error: unknown): unknown[] => {
+  const causes = [error];
+  for (let inner = error; causes.length < MAX_DEPTH && isObject(inner) && isObject(inner['cause']);) {
     inner = inner['cause'];
+    causes.push(inner);
   }
-  return inner;
+  return causes;
 };
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

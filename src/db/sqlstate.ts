@@ -1,7 +1,7 @@
 // SQLSTATE → SluiceError, in this one place. Our own states have class SL: classes whose first letter is I to Z are
 // left to implementations by the SQL standard.
 import { SluiceError, type SluiceErrorCode } from '../util/errors.ts';
-import { driverErrorOf, isNetworkCode, type DriverError } from './driver-error.ts';
+import { driverErrorOf, isLoss, type DriverError } from './driver-error.ts';
 
 /** What sql/functions raise. */
 export const OWN_SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
@@ -50,16 +50,11 @@ const REMEDIES: Partial<Record<SluiceErrorCode, string>> = {
   connection_lost: 'create it, or name another one', // 3D000 alone: of what breaks off, the network's words are enough
 };
 
-const isConnectionLoss = ({ code, message }: DriverError): boolean =>
-  code === undefined
-    ? /^(Connection terminated|Client has encountered|timeout e|Query read timeout)/.test(message)
-    : isNetworkCode(code) || code.startsWith('08') || code.startsWith('57P');
-
 /** The SluiceError for something PostgreSQL, its driver or a library on top threw; anything not known passes through. */
 export function fromDatabase(error: unknown): unknown {
   if (error instanceof SluiceError) return error;
   const found = driverErrorOf(error);
-  if (isConnectionLoss(found)) {
+  if (isLoss(found)) {
     return new SluiceError('connection_lost', `the connection to PostgreSQL failed: ${found.message}`, {
       cause: error,
     });

@@ -95,10 +95,20 @@ export const envelopeText = (stream: string, record: EventRecord): string =>
   `{"stream":${JSON.stringify(stream)},"offset":"${record.offset}","type":${JSON.stringify(record.type)},` +
   `"key":${JSON.stringify(record.key)},"data":${record.data},"at":"${new Date(record.atMs).toISOString()}"}`;
 
+/** What JSON writes as nothing without an error: NaN, an invalid Date; a Map, a Set and whatever else is iterated. */
+const isLost = (data: unknown, text: string): boolean => {
+  if (text === 'null') return typeof data === 'number' || data instanceof Date;
+  return text === '{}' && Symbol.iterator in (data as object) && !('toJSON' in (data as object));
+};
+
+/** Such as NaN or Map. */
+const nameOf = (data: unknown): string =>
+  typeof data === 'number' ? String(data) : Object.prototype.toString.call(data).slice(8, -1);
+
 /**
  * The JSON text to store for a payload.
  *
- * @throws SluiceError payload_invalid if it has none (undefined, a function, a cycle, a bigint), payload_too_large
+ * @throws SluiceError payload_invalid if it has none (undefined, a function, a cycle, a bigint, NaN, a Map), payload_too_large
  */
 export function payloadText(data: unknown, maxBytes: number): string {
   let text: string | undefined;
@@ -115,6 +125,12 @@ export function payloadText(data: unknown, maxBytes: number): string {
     throw new SluiceError(
       'payload_invalid',
       `the data (${typeof data}) has no JSON form; give a JSON value, or null`,
+    );
+  }
+  if (isLost(data, text)) {
+    throw new SluiceError(
+      'payload_invalid',
+      `the data (${nameOf(data)}) would be written as ${text} and be lost; give what it holds as plain JSON`,
     );
   }
   // A UTF-16 unit takes at most three bytes of UTF-8: only a text near the limit is measured.

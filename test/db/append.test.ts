@@ -149,6 +149,12 @@ describe('what is refused, before anything is written', () => {
     ['a symbol', Symbol('s')],
     ['a bigint', 1n],
     ['a cycle', cyclic],
+    ['NaN', Number.NaN],
+    ['an infinity', -Infinity],
+    ['an invalid date', new Date(Number.NaN)],
+    ['a Map', new Map([[1, 2]])],
+    ['a Set', new Set([1])],
+    ['a list of headers', new Headers({ a: 'b' })],
     [
       'what throws',
       {

@@ -25,6 +25,14 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const headOf = async (name: string): Promise<unknown> =>
+  (
+    await db.query(
+      `select count(*) from sluice.events e join sluice.streams s on s.id = e.stream_id where s.name = $1`,
+      [name],
+    )
+  ).rows[0];
+
 interface Expected {
   readonly exit: 1 | 2;
   readonly code: string;
@@ -101,6 +109,25 @@ describe('the database', () => {
     );
   });
 
+  test('has no TLS, and is asked for it', async () => {
+    const says = /failed: The server does not support SSL connections; .*DATABASE_URL is right/;
+    const url = changed((each) => each.searchParams.set('sslmode', 'verify-full'));
+    await fails(['streams'], { exit: 1, code: 'connection_lost', says }, url);
+    // The driver has more to say of this one, on nine lines.
+    const advised = changed((each) => each.searchParams.set('sslmode', 'require'));
+    for (const json of [[], ['--json']]) {
+      const { stderr } = await cli.run(['streams', ...json], { env: { DATABASE_URL: advised } });
+      const [warning, error, ...rest] = stderr.trimEnd().split('\n');
+      expect(rest).toEqual([]);
+      expect(warning).toMatch(
+        json.length > 0
+          ? /^\{"warning":\{"message":"SECURITY WARNING: .+"\}\}$/
+          : /^warning: SECURITY WARNING: /,
+      );
+      expect(error).toMatch(/does not support SSL/);
+    }
+  });
+
   test('is out of reach', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -155,7 +182,11 @@ describe('the stream', () => {
   );
 
   test('exists already', () =>
-    fails(['create', 'open'], { exit: 1, code: 'stream_exists', says: /'open' exists/ }));
+    fails(['create', 'open'], {
+      exit: 1,
+      code: 'stream_exists',
+      says: /'open' exists; use it as it is, or .*sluice configure/,
+    }));
 
   test.each([['append'], ['publish']])('is closed: %s', (command) =>
     fails([command, 'closed', '1'], { exit: 1, code: 'stream_closed', says: /closed/ }),
@@ -176,6 +207,19 @@ describe('the event', () => {
       says: /"hello" is not JSON.*'"text"'/,
     }),
   );
+
+  test.each([['append'], ['publish']])('has a number that would change: %s', async (command) => {
+    const before = await headOf('open');
+    const says =
+      /has the number 12345678901234567890, which would be kept as 12345678901234567000; give it as a string/;
+    await fails([command, 'open', '{"id":12345678901234567890}'], { exit: 2, code: 'payload_invalid', says });
+    const { code, stderr } = await cli.run([command, 'open', '-'], {
+      env: { DATABASE_URL: db.connectionString },
+      input: '{"n":1e400}\n',
+    });
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: line 1 has the number 1e400, .+\n$/)]);
+    expect(await headOf('open')).toEqual(before);
+  });
 
   test('is too large', async () => {
     const { code, stderr } = await cli.run(['append', 'open', '-'], {

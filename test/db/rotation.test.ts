@@ -349,6 +349,8 @@ describe('interleaving 12: giving an offset costs the same however much lies bef
     expectFew(await costs(client, 'long 5'));
   });
 
+  // Rows that are gone are fetched by nobody: wading through their entries shows in pages alone, nearly 700 of them. The
+  // least of three, since a plan that is made anew reads the catalogue.
   test('with 50 000 events trimmed behind an open snapshot', async () => {
     await pass();
     await db.query('vacuum sluice.outbox');
@@ -360,12 +362,17 @@ describe('interleaving 12: giving an offset costs the same however much lies bef
     await holder.query('begin isolation level repeatable read');
     await holder.query('select from sluice.migrations');
     for (const statement of statementsFor('trimmed')) {
-      await db.query(`update sluice.streams set trimmed_to = trimmed_to + 100000 where name = 'trimmed'`);
-      await db.query(
-        `delete from sluice.events where stream_id = (select id from sluice.streams where name = 'trimmed')`,
-      );
-      if (statement.includes('pass')) await publish(db, 'trimmed', 1);
-      expectFew([await costOf(client, statement)]);
+      const measured: Cost[] = [];
+      for (let n = 0; n < 3; n++) {
+        await db.query(`update sluice.streams set trimmed_to = trimmed_to + 100000 where name = 'trimmed'`);
+        await db.query(
+          `delete from sluice.events where stream_id = (select id from sluice.streams where name = 'trimmed')`,
+        );
+        if (statement.includes('pass')) await publish(db, 'trimmed', 1);
+        measured.push(await costOf(client, statement));
+      }
+      expectFew(measured);
+      expect(Math.min(...measured.map(({ pages }) => pages)), statement).toBeLessThan(300);
     }
   });
 });

@@ -1,5 +1,6 @@
 // Guards corners of the write path that plausible versions get wrong: what a role that may only append can send, what a
-// pass meets beside a stream that is being made again, and a key that is known on a stream that is closed.
+// pass meets beside a stream that is being made again or whose key somebody shares, and an idempotency key that is known
+// on a stream that is closed.
 import { connect } from 'sluice';
 import { expect, test } from 'vitest';
 import { openClient } from '../support/client.ts';
@@ -77,4 +78,21 @@ test('a known key on a closed stream that somebody holds is a duplicate, once it
   await sent;
   await holder.query('commit');
   expect(await again).toEqual({ ...first, duplicate: true });
+});
+
+test('interleaving 7: who shares the key of a stream, as a foreign key of the user does, holds up neither passes nor appends', async () => {
+  await publish(db, 'referred', 1);
+  await passAll(db);
+  await using holder = await openClient(db.connectionString);
+  await holder.query('begin');
+  await holder.query(`select from sluice.streams where name = 'referred' for key share`);
+  await publish(db, 'referred', 2);
+  expect(await pass(db)).toMatchObject({ moved: 1, more: false });
+  for (const wait of ['0', '1000', 'null']) {
+    const { rows } = await db.query(
+      `select outcome from sluice.append_batch(array['referred'], array[1], '3', array[0], p_wait_ms => ${wait})`,
+    );
+    expect(rows).toEqual([{ outcome: 'ok' }]);
+  }
+  expect(await logOf(db, 'referred')).toHaveLength(5);
 });

@@ -84,6 +84,15 @@ test.each([
   'EAI_AGAIN',
   'EHOSTUNREACH',
   'ENOENT',
+  'EACCES', // a socket in the file system
+  'EADDRNOTAVAIL',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'ERR_SSL_WRONG_VERSION_NUMBER',
+  'CERT_HAS_EXPIRED',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'EPROTO',
 ])('%s is a lost connection, which may come back', (code) => {
   expect(translate(networkError(code))).toMatchObject({ code: 'connection_lost', retryable: true });
 });
@@ -95,8 +104,18 @@ test('what the driver throws without a code is recognised', () => {
     'Client has encountered a connection error and is not queryable',
     'timeout expired',
     'timeout exceeded when trying to connect',
+    'The server does not support SSL connections',
+    'There was an error establishing an SSL connection',
   ]) {
     expect(translate(new Error(message)).code).toBe('connection_lost');
+  }
+});
+
+test('a connection that the pool gave up is told as that, not as one that ended by itself', () => {
+  const ended = new Error('Connection terminated unexpectedly');
+  const byPool = new Error('Connection terminated due to connection timeout', { cause: ended });
+  for (const thrown of [byPool, new Error('Failed query: x', { cause: byPool })]) {
+    expect(translate(thrown).message).toMatch(/ due to connection timeout$/);
   }
 });
 
