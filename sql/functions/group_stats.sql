@@ -28,7 +28,8 @@ as $$
   ), again as (
     -- Nearly all of them are of one event, and unnesting costs more than all the rest.
     select coalesce(sum(n.events), 0) as events,
-      min(greatest(p.first_offset, s.trimmed_to + 1)) filter (where upper(p.events) > s.trimmed_to + 1) as oldest,
+      min(case when p.first_offset > s.trimmed_to then p.first_offset
+        when upper(p.events) > s.trimmed_to + 1 then s.trimmed_to + 1 end) as oldest,
       coalesce(sum(n.events) filter (where p.attempts = 0), 0) as fresh
     from state s, :"schema".pieces p cross join lateral (
       select case when upper(p.events) = p.first_offset + 1 then 1
