@@ -252,7 +252,7 @@ begin
   end if;
   v_left := coalesce(v_left, false) or coalesce(v_passed, false);
   v_more := v_left or coalesce(v.last > v."from" + coalesce(v_fresh, 0), false)
-    or v_room <= 0 and coalesce(v.due_at <= v.now, false);
+    or v_room <= 0 and not v_group.paused and coalesce(v.due_at <= v.now, false);
   if v_group.partitions is not null then
     -- Where nothing came of it there is no more either: what is dealt out already, or waits, has a bound.
     v_more := v_left or (v_handed > 0 or v_fresh > 0) and exists (

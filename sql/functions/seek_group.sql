@@ -30,6 +30,8 @@ begin
   -- A later statement: it sees what was acknowledged in transactions that the one before has waited for.
   delete from :"schema".acks a where a.token = any (v_tokens);
   delete from :"schema".pieces p where p.group_id = p_group;
+  -- Not before: of those leases, no more dead letters come.
+  update :"schema".groups g set sought_at = clock_timestamp() where g.id = p_group;
   insert into :"schema".group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
   values (p_group, v_state.seq + 1, p_after, v_state.next_at, clock_timestamp(), p_after, clock_timestamp(), p_after);
   delete from :"schema".group_states x where x.group_id = p_group and x.seq <= v_state.seq;

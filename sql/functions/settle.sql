@@ -6,7 +6,8 @@
 --   p_failed    failed by their own fault, with p_errors and p_retry_at (null: after a backoff) beside them; fail_event
 --               says what p_max_attempts, p_initial_ms and p_max_ms decide
 --   p_returned  never handed to a handler: they go back uncounted
---   p_again     sets of which one event failed, and nobody knows which: each goes back by itself, after p_again_ms
+--   p_again     sets of which one event failed, and nobody knows which: each goes back by itself, after p_again_ms; with
+--               p_again_ms 0, sets that nobody waits for any more: no event is suspected of anything
 --
 -- p_doubt: some of those that failed may yet be acknowledged, by a transaction of which nobody knows how it ended. It is
 -- waited for, at most two seconds, and what it acknowledged is done.
@@ -124,13 +125,13 @@ begin
   end if;
   v_due := v_now + p_again_ms * interval '1 ms';
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition)
-  select l.group_id, l.open * a - v_acked, v_due, l.attempts, l.strikes, true, null
+  select l.group_id, l.open * a - v_acked, v_due, l.attempts, l.strikes, l.suspect or p_again_ms > 0, null
   from unnest(p_again) a join :"schema".leases l on l.token = p_token and not isempty(l.open * a - v_acked)
   where l.partition is null;
   -- In a keyed group each event by itself, so that nothing of its key goes before it.
   insert into :"schema".pieces (group_id, events, due_at, attempts, strikes, suspect, partition, key_hash)
-  select l.group_id, int8multirange(int8range(e."offset", e."offset" + 1)), v_due, l.attempts, l.strikes, true, l.partition,
-    :"schema".key_hash(e.key, e."offset")
+  select l.group_id, int8multirange(int8range(e."offset", e."offset" + 1)), v_due, l.attempts, l.strikes,
+    l.suspect or p_again_ms > 0, l.partition, :"schema".key_hash(e.key, e."offset")
   from :"schema".leases l cross join lateral unnest(l.open * v_again - v_acked) r
   join :"schema".groups g on g.id = l.group_id
   cross join lateral (
@@ -138,6 +139,12 @@ begin
     where x.stream_id = g.stream_id and x."offset" >= lower(r) and x."offset" < upper(r) offset 0
   ) e
   where l.token = p_token and l.partition is not null;
+  get diagnostics v_rows = row_count;
+  if not isempty(v_again) and v_partitions is not null then -- the log let go of the others
+    update :"schema".groups g set missed = g.missed + a.events - v_rows
+    from (select sum(upper(r) - lower(r)) as events from unnest(v_open * v_again - v_acked) r) a
+    where g.id = v_group and a.events > v_rows;
+  end if;
   more := coalesce(:"schema".waits_in(v_group, v_partitions, clock_timestamp()), false);
   if v_gone = v_open then
     delete from :"schema".leases l where l.token = p_token;

@@ -181,11 +181,7 @@ export class Crew<T> {
       for (const failure of failures.values()) lease.failed(failure, doubt);
       return lease.done(failures.size === 0 ? offsets : offsets.filter((offset) => !failures.has(offset)));
     }
-    if (outcome.kind === 'abandoned')
-      return lease.again(
-        offsets.map((offset) => [offset]),
-        { ms: 0, doubt },
-      );
+    if (outcome.kind === 'abandoned') return lease.again([offsets], { ms: 0, doubt });
     const [first] = unit.items;
     if (unit.items.length === 1 && first) {
       return lease.failed(

@@ -101,10 +101,13 @@ export class HeldLease {
     this.#record(offsets.length);
   }
 
-  /** One event of each set failed, nobody knows which: none of them is handed out for `ms` milliseconds. */
+  /**
+   * One event of each set failed, nobody knows which: none of them is handed out for `ms` milliseconds. With 0 none is
+   * suspected of anything: nobody waits for them any longer.
+   */
   again(sets: readonly (readonly bigint[])[], { ms, doubt }: { ms: number; doubt: boolean }): void {
     this.#again.push(...sets);
-    this.#againMs = ms;
+    this.#againMs = Math.max(this.#againMs, ms);
     this.#doubt ||= doubt;
     this.#record(sets.reduce((sum, set) => sum + set.length, 0));
   }
@@ -152,6 +155,7 @@ export class HeldLease {
     const mayComeAgain = failed > 0 || this.#again.length > 0;
     [this.#done, this.#failed, this.#returned, this.#again, this.#acked] = [[], [], [], [], []];
     this.#doubt = false;
+    this.#againMs = 0;
     const askedAt = performance.now();
     const settled = await this.#insist(settlement);
     if (!settled) return;

@@ -233,6 +233,33 @@ describe('I7: what a member heard of and may not have is asked for once', () => 
     expect(shared.claims() - before).toBeLessThan(30);
   });
 
+  test.each<[string, GroupOptions, ConsumeOptions]>([
+    ['a group', {}, {}],
+    ['a group with a throttle', {}, { throttle: { perSecond: 1000 } }],
+    ['a keyed group', { keyed: { partitions: 4 } }, {}],
+  ])('retries that fall due while %s is paused', async (_, options, consume) => {
+    await using here = await open();
+    await using there = await open();
+    await using shared = new Shared([here, there], options);
+    const group = here.stream(shared.name).group('g', options);
+    let handled = 0;
+    const handler: EventHandler<number> = async (_event, { attempt }) => {
+      if (attempt === 1) {
+        await group.pause();
+        throw Object.assign(new Error('not yet'), { retryAt: new Date() });
+      }
+      handled += 1;
+    };
+    await shared.consume(handler, { concurrency: 3, ...consume }, 1);
+    await shared.append(3);
+    await shared.has({ retries: 3 });
+    const before = shared.claims();
+    await roundTrips(1000);
+    expect(shared.claims() - before).toBeLessThan(10);
+    await group.resume();
+    await until(() => handled === 3);
+  });
+
   test('an event that there never was', async () => {
     await using here = await open();
     await using there = await open();

@@ -3,7 +3,7 @@
 // killed, stopped and cut off; the judge is test/support/group-history.ts, and test/chaos/naive-groups.test.ts shows
 // that it sees what a plausible design does wrong.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { connect } from 'sluice';
+import { connect, type GroupOptions } from 'sluice';
 import { beforeAll, expect, test } from 'vitest';
 import { quick } from '../support/chaos.ts';
 import { ConsumerProcess, type Settings } from '../support/consumer-process.ts';
@@ -103,14 +103,20 @@ test(
   },
 );
 
-test(
-  'I5: an event that kills whoever handles it is given up, and none of its neighbours',
+test.each<[string, GroupOptions]>([
+  ['poisoned', {}],
+  ['poisoned keys', { keyed: { partitions: 4 } }],
+])(
+  'I5: an event that kills whoever handles it is given up, and none of its neighbours: %s',
   { timeout: 180_000 },
-  async () => {
-    await db.query(`select sluice.create_stream('poisoned')`);
-    await db.query(`select sluice.append('poisoned', '{}') from generate_series(1, 100)`);
-    const options = { ...SOON, maxAttempts: 3 };
-    const settings = settingsOf('poisoned', 'poisoned', {
+  async (name, kind) => {
+    await db.query('select sluice.create_stream($1)', [name]);
+    await db.query(
+      `select sluice.append($1, '{}', p_key => 'key ' || n % 10) from generate_series(1, 100) n`,
+      [name],
+    );
+    const options = { ...SOON, ...kind, maxAttempts: 3 };
+    const settings = settingsOf(name, name, {
       options,
       consume: { leaseMs: 500, concurrency: 4 },
       transactional: false,
@@ -119,7 +125,7 @@ test(
     await using consumers = new Consumers([settings, settings]);
     let deaths = 0;
     const isHandled = new AbortController();
-    const done = handled(db.pool, { stream: 'poisoned', groups: 1 }).finally(() => isHandled.abort());
+    const done = handled(db.pool, { stream: name, groups: 1 }).finally(() => isHandled.abort());
     await until(
       () => {
         deaths += consumers.revive();
@@ -129,11 +135,13 @@ test(
     );
     await done;
     const { rows } = await db.query(
-      `select d."offset"::integer, d.error from sluice.dead_letters d join sluice.groups g on g.id = d.group_id where g.name = 'poisoned'`,
+      `select d."offset"::integer, d.error from sluice.dead_letters d join sluice.groups g on g.id = d.group_id where g.name = $1`,
+      [name],
     );
     expect(rows).toEqual([{ offset: 50, error: expect.stringContaining('the lease expired') }]);
     const effects = await db.query(
-      `select distinct "offset"::integer from effects where grp = 'poisoned' order by 1`,
+      `select distinct "offset"::integer from effects where grp = $1 order by 1`,
+      [name],
     );
     expect(effects.rows.map(({ offset }) => offset)).toEqual(
       Array.from({ length: 100 }, (_, n) => n + 1).filter((n) => n !== 50),

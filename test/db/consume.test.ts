@@ -1,6 +1,13 @@
 // Guards consuming with handlers (I5): in order, so many at a time, to the end; failures, timeouts, pauses and drains.
 import { once } from 'node:events';
-import { connect, type ConsumeOptions, type Sluice, type SluiceError, type Stream } from 'sluice';
+import {
+  connect,
+  type ConsumeOptions,
+  type GroupOptions,
+  type Sluice,
+  type SluiceError,
+  type Stream,
+} from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
@@ -298,6 +305,32 @@ describe('the end', () => {
     expect(again?.attempt(1n)).toBe(2);
     await expect(own.stream(stream.name).group('g').claim()).rejects.toEqual(code('closed'));
   });
+
+  test.each<[string, GroupOptions]>([
+    ['a group', {}],
+    ['a keyed group', { keyed: { partitions: 4 } }],
+  ])(
+    'I11: what %s gives back unfinished is handled side by side again, not event by event',
+    async (_, options) => {
+      const stream = await filled(4, String);
+      const group = stream.group('g', options);
+      for (const drainMs of [0, 10_000]) {
+        const ending = new AbortController();
+        const begun = new Set<number>();
+        const consuming = group.consume(
+          async ({ data }, { signal }) => {
+            begun.add(data);
+            await (drainMs === 0 ? once(signal, 'abort') : until(() => begun.size === 4));
+          },
+          { concurrency: 4, drainMs, signal: ending.signal },
+        );
+        await until(() => begun.size === 4);
+        ending.abort();
+        await consuming;
+      }
+      expect(await group.stats()).toMatchObject({ lag: 0, dead: 0 });
+    },
+  );
 });
 
 describe('acknowledged by the handler itself', () => {

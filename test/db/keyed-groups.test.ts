@@ -188,6 +188,55 @@ test('I6: what was acknowledged in a transaction that did not commit is not over
   expect(handled).toEqual([1, 1, 2, 3, 3, 4, 5, 5, 6]);
 });
 
+test('I8: what the log lets go of while a batch is handled that then fails is counted', async () => {
+  const stream = await filled(6, (n) => `key ${n}`);
+  const ending = new AbortController();
+  const group = stream.group('g', { ...SOON, keyed: { partitions: 1 } });
+  const consuming = group.consumeBatch(
+    async (events) => {
+      expect(events).toHaveLength(6);
+      await stream.trim({ before: 5n });
+      ending.abort();
+      await until(async () => {
+        const { rows } = await db.query('select (sluice.purge_events()).more');
+        return rows[0]?.['more'] === false;
+      });
+      throw new Error('too late for four of them');
+    },
+    { signal: ending.signal },
+  );
+  await consuming;
+  expect(await group.stats()).toMatchObject({ lag: 2, retries: 2, missed: 4 });
+});
+
+test('I6: a member that comes gets its share while there is more to do than all get through, and what one leaves is taken', async () => {
+  const stream = await filled(20_000, (n) => `key ${n % 100}`);
+  const handled = [0, 0];
+  const endings = [new AbortController(), new AbortController()];
+  const consume = async (sluice: Sluice | undefined, member: 0 | 1): Promise<void> =>
+    sluice
+      ?.stream<number>(stream.name)
+      .group('g', KEYED)
+      .consume(
+        async () => {
+          handled[member] = (handled[member] ?? 0) + 1;
+          await new Promise(setImmediate);
+        },
+        { signal: endings[member]?.signal, concurrency: 2, maxBatch: 100 },
+      );
+  const first = consume(here, 0);
+  await until(() => (handled[0] ?? 0) > 200);
+  const second = consume(there, 1);
+  await until(() => (handled[1] ?? 0) > 200);
+  expect((handled[0] ?? 0) + (handled[1] ?? 0)).toBeLessThan(20_000); // its share, not what was left
+  endings[0]?.abort();
+  await first;
+  await until(async () => (await stream.group('g').stats()).lag === 0);
+  endings[1]?.abort();
+  await second;
+  expect((handled[0] ?? 0) + (handled[1] ?? 0)).toBe(20_000);
+});
+
 test('interleaving 28: one read deals the events out to all partitions', async () => {
   const stream = await filled(400, (n) => `key ${n % 50}`);
   const group = stream.group('g', { keyed: { partitions: 16 } });

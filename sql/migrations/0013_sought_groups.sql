@@ -1,0 +1,3 @@
+-- compatible-from: 10
+-- What a group gave up before it was moved may be handed out again for that; requeueing it must not hand it out twice.
+alter table :"schema".groups add sought_at timestamptz; -- when it was moved last
