@@ -1,6 +1,6 @@
 // The process's way to the database for everything but listening: a pool (our own or the user's), the names derived
 // from the schema, and the one place where driver errors become SluiceErrors.
-import { Pool, type ClientBase, type PoolClient } from 'pg';
+import { Client, Pool, type ClientBase, type ClientConfig } from 'pg';
 import { deferred, type Deferred } from '../util/deferred.ts';
 import { Slots } from '../util/slots.ts';
 import { SluiceError } from '../util/errors.ts';
@@ -48,8 +48,9 @@ export class Database {
   readonly #prepare: () => boolean;
   readonly #endpoint: string | undefined;
   readonly #own: Pool | undefined;
-  /** Those of our own pool. */
-  readonly #clients = new Set<PoolClient>();
+  /** Those of our own pool, also while they connect. */
+  readonly #clients = new Set<{ cut(): void }>();
+  #isCutOff = false;
   #closing: Promise<void> | undefined;
   #running = 0;
   #idle: Deferred<void> | undefined;
@@ -71,14 +72,11 @@ export class Database {
         keepAlive: true,
         allowExitOnIdle: true,
         onConnect: readCommitted,
+        Client: this.#clientClass(),
       });
       // One that dies in somebody's hands says so in an event as well, perhaps before they have seen it: the next statement
       // fails for it, and unheard it would end the process.
-      this.#own.on('connect', (client) => {
-        this.#clients.add(client);
-        client.on('error', () => {});
-      });
-      this.#own.on('remove', (client) => this.#clients.delete(client));
+      this.#own.on('connect', (client) => client.on('error', () => {}));
       // A connection that dies while idle: the next query opens another one.
       this.#own.on('error', (error) => {
         if (this.#closing) return; // the pool's end() resolves before its last sockets are gone
@@ -138,9 +136,32 @@ export class Database {
     return this.#closing;
   }
 
-  /** For who closes and waits no longer: what is under way fails (connection_lost), unless the pool is a user's. */
+  /**
+   * For who closes and waits no longer: all that was accepted and has no answer fails with connection_lost, unless the pool
+   * is a user's.
+   */
   cutOff(): void {
-    for (const client of this.#clients) client.end().catch(() => {});
+    this.#isCutOff = true;
+    for (const client of this.#clients) client.cut();
+  }
+
+  // A pool tells neither of clients that connect nor of those it makes for who waits in its queue, and a client's own end()
+  // would wait for a server that is silent.
+  #clientClass(): new () => ClientBase {
+    const clients = this.#clients;
+    const isCutOff = (): boolean => this.#isCutOff;
+    return class extends Client {
+      constructor(config?: ClientConfig) {
+        super(config);
+        clients.add(this);
+        this.once('end', () => clients.delete(this));
+        if (isCutOff()) process.nextTick(() => this.cut()); // once it connects
+      }
+
+      cut(): void {
+        (this as unknown as HasSocket).connection.stream.destroy();
+      }
+    };
   }
 
   // The pool's end() would leave the statements that wait for a connection without an answer.
@@ -151,6 +172,11 @@ export class Database {
     }
     await this.#own?.end();
   }
+}
+
+/** What pg's types leave out. */
+interface HasSocket {
+  readonly connection: { readonly stream: { destroy(): void } };
 }
 
 /** How many connections a pool has at most, if it says so as pg's does. */

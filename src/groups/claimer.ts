@@ -190,9 +190,8 @@ export class Claimer implements Hints {
       // What was heard before is answered, also where nothing came of it: the group is paused or throttled, or that was not so.
       if (!claimed.more && this.#head === head) this.#head = claimed.cursor;
       const inTurns = group.partitions === null || (asked.perSecond === undefined && full);
-      this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
-      if (!claimed.more && !this.#wanted) this.#options.onAnswered(); // no claim goes first, so nothing that can wait does
       this.#answered(claimed, askedAt, inTurns);
+      this.#options.onTaken({ claimed, member: asked.member, token, askedAt });
     } catch (error) {
       done.failed(error);
       this.#failed(error);

@@ -130,8 +130,9 @@ export class Bus implements NotifyBus {
   /** How many subscriptions a channel has, and one more if it was given up front. */
   readonly #users = new Map<string, number>();
   readonly #tally: Tally = { messages: 0, missed: 0, gaps: 0, malformed: 0, failed: 0 };
-  /** Handlers' failures, by channel. */
-  readonly #seldom = new Seldom<string>();
+  /** Which of them the log is told of, by channel: handlers' failures, and what did not fit. */
+  readonly #failures = new Seldom<string>();
+  readonly #skipped = new Seldom<string>();
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 
@@ -268,14 +269,14 @@ export class Bus implements NotifyBus {
     if (schema === undefined) return undefined;
     requireSchema(schema);
     const { logger } = this.#options;
-    return new Decoder<T>({ channel, schema, tally: this.#tally, logger });
+    return new Decoder<T>({ channel, schema, tally: this.#tally, logger, seldom: this.#skipped });
   }
 
   /** A handler may fail for each of thousands of messages: diagnostics tell each, the log now and then. */
   #failed(channel: string, error: unknown): void {
     this.#tally.failed += 1;
     report('sluice:bus.failed', () => ({ channel, error }));
-    const failures = this.#seldom.count(channel, performance.now());
+    const failures = this.#failures.count(channel, performance.now());
     if (failures === 0) return;
     const message = 'a handler of a channel failed; it is called for what comes next all the same';
     this.#options.logger.error({ channel, error, failures }, message);

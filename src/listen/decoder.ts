@@ -2,6 +2,7 @@
 import { report } from '../util/diagnostics.ts';
 import { messageOf } from '../util/errors.ts';
 import type { LoggerLike } from '../util/logger.ts';
+import type { Seldom } from '../util/seldom.ts';
 import { judge, refusalText, type StandardSchemaV1, type Verdict } from '../util/standard-schema.ts';
 import type { Message } from './inbox.ts';
 import type { NotifyMessage, Tally } from './notification.ts';
@@ -11,6 +12,8 @@ export interface DecoderOptions {
   readonly schema: StandardSchemaV1;
   readonly tally: Tally;
   readonly logger: LoggerLike;
+  /** Which of those that do not fit the log is told of. */
+  readonly seldom: Seldom<string>;
 }
 
 export class Decoder<T> {
@@ -54,11 +57,15 @@ export class Decoder<T> {
   }
 
   #skip({ payload, processId }: Message, reason: string): undefined {
-    const { tally, logger, channel } = this.#options;
+    const { tally, logger, seldom, channel } = this.#options;
     tally.malformed += 1;
     const details = { channel, processId, reason, bytes: payload.length };
-    logger.warn(details, 'a notification was skipped: its payload does not fit the schema');
     report('sluice:bus.malformed', () => details);
+    const skipped = seldom.count(channel, performance.now());
+    if (skipped > 0) {
+      const message = 'a notification was skipped: its payload does not fit the schema';
+      logger.warn({ ...details, skipped }, message);
+    }
     return undefined;
   }
 }

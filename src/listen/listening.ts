@@ -45,6 +45,7 @@ export class Listening {
 
   // To the last one: a batch each time would be overtaken by those who come and go faster.
   async #sweep(): Promise<void> {
+    await Promise.resolve(); // what is kept as under way is over only after it was kept
     const { hub, session } = this.#options;
     for (;;) {
       const channels = session.over ? [] : hub.takeUnwanted(BATCH);

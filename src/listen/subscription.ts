@@ -146,6 +146,7 @@ export class Subscription<T>
   #unlessOver<V>(work: Promise<V>): Promise<V | undefined> {
     return new Promise((resolve, reject) => {
       this.#giveUp = () => resolve(undefined);
+      if (this.#over) this.#giveUp(); // it ended between being given the message and this
       work.then(resolve, reject);
     });
   }

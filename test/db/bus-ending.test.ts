@@ -96,6 +96,25 @@ test('I11: closing waits for no answer of a query side that is silent, whoever a
   await until(() => proxy.connections === 0);
 });
 
+test('I11: nor of one that has not let anybody in, nor for what waits behind that', async () => {
+  using proxy = await createProxy(targetOf(db.connectionString));
+  const bus = open({
+    connectionString: through(proxy, db.connectionString),
+    listenConnectionString: db.connectionString,
+    listenDeadlineMs: 200,
+  });
+  await bus.subscribe('a');
+  proxy.pause();
+  const sending = Array.from({ length: 20 }, async () => bus.notify('a')); // more than it has connections
+  const failing = sending.map(async (each) =>
+    expect(each).rejects.toMatchObject({ code: 'connection_lost' }),
+  );
+  await until(() => proxy.connections > 0);
+  await Promise.all([bus.close(), ...failing]); // with the proxy still silent
+  proxy.resume();
+  await until(() => proxy.connections === 0);
+});
+
 test('I11: nor with a pool of the user’s, nor for whether notifications arrive', async () => {
   using proxy = await createProxy(targetOf(db.connectionString));
   using deaf = await new DeafProxy(targetOf(db.connectionString)).listen();

@@ -9,6 +9,7 @@ import { Hub } from '../../src/listen/hub.ts';
 import { HandlerListener, type NotifyHandler } from '../../src/listen/notify-listener.ts';
 import type { Tally } from '../../src/listen/notification.ts';
 import { Subscription } from '../../src/listen/subscription.ts';
+import { Seldom } from '../../src/util/seldom.ts';
 import { silentLogger } from '../../src/util/logger.ts';
 import type { StandardSchemaV1 } from '../../src/util/standard-schema.ts';
 
@@ -23,7 +24,8 @@ const listening = () => {
     handler: NotifyHandler<T>,
     schema?: StandardSchemaV1<unknown, T>,
   ): HandlerListener<T> => {
-    const decoder = schema && new Decoder<T>({ channel: 'a', schema, tally, logger: silentLogger });
+    const decoder =
+      schema && new Decoder<T>({ channel: 'a', schema, tally, logger: silentLogger, seldom: new Seldom() });
     const listener: HandlerListener<T> = new HandlerListener<T>({
       channel: 'a',
       handler,

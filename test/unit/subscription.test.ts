@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { Subscription } from '../../src/listen/subscription.ts';
 import { Decoder } from '../../src/listen/decoder.ts';
 import { silentLogger } from '../../src/util/logger.ts';
+import { Seldom } from '../../src/util/seldom.ts';
 import type { StandardSchemaV1 } from '../../src/util/standard-schema.ts';
 
 const subscribe = (buffer = 10, schema?: StandardSchemaV1<unknown, undefined>): Subscription<undefined> => {
@@ -12,7 +13,7 @@ const subscribe = (buffer = 10, schema?: StandardSchemaV1<unknown, undefined>): 
   const subscription = new Subscription<undefined>({
     channel: 'a',
     buffer,
-    decoder: schema && new Decoder<undefined>({ channel: 'a', schema, tally, logger }),
+    decoder: schema && new Decoder<undefined>({ channel: 'a', schema, tally, logger, seldom: new Seldom() }),
     tally,
     onEnd: () => {},
   });
@@ -79,10 +80,14 @@ test('I7 I8: a reader that waits, falls behind and comes back is told of all of 
 
 test('I11: closing ends one who waits for a schema that never answers, and those behind it', async () => {
   const validate = (): Promise<never> => new Promise(() => {});
-  const subscription = subscribe(10, { '~standard': { version: 1, vendor: 'test', validate } });
-  const asked = [subscription.next(), subscription.next()];
-  tell(subscription, '1');
-  await new Promise((done) => setImmediate(done));
-  await subscription.close();
-  expect(await Promise.all(asked)).toEqual(asked.map(() => ({ done: true, value: undefined })));
+  const schema = { '~standard': { version: 1, vendor: 'test', validate } } as const;
+  for (const turns of [0, 1]) {
+    const subscription = subscribe(10, schema);
+    const asked = [subscription.next(), subscription.next()];
+    await new Promise((done) => setImmediate(done));
+    tell(subscription, '1');
+    if (turns > 0) await new Promise((done) => setImmediate(done)); // else closed before the schema was asked
+    await subscription.close();
+    expect(await Promise.all(asked)).toEqual(asked.map(() => ({ done: true, value: undefined })));
+  }
 });
