@@ -21,7 +21,7 @@ export type {
 } from './listen/call-options.ts';
 export type { ListenerState } from './listen/listener.ts';
 export type { Notification, NotifyGap, NotifyLag, NotifyMessage } from './listen/notification.ts';
-export type { NotifyHandler, NotifyListener } from './listen/notify-listener.ts';
+export type { NotifyHandler, NotifyHandlerSubscription } from './listen/handler-subscription.ts';
 export type { NotifySubscription } from './listen/subscription.ts';
 export type { Group } from './groups/group.ts';
 export type { ClaimOptions, ConsumeOptions, GroupOptions } from './groups/options.ts';

@@ -1,4 +1,4 @@
-// The public face of the listener: subscriptions and listeners by channel name, notifications sent, generations.
+// The public face of the listener: subscriptions by channel name, in loops and by handlers, notifications sent, generations.
 // Sluice's own tails and relay hear over the same listener. Without Sluice, it also owns the connections.
 import type { Database } from '../db/database.ts';
 import { onAbort, throwIfAborted } from '../util/abort.ts';
@@ -21,7 +21,11 @@ import type { ChannelHandler } from './hearers.ts';
 import type { Listener, ListenerState } from './listener.ts';
 import type { Tally } from './notification.ts';
 import { notify } from './notify.ts';
-import { HandlerListener, type NotifyHandler, type NotifyListener } from './notify-listener.ts';
+import {
+  HandlerSubscription,
+  type NotifyHandler,
+  type NotifyHandlerSubscription,
+} from './handler-subscription.ts';
 import { Subscription, type NotifySubscription } from './subscription.ts';
 
 /** What a bus is doing and has done. */
@@ -31,7 +35,7 @@ export interface NotifyBusStats {
   /** Sessions after the first. */
   readonly reconnects: number;
   readonly channels: number;
-  /** Listeners included, here and below. */
+  /** Those by handlers included, here and below. */
   readonly subscriptions: number;
   /** Messages that went to subscriptions, each counted for each of them. */
   readonly messages: number;
@@ -74,17 +78,21 @@ export interface NotifyBus extends AsyncDisposable {
    *
    * @throws what subscribe throws; TypeError for a handler that is no function
    * @example
-   * await using listener = await bus.listen('prices', (notice) => {
+   * await using subscription = await bus.listen('prices', (notice) => {
    *   if (notice.kind === 'message') cache.delete(notice.payload);
    *   else cache.clear(); // 'gap': something may be missing here
    * });
    */
-  listen(channel: string, handler: NotifyHandler, options?: NotifyListenOptions): Promise<NotifyListener>;
+  listen(
+    channel: string,
+    handler: NotifyHandler,
+    options?: NotifyListenOptions,
+  ): Promise<NotifyHandlerSubscription>;
   listen<T>(
     channel: string,
     handler: NotifyHandler<T>,
     options: TypedListenOptions<T>,
-  ): Promise<NotifyListener>;
+  ): Promise<NotifyHandlerSubscription>;
   /**
    * Sends a notification; resolves when it is committed.
    *
@@ -98,7 +106,7 @@ export interface NotifyBus extends AsyncDisposable {
   /** The channels listened to: those subscribed to, and those given up front. */
   readonly channels: readonly string[];
   stats(): NotifyBusStats;
-  /** Ends all iterations and listeners, from this very call on. */
+  /** Ends all subscriptions, from this very call on. */
   close(): Promise<void>;
 }
 
@@ -115,7 +123,7 @@ const DEFAULT_BUFFER = 256;
 const MAX_BUFFER = 2 ** 20;
 const ignore = (): void => {};
 
-/** A subscription or a listener. */
+/** A subscription, in a loop or by a handler. */
 interface Heard extends ChannelHandler {
   /** Resolves when it ends. */
   readonly ended: Promise<void>;
@@ -166,7 +174,7 @@ export class Bus implements NotifyBus {
     name: string,
     handler: NotifyHandler<T>,
     options: NotifyListenOptions & Partial<TypedListenOptions<T>> = {},
-  ): Promise<NotifyListener> {
+  ): Promise<NotifyHandlerSubscription> {
     const { signal, schema } = options;
     const channel = serverChannel(name);
     if (typeof handler !== 'function') throw new TypeError('the handler is none; give a function');
@@ -174,7 +182,7 @@ export class Bus implements NotifyBus {
     const tally = this.#tally;
     const onFailure = (error: unknown): void => this.#failed(name, error);
     return this.#hear(name, channel, signal, (onEnd) => {
-      return new HandlerListener<T>({ channel: name, handler, decoder, tally, onFailure, onEnd });
+      return new HandlerSubscription<T>({ channel: name, handler, decoder, tally, onFailure, onEnd });
     });
   }
 

@@ -1,4 +1,4 @@
-// What can be said with a subscription or a listener of a bus.
+// What can be said with a subscription of a bus.
 import type { StandardSchemaV1 } from '../util/standard-schema.ts';
 
 export interface NotifySubscribeOptions {
@@ -14,7 +14,7 @@ export interface TypedSubscribeOptions<T> extends NotifySubscribeOptions {
 }
 
 export interface NotifyListenOptions {
-  /** Before it resolves: abandons listening. Afterwards: closes the listener. */
+  /** Before it resolves: abandons listening. Afterwards: closes it. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -25,7 +25,7 @@ export interface NotifyGap {
 /** What a subscription gives; `data` is there with a schema. */
 export type Notification<T = undefined> = NotifyMessage<T> | NotifyLag | NotifyGap;
 
-/** Counted over all subscriptions and listeners of a bus. */
+/** Counted over all subscriptions of a bus, those by handlers included. */
 export interface Tally {
   messages: number;
   missed: number;

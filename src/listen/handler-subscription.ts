@@ -1,4 +1,4 @@
-// One listener of a bus: a handler that is called for each notice of a channel as soon as it is read, in order. It keeps
+// One subscription of a bus by a handler, which that is called for each notice of a channel as soon as it is read, in order. It keeps
 // nothing and waits for nothing. Nothing that a handler does may reach whoever calls it: other handlers of the channel,
 // the notifications behind this one and the session itself come after it.
 import { deferred } from '../util/deferred.ts';
@@ -12,13 +12,13 @@ import type { NotifyGap, NotifyMessage, Tally } from './notification.ts';
 export type NotifyHandler<T = undefined> = (notice: NotifyMessage<T> | NotifyGap) => void;
 
 /** A handler that is called for the notifications of one channel. */
-export interface NotifyListener extends AsyncDisposable {
+export interface NotifyHandlerSubscription extends AsyncDisposable {
   readonly channel: string;
   /** The handler is not called any more, from this very call on. */
   close(): Promise<void>;
 }
 
-export interface NotifyListenerOptions<T> {
+export interface HandlerSubscriptionOptions<T> {
   readonly channel: string;
   readonly handler: NotifyHandler<T>;
   /** With a schema. */
@@ -30,9 +30,9 @@ export interface NotifyListenerOptions<T> {
   onEnd(this: void): void;
 }
 
-export class HandlerListener<T> implements NotifyListener, ChannelHandler {
+export class HandlerSubscription<T> implements NotifyHandlerSubscription, ChannelHandler {
   readonly channel: string;
-  readonly #options: NotifyListenerOptions<T>;
+  readonly #options: HandlerSubscriptionOptions<T>;
   readonly #handler: NotifyHandler<T>;
   readonly #decoder: Decoder<T> | undefined;
   readonly #tally: Tally;
@@ -41,7 +41,7 @@ export class HandlerListener<T> implements NotifyListener, ChannelHandler {
   #calls = false;
   #over = false;
 
-  constructor(options: NotifyListenerOptions<T>) {
+  constructor(options: HandlerSubscriptionOptions<T>) {
     this.channel = options.channel;
     this.#options = options;
     this.#handler = options.handler;

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { Decoder } from '../../src/listen/decoder.ts';
 import { Hub } from '../../src/listen/hub.ts';
-import { HandlerListener, type NotifyHandler } from '../../src/listen/notify-listener.ts';
+import { HandlerSubscription, type NotifyHandler } from '../../src/listen/handler-subscription.ts';
 import type { Tally } from '../../src/listen/notification.ts';
 import { Subscription } from '../../src/listen/subscription.ts';
 import { Seldom } from '../../src/util/seldom.ts';
@@ -23,10 +23,10 @@ const listening = () => {
   const listen = <T = undefined>(
     handler: NotifyHandler<T>,
     schema?: StandardSchemaV1<unknown, T>,
-  ): HandlerListener<T> => {
+  ): HandlerSubscription<T> => {
     const decoder =
       schema && new Decoder<T>({ channel: 'a', schema, tally, logger: silentLogger, seldom: new Seldom() });
-    const listener: HandlerListener<T> = new HandlerListener<T>({
+    const listener: HandlerSubscription<T> = new HandlerSubscription<T>({
       channel: 'a',
       handler,
       decoder,
@@ -40,7 +40,7 @@ const listening = () => {
   const listenNow = <T = undefined>(
     handler: NotifyHandler<T>,
     schema?: StandardSchemaV1<unknown, T>,
-  ): HandlerListener<T> => {
+  ): HandlerSubscription<T> => {
     const listener = listen(handler, schema);
     listener.open();
     return listener;
@@ -156,7 +156,7 @@ test('N13: whatever handlers close and begin, those are called who were there be
       const { hub, listenNow, tell } = listening();
       const calls: number[] = [];
       let armed = true; // they act in the first of two messages
-      const all: HandlerListener<undefined>[] = [];
+      const all: HandlerSubscription<undefined>[] = [];
       const begin = (): void => {
         const me = all.length;
         const listener = listenNow(() => {
