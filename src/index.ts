@@ -12,7 +12,8 @@ export type { StreamPresence } from './sluice/stream-presence.ts';
 export type { PresentMember } from './presence/members.ts';
 export type { ReadResult, Stream } from './sluice/stream.ts';
 export { createNotifyBus, type NotifyBusOptions } from './sluice/notify-bus.ts';
-export type { NotifyBus, NotifyBusStats } from './listen/bus.ts';
+export type { NotifyBus } from './listen/bus.ts';
+export type { NotifyBusStats } from './listen/bus-stats.ts';
 export type {
   NotifyListenOptions,
   NotifySubscribeOptions,

@@ -155,7 +155,7 @@ export class Database {
         super(config);
         clients.add(this);
         this.once('end', () => clients.delete(this));
-        if (isCutOff()) process.nextTick(() => this.cut()); // once it connects
+        if (isCutOff()) queueMicrotask(() => this.cut()); // once it connects
       }
 
       cut(): void {

@@ -1,6 +1,6 @@
-// One subscription of a bus by a handler, which that is called for each notice of a channel as soon as it is read, in order. It keeps
-// nothing and waits for nothing. Nothing that a handler does may reach whoever calls it: other handlers of the channel,
-// the notifications behind this one and the session itself come after it.
+// One subscription of a bus by a handler, which is called for each notice of a channel as soon as it is read, in order. It
+// keeps nothing and waits for nothing. Nothing that a handler does may reach whoever calls it: other handlers of the
+// channel, the notifications behind this one and the session itself come after it.
 import { deferred } from '../util/deferred.ts';
 import { isThenable } from '../util/standard-schema.ts';
 import type { Decoder } from './decoder.ts';
