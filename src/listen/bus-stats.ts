@@ -1,4 +1,4 @@
-// The figures of a bus.
+// The figures of a bus, as its users see them: what it is doing, and what it has counted since it began.
 import type { ListenerState } from './listener.ts';
 
 /** What a bus is doing and has done. */
