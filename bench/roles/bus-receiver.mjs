@@ -1,5 +1,5 @@
-// A process that hears notifications: with a bare `pg` client and LISTEN, or over a bus, in loops or by handlers. It counts what arrives, fails on
-// whatever is missing, repeated, out of order or late beyond bounds, and tells what it took.
+// A process that hears notifications: with a bare `pg` client and LISTEN, or over a bus, in loops or by handlers. It counts
+// what arrives, fails on whatever is missing, repeated, out of order or late beyond bounds, and tells what it took.
 import { subscribe } from 'node:diagnostics_channel';
 import { Client } from 'pg';
 import { createNotifyBus } from 'sluice';

@@ -1,5 +1,6 @@
 // An event as it travels inside the process (encoded, then a record: its payload still text) and as users see it (parsed).
 // The one place where either is made.
+import { types } from 'node:util';
 import { messageOf, SluiceError } from '../util/errors.ts';
 import { cursorOf } from './cursor-of.ts';
 
@@ -95,20 +96,38 @@ export const envelopeText = (stream: string, record: EventRecord): string =>
   `{"stream":${JSON.stringify(stream)},"offset":"${record.offset}","type":${JSON.stringify(record.type)},` +
   `"key":${JSON.stringify(record.key)},"data":${record.data},"at":"${new Date(record.atMs).toISOString()}"}`;
 
-/** What JSON writes as nothing without an error: NaN, an invalid Date; a Map, a Set and whatever else is iterated. */
-const isLost = (data: unknown, text: string): boolean => {
-  if (text === 'null') return typeof data === 'number' || data instanceof Date;
-  return text === '{}' && Symbol.iterator in (data as object) && !('toJSON' in (data as object));
-};
+/**
+ * What JSON writes as nothing without an error: NaN, an invalid Date; and as {} whatever keeps what it holds elsewhere than
+ * in its members: a Promise, a Map, an Error, a RegExp. Who has a toJSON means what it says, and classes may be empty.
+ */
+function isLost(data: unknown, text: string): boolean {
+  if (data === null || (text !== 'null' && text !== '{}')) return false; // as is nearly everything
+  if (typeof (data as { toJSON?: unknown }).toJSON === 'function') return isInvalidDate(data);
+  if (text === 'null') return true;
+  // Empty bytes are written as others are, member by member.
+  return !types.isTypedArray(data) && (kindOf(data) !== 'Object' || Symbol.iterator in (data as object));
+}
 
-/** Such as NaN or Map. */
-const nameOf = (data: unknown): string =>
-  typeof data === 'number' ? String(data) : Object.prototype.toString.call(data).slice(8, -1);
+/** Of any realm, unless it has a toJSON of its own: every Date has one, which says null. */
+const isInvalidDate = (data: unknown): boolean =>
+  types.isDate(data) && Number.isNaN(Date.prototype.getTime.call(data)) && !Object.hasOwn(data, 'toJSON');
+
+/** Such as Map, of any realm; Object for what has no kind of its own. */
+const kindOf = (data: unknown): string => Object.prototype.toString.call(data).slice(8, -1);
+
+function lost(data: unknown, text: string): SluiceError {
+  const name = typeof data === 'number' ? String(data) : kindOf(data).replace(/^Object$/, 'an iterable');
+  const remedy = types.isPromise(data) ? 'await it' : 'give what it holds as plain JSON';
+  return new SluiceError(
+    'payload_invalid',
+    `the data (${name}) would be written as ${text} and be lost; ${remedy}`,
+  );
+}
 
 /**
  * The JSON text to store for a payload.
  *
- * @throws SluiceError payload_invalid if it has none (undefined, a function, a cycle, a bigint, NaN, a Map), payload_too_large
+ * @throws SluiceError payload_invalid if it has none (undefined, a function, a cycle, a bigint, NaN, a Promise, a Map), payload_too_large
  */
 export function payloadText(data: unknown, maxBytes: number): string {
   let text: string | undefined;
@@ -127,12 +146,7 @@ export function payloadText(data: unknown, maxBytes: number): string {
       `the data (${typeof data}) has no JSON form; give a JSON value, or null`,
     );
   }
-  if (isLost(data, text)) {
-    throw new SluiceError(
-      'payload_invalid',
-      `the data (${nameOf(data)}) would be written as ${text} and be lost; give what it holds as plain JSON`,
-    );
-  }
+  if (isLost(data, text)) throw lost(data, text);
   // A UTF-16 unit takes at most three bytes of UTF-8: only a text near the limit is measured.
   if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) {
     throw new SluiceError(

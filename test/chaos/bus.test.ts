@@ -48,18 +48,19 @@ const assertWhole = async (keeper: Keeper, numbers: Numbers, bus: NotifyBus): Pr
 };
 
 test('a session that had lived is followed by the next one at once, over a connection that TCP keeps alive', async () => {
+  onTestFinished(() => void vi.useRealTimers().restoreAllMocks());
   const keepAlive = vi.spyOn(Socket.prototype, 'setKeepAlive');
-  onTestFinished(() => keepAlive.mockRestore());
   await using bus = open(db.connectionString);
   await bus.subscribe('stable');
   expect(keepAlive).toHaveBeenCalledWith(true, 5000);
-  for (let beat = 0; beat < 15; beat += 1) await nextMessage('sluice:listener.beat'); // 1.5 s
-  const chance = vi.spyOn(Math, 'random'); // asked by every pause
-  onTestFinished(() => chance.mockRestore());
-  const back = nextMessage('sluice:listener.connected');
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + 2000); // it has lived for two seconds more
+  const [down, back] = [lost(), nextMessage('sluice:listener.connected')];
+  vi.useFakeTimers({ toFake: ['setTimeout'] }); // a pause would not end
   await killListener(db);
+  await down;
   await back;
-  expect(chance).not.toHaveBeenCalled();
+  vi.useRealTimers();
 });
 
 test('I8: the backend is killed while 10 000 notifications go out', async () => {

@@ -154,6 +154,7 @@ describe('what is refused, before anything is written', () => {
     ['an invalid date', new Date(Number.NaN)],
     ['a Map', new Map([[1, 2]])],
     ['a Set', new Set([1])],
+    ['a promise', Promise.resolve(1)],
     ['a list of headers', new Headers({ a: 'b' })],
     [
       'what throws',
