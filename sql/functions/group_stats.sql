@@ -29,7 +29,7 @@ as $$
     -- Nearly all of them are of one event, and unnesting costs more than all the rest.
     select coalesce(sum(n.events), 0) as events,
       min(case when p.first_offset > s.trimmed_to then p.first_offset
-        when upper(p.events) > s.trimmed_to + 1 then s.trimmed_to + 1 end) as oldest,
+        else lower(p.events * int8multirange(int8range(s.trimmed_to + 1, null))) end) as oldest,
       coalesce(sum(n.events) filter (where p.attempts = 0), 0) as fresh
     from state s, :"schema".pieces p cross join lateral (
       select case when upper(p.events) = p.first_offset + 1 then 1

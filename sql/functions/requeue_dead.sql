@@ -2,7 +2,8 @@
 -- Those whose event the log has let go of stay where they are. Returns how many went.
 --
 -- Of those that were given up before the group was moved, some are handed out again for that: behind the group's place, under
--- a lease, or waiting. These only go, lest two have one event in hand. Holds the group, so that none of that changes meanwhile.
+-- a lease, or waiting. These only go, lest two have one event in hand. Holds the group, so that nothing is handed out
+-- meanwhile. A lease may be settled meanwhile: what it gives up has a letter of now, which goes as any other.
 create or replace function :"schema".requeue_dead(p_group bigint, p_offsets bigint[] default null, p_limit integer default 1000)
 returns bigint
 language plpgsql volatile security definer
@@ -52,7 +53,7 @@ begin
     select p_group, int8multirange(int8range(g."offset", g."offset" + 1)),
       case when g.partition is null then clock_timestamp() else '-infinity' end, 0, 0, false, g.partition,
       case when g.partition is not null then :"schema".key_hash(g.key, g."offset") end
-    from gone g where not v_again @> g."offset"
+    from gone g where not (v_again @> g."offset" and g.died_at <= v_sought)
   )
   select count(*) into v_count from gone g;
   return v_count;

@@ -9,6 +9,9 @@
 --   p_again     sets of which one event failed, and nobody knows which: each goes back by itself, after p_again_ms; with
 --               p_again_ms 0, sets that nobody waits for any more: no event is suspected of anything
 --
+-- The group's row is locked only where events are missed, and after the lease: seek_group, which holds it and takes leases
+-- away, may be in a deadlock with that. One of the two is undone then, and is to be tried again.
+--
 -- p_doubt: some of those that failed may yet be acknowledged, by a transaction of which nobody knows how it ended. It is
 -- waited for, at most two seconds, and what it acknowledged is done.
 -- p_extend_ms: what is left is leased for so long from now at least. An extension never brings the end nearer.

@@ -24,6 +24,7 @@ const SQLSTATES: Readonly<Record<string, SluiceErrorCode>> = {
   '25P02': 'tx_required', // the user's transaction has failed before
   '54001': 'payload_invalid', // JSON nested too deeply for the server
   '54000': 'payload_too_large',
+  '40P01': 'overloaded', // a deadlock: this one is undone, and the other goes on
   '55P03': 'overloaded', // lock_timeout
   '53300': 'overloaded', // too many connections
   '53400': 'overloaded', // a limit of ours: more is broadcast than is taken

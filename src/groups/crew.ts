@@ -181,9 +181,15 @@ export class Crew<T> {
       for (const failure of failures.values()) lease.failed(failure, doubt);
       return lease.done(failures.size === 0 ? offsets : offsets.filter((offset) => !failures.has(offset)));
     }
-    if (outcome.kind === 'abandoned') return lease.again([offsets], { ms: 0, doubt });
     const [first] = unit.items;
-    if (unit.items.length === 1 && first) {
+    const isSingle = unit.items.length === 1;
+    const attempt = first?.attempt ?? 1;
+    if (outcome.kind === 'abandoned') {
+      // Consuming had to end, which says nothing of them; but where it ends a second time in the same batch, one of them may
+      // be why, or hang. What is suspected of that already waits as well, so that it is not in front of the others each time.
+      const mayBeWhy = isSingle ? unit.isAlone : attempt > 1;
+      if (!mayBeWhy) return lease.again([offsets], { ms: 0, doubt });
+    } else if (isSingle && first) {
       return lease.failed(
         { offset: first.record.offset, error: errorText(outcome.error), retryAt: retryAtOf(outcome.error) },
         doubt,
@@ -191,8 +197,8 @@ export class Crew<T> {
     }
     // One of them, or the handler itself: in two halves, until it is found.
     const middle = Math.ceil(offsets.length / 2);
-    const ms = backoffMs((first?.attempt ?? 1) - 1, this.#options.backoff, random());
-    lease.again([offsets.slice(0, middle), offsets.slice(middle)], { ms, doubt });
+    const halves = [offsets.slice(0, middle), offsets.slice(middle)].filter(({ length }) => length > 0);
+    lease.again(halves, { ms: backoffMs(attempt - 1, this.#options.backoff, random()), doubt });
   }
 }
 

@@ -103,7 +103,8 @@ export class HeldLease {
 
   /**
    * One event of each set failed, nobody knows which: none of them is handed out for `ms` milliseconds. With 0 none is
-   * suspected of anything: nobody waits for them any longer.
+   * suspected of anything: nobody waits for them any longer. Of sets that are told together, the longest `ms` counts for
+   * all: to be handled by themselves costs those that are blameless time, and nothing else.
    */
   again(sets: readonly (readonly bigint[])[], { ms, doubt }: { ms: number; doubt: boolean }): void {
     this.#again.push(...sets);

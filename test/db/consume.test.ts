@@ -331,6 +331,36 @@ describe('the end', () => {
       expect(await group.stats()).toMatchObject({ lag: 0, dead: 0 });
     },
   );
+
+  test.each<[string, GroupOptions]>([
+    ['a group', {}],
+    ['a keyed group', { keyed: { partitions: 1 } }],
+  ])('I5: in %s, a batch that hangs each time is taken apart', async (_, options) => {
+    const stream = await filled(8, String);
+    const group = stream.group('g', { ...options, backoff: { initialMs: 100, maxMs: 400 } });
+    const sizes: number[] = [];
+    const handled = new Set<number>();
+    const restarts = 20;
+    for (let n = 0; n < restarts && handled.size < 7; n += 1) {
+      const ending = new AbortController();
+      await group.consumeBatch(
+        async (events, { signal }) => {
+          if (events.every(({ data }) => data !== 5)) {
+            for (const { data } of events) handled.add(data);
+            if (handled.size === 7) ending.abort();
+            return;
+          }
+          sizes.push(events.length);
+          ending.abort();
+          await once(signal, 'abort');
+        },
+        { drainMs: 0, signal: ending.signal },
+      );
+    }
+    expect([...handled].toSorted((a, b) => a - b)).toEqual([1, 2, 3, 4, 6, 7, 8]);
+    expect(sizes.slice(0, 2)).toEqual([8, 8]); // of the first time, nothing is held against them
+    expect(await group.stats()).toMatchObject({ lag: 1, dead: 0 });
+  });
 });
 
 describe('acknowledged by the handler itself', () => {

@@ -2,6 +2,7 @@
 // lease is lost; requeueing what was sought; an abort in the middle of a claim. With polls a minute apart, what is not told is not found.
 import { connect, type ConsumeOptions, type GroupOptions, type Sluice, type Stream } from 'sluice';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openClient } from '../support/client.ts';
 import { useDatabase } from '../support/database.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { fill } from '../support/filled.ts';
@@ -17,6 +18,15 @@ afterAll(async () => Promise.all([here?.close(), there?.close()]));
 
 const filled = async (count: number): Promise<Stream<number>> =>
   fill(here as Sluice, count, (n) => `key ${n % 20}`);
+/** Until a call of that function waits for a lock. */
+const isWaiting = async (name: string): Promise<void> =>
+  until(async () => {
+    const { rowCount } = await db.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%.' || $1 || '(%'`,
+      [name],
+    );
+    return rowCount === 1;
+  });
 const SOON = { backoff: { initialMs: 1, maxMs: 20 }, maxAttempts: 1000 };
 const kinds: [string, GroupOptions][] = [
   ['a group', SOON],
@@ -36,12 +46,13 @@ describe.each(kinds)('%s', (_, options) => {
       breaker: { failures: 2, pauseMs: options.keyed ? 200 : 86_400_000 },
     });
     await broken;
+    let pausing: Promise<unknown> | undefined;
     const sound = there!
       .stream<number>(stream.name)
       .group('g', options)
       .consume(async ({ data }) => {
         done.add(data);
-        if (done.size === 20) await group.pause();
+        if (done.size >= 20) await (pausing ??= group.pause());
       }, consume);
     await until(async () => {
       const { paused, inFlight } = await group.stats();
@@ -111,6 +122,62 @@ describe.each(kinds)('%s', (_, options) => {
     await group.seek('end');
     expect(await group.stats()).toMatchObject({ lag: 0 });
   });
+
+  test('I5: what is in hand again for a seek, and given up while it is requeued, is handed out', async () => {
+    const stream = await fill(here as Sluice, 1, String);
+    const group = stream.group('g', { ...options, maxAttempts: 1 });
+    const giveUp = { failed: [{ offset: 1n, error: 'x' }] };
+    await (await group.claim())?.ack(giveUp);
+    await group.seek('start');
+    await group.claim();
+    const { rows } = await db.query<{ token: string; id: string; partition: number | null }>(
+      `select l.token, l.group_id::text as id, l.partition from sluice.leases l join sluice.groups g on g.id = l.group_id
+       join sluice.streams s on s.id = g.stream_id where s.name = $1`,
+      [stream.name],
+    );
+    const { token, id, partition } = rows[0]!;
+    // Requeueing has looked up what is in hand, and is to write now.
+    await using holder = await openClient(db.connectionString);
+    await holder.query('begin; lock table sluice.pieces in share mode');
+    const requeued = group.deadLetters.requeue({ offsets: [1n] });
+    await isWaiting('requeue_dead');
+    // Of a settlement, what touches no pieces.
+    await db.query(
+      `with gone as (delete from sluice.leases where token = $1)
+       select sluice.fail_event($2, 1, 1, 0, $3, 'x', null, 1, 1, 1)`,
+      [token, id, partition],
+    );
+    await holder.query('commit');
+    expect(await requeued).toBe(1);
+    expect(await group.stats()).toMatchObject({ dead: 0, lag: 1 });
+    expect((await group.claim())?.events).toMatchObject([{ data: 1 }]);
+  });
+
+  test('I5: a seek and a settlement that wait for each other: one of them is to try again', async () => {
+    const stream = await fill(here as Sluice, 3, () => 'one key');
+    const group = stream.group('g', options);
+    const lease = await group.claim();
+    await stream.trim({ before: 3n });
+    await using holder = await openClient(db.connectionString);
+    await holder.query('begin');
+    await holder.query(
+      `select from sluice.groups g join sluice.streams s on s.id = g.stream_id where s.name = $1 for update of g`,
+      [stream.name],
+    );
+    const seeking = group.seek('start');
+    seeking.catch(() => {});
+    await isWaiting('seek_group');
+    const settling = lease!.ack({ failed: [{ offset: 1n, error: 'x' }] }); // 1 is missed, which the group keeps
+    settling.catch(() => {});
+    await isWaiting('settle');
+    await holder.query('commit');
+    const [sought, settled] = await Promise.allSettled([seeking, settling]);
+    const refused = { status: 'rejected', reason: { code: 'overloaded', retryable: true } };
+    expect([sought, settled].filter(({ status }) => status === 'rejected')).toMatchObject([refused]);
+    if (sought.status === 'rejected') await group.seek('start');
+    else await expect(lease!.ack()).rejects.toMatchObject({ code: 'lease_lost' });
+    expect((await group.claim())?.events).toMatchObject([{ data: 3 }]);
+  });
 });
 
 test('I5: who extends a lease that was lost, or acknowledges under it, is refused and told to stop', async () => {
@@ -151,10 +218,13 @@ test('I11: claims that are aborted while they are under way leave nothing leased
     taken.push(...(lease?.events.map(({ data }) => data) ?? []));
     await lease?.ack();
   }
-  await until(async () => (await group.stats()).inFlight === 0);
-  for (let lease = await group.claim(); lease; lease = await group.claim()) {
-    taken.push(...lease.events.map(({ data }) => data));
-    await lease.ack();
-  }
+  await until(async () => {
+    // What is under way yet gives back what it takes.
+    for (let lease = await group.claim(); lease; lease = await group.claim()) {
+      taken.push(...lease.events.map(({ data }) => data));
+      await lease.ack();
+    }
+    return (await group.stats()).lag === 0;
+  });
   expect(taken.toSorted((a, b) => a - b)).toEqual(upTo(200));
 });

@@ -62,3 +62,19 @@ test('from version 7: a broadcast without an audience is still one call, and not
     { type: 'note', visible_to: null, exclude: null, data: 2 },
   ]);
 });
+
+test('from version 12: what a group gave up, and was moved back behind since, is not handed out twice when requeued', async () => {
+  await installed(12);
+  await db.query(
+    `with s as (insert into sluice.streams (name) values ('moved') returning id),
+       g as (insert into sluice.groups (stream_id, name) select id, 'g' from s returning id, stream_id),
+       t as (insert into sluice.group_states (group_id, seq, "offset", next_at, mark_at, mark_offset, last_mark_at, last_mark_offset)
+         select id, 1, 0, now(), now(), 0, now(), 0 from g),
+       d as (insert into sluice.dead_letters (group_id, "offset", attempts, at, tag, data) select id, 1, 1, now(), 1, '1' from g)
+     insert into sluice.events (stream_id, "offset", at, tag, size, data) select stream_id, 1, now(), 1, 1, '1' from g`,
+  );
+  expect(await migrate({ connectionString: db.connectionString })).toEqual({ from: 12, to: SCHEMA_VERSION });
+  const { rows } = await db.query('select sluice.requeue_dead(id)::int as requeued from sluice.groups');
+  expect(rows).toEqual([{ requeued: 1 }]);
+  expect((await db.query('select from sluice.pieces')).rowCount).toBe(0);
+});

@@ -53,6 +53,7 @@ test.each([
   ['22P02', 'payload_invalid', false],
   ['54001', 'payload_invalid', false],
   ['55P03', 'overloaded', true],
+  ['40P01', 'overloaded', true], // all of it is undone, and nobody else was to blame
   ['53300', 'overloaded', true],
   ['28P01', 'permission_denied', false],
   ['42501', 'permission_denied', false],
@@ -194,7 +195,7 @@ describe('what a library wrapped', () => {
 
 test('what is not known passes through as it is', async () => {
   const unknown = [
-    databaseError('40P01', 'deadlock detected'),
+    databaseError('40001', 'could not serialize access'),
     new TypeError('mine'),
     'a string',
     undefined,
