@@ -266,8 +266,8 @@ describe('who comes in between', () => {
     const pid = await backendOf(waiter);
     const working = waiter.query<{ [key: string]: unknown }>(...work);
     await until(() => isBlocked(db, pid));
-    await holder.query('commit');
-    return (await working).rows[0] as T;
+    const [, { rows }] = await Promise.all([holder.query('commit'), working]); // which may fail before the commit is answered
+    return rows[0] as T;
   };
   const trimTo = (name: string, before: number): [string, unknown[]] => [
     'select oldest::int, removed::int from sluice.trim_stream($1, $2)',
