@@ -8,12 +8,23 @@ import { DeafProxy, targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { lossyPool } from '../support/lossy-pool.ts';
 import { Notices } from '../support/notices.ts';
-import { createProxy } from '../support/proxy.ts';
+import { createProxy, type Proxy } from '../support/proxy.ts';
 
 const db = useDatabase();
 
 const open = (options: NotifyBusOptions = {}): NotifyBus =>
   createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
+
+/** A bus that listens directly, and sends through the proxy. */
+const sendingThrough = async (proxy: Proxy): Promise<NotifyBus> => {
+  const bus = open({
+    connectionString: through(proxy, db.connectionString),
+    listenConnectionString: db.connectionString,
+    listenDeadlineMs: 200,
+  });
+  await bus.subscribe('a');
+  return bus;
+};
 
 /** Whether a session of the bus has come so far as to ask for a notification. */
 const isProving = async (): Promise<boolean> => {
@@ -79,12 +90,7 @@ test('I11: closing ends what is being connected, and waits for no deadline of it
 
 test('I11: closing waits for no answer of a query side that is silent, whoever asked it', async () => {
   using proxy = await createProxy(targetOf(db.connectionString));
-  const bus = open({
-    connectionString: through(proxy, db.connectionString),
-    listenConnectionString: db.connectionString,
-    listenDeadlineMs: 200,
-  });
-  await bus.subscribe('a');
+  const bus = await sendingThrough(proxy);
   await bus.notify('a');
   proxy.pause();
   const sending = bus.notify('a'); // on one of its two connections; the heartbeat's on the other
@@ -98,12 +104,7 @@ test('I11: closing waits for no answer of a query side that is silent, whoever a
 
 test('I11: nor of one that has not let anybody in, nor for what waits behind that', async () => {
   using proxy = await createProxy(targetOf(db.connectionString));
-  const bus = open({
-    connectionString: through(proxy, db.connectionString),
-    listenConnectionString: db.connectionString,
-    listenDeadlineMs: 200,
-  });
-  await bus.subscribe('a');
+  const bus = await sendingThrough(proxy);
   proxy.pause();
   const sending = Array.from({ length: 20 }, async () => bus.notify('a')); // more than it has connections
   const failing = sending.map(async (each) =>

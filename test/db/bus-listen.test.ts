@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { useDatabase } from '../support/database.ts';
 import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
-import { Notices } from '../support/notices.ts';
+import { Notices, notifyAll } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
@@ -14,13 +14,8 @@ const db = useDatabase();
 const open = (options: NotifyBusOptions = {}): NotifyBus =>
   createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
 
-/** Commits them together: they arrive in one read, or in few. */
-const send = async (channel: string, ...payloads: string[]): Promise<void> => {
-  await db.query('select pg_notify($1, p) from unnest($2::text[]) with ordinality u (p, n) order by n', [
-    channel,
-    payloads,
-  ]);
-};
+const send = async (channel: string, ...payloads: string[]): Promise<void> =>
+  notifyAll(db, channel, payloads);
 
 /** Channel `end`, with a subscription that tells when all that was sent has been handed out. */
 const following = async (bus: NotifyBus): Promise<() => Promise<void>> => {

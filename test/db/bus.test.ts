@@ -11,7 +11,7 @@ import { targetOf, through } from '../support/deaf-proxy.ts';
 import { nextMessage, until } from '../support/diagnostics.ts';
 import { killListener } from '../support/faults.ts';
 import { MessageProxy } from '../support/message-proxy.ts';
-import { Notices } from '../support/notices.ts';
+import { Notices, notifyAll } from '../support/notices.ts';
 import { createProxy } from '../support/proxy.ts';
 
 const db = useDatabase();
@@ -20,12 +20,8 @@ const COMMAND_COMPLETE = 'C'.charCodeAt(0);
 const open = (options: NotifyBusOptions = {}): NotifyBus =>
   createNotifyBus({ connectionString: db.connectionString, heartbeatMs: 50, ...options });
 
-const send = async (channel: string, ...payloads: string[]): Promise<void> => {
-  await db.query('select pg_notify($1, p) from unnest($2::text[]) with ordinality u (p, n) order by n', [
-    channel,
-    payloads,
-  ]);
-};
+const send = async (channel: string, ...payloads: string[]): Promise<void> =>
+  notifyAll(db, channel, payloads);
 
 /** What the server says the bus's session listens to, Sluice's own channels aside. */
 const listeningChannels = async (): Promise<string[]> => {

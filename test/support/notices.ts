@@ -4,6 +4,15 @@
 import type { Pool } from 'pg';
 import type { Notification, NotifySubscription } from 'sluice';
 import { until } from './diagnostics.ts';
+import type { Queries } from './log-sql.ts';
+
+/** Commits them together: they arrive in one read, or in few. */
+export async function notifyAll(on: Queries, channel: string, payloads: readonly string[]): Promise<void> {
+  await on.query('select pg_notify($1, p) from unnest($2::text[]) with ordinality u (p, n) order by n', [
+    channel,
+    payloads,
+  ]);
+}
 
 export class Notices {
   readonly all: Notification[] = [];
