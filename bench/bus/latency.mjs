@@ -1,8 +1,8 @@
 // From just before a notification is sent to the reader in another process, one at a time and at 1 000 a second: with 1,
 // 10 and 1 000 loops or handlers of its channel, and to the last channel of 100 and 10 000.
 import { round } from '../support/report.mjs';
-import { inTurn } from '../support/rounds.mjs';
 import { median, percentile } from '../support/statistics.mjs';
+import { besideBare } from './receivers.mjs';
 
 const TARGET = 1.2;
 const PER_SECOND = 1000;
@@ -69,17 +69,9 @@ async function compareCases(measure, rounds) {
   const results = [];
   for (const what of CASES) {
     const { title, handlers } = what;
-    const {
-      bare = [],
-      loops = [],
-      handlers: called = [],
-    } = await inTurn(rounds, {
-      bare: () => measure('bare', what),
-      loops: () => measure('loops', what),
-      ...(handlers !== undefined && { handlers: () => measure('handlers', what) }),
-    });
-    results.push(beside(title, loops, bare));
-    if (handlers !== undefined) results.push(beside(handlers, called, bare));
+    const taken = await besideBare(rounds, handlers !== undefined, (how) => measure(how, what));
+    results.push(beside(title, taken.loops, taken.bare));
+    if (handlers !== undefined) results.push(beside(handlers, taken.handlers, taken.bare));
   }
   return results;
 }

@@ -5,8 +5,8 @@
 // list a channel stands: they go to all channels in turn, to the last one, and to one that nobody listens to, for which
 // the whole list is searched.
 import { round } from '../support/report.mjs';
-import { inTurn } from '../support/rounds.mjs';
 import { compare, median } from '../support/statistics.mjs';
+import { besideBare } from './receivers.mjs';
 
 const TARGET = 0.9;
 const MANY = 10_000;
@@ -80,25 +80,19 @@ const target = (what, measured) => ({ what, atLeast: TARGET, measured });
  */
 async function compareCase(roles, what, rounds) {
   const { title, handlers } = what;
-  const {
-    bare = [],
-    loops = [],
-    handlers: called = [],
-  } = await inTurn(rounds, {
-    bare: () => measureOnce(roles, 'bare', { ...what, subscriptions: 1 }),
-    loops: () => measureOnce(roles, 'loops', what),
-    ...(handlers !== undefined && { handlers: () => measureOnce(roles, 'handlers', what) }),
-  });
+  const taken = await besideBare(rounds, handlers !== undefined, (how) =>
+    measureOnce(roles, how, how === 'bare' ? { ...what, subscriptions: 1 } : what),
+  );
   const beside = (/** @type {string} */ named, /** @type {Result[]} */ ours) => {
     const of = (/** @type {keyof Result} */ key) =>
       compare(
         ours.map((each) => each[key]),
-        bare.map((each) => each[key]),
+        taken.bare.map((each) => each[key]),
       );
     return { title: named, what, rate: of('perSecond'), cpu: of('cpuUs') };
   };
-  const inLoops = beside(title, loops);
-  return handlers === undefined ? [inLoops] : [inLoops, beside(handlers, called)];
+  const inLoops = beside(title, taken.loops);
+  return handlers === undefined ? [inLoops] : [inLoops, beside(handlers, taken.handlers)];
 }
 
 /** @param {Roles} roles @param {Receiver} how @param {Case} what @returns {Promise<Result>} */
